@@ -45,8 +45,11 @@ class TinyVGG(nn.Module):
         batch_norm: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (("in_channels", in_channels), ("hidden_channels", hidden_channels),
-                            ("num_classes", num_classes)):
+        for name, value in (
+            ("in_channels", in_channels),
+            ("hidden_channels", hidden_channels),
+            ("num_classes", num_classes),
+        ):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be 1 or more")
         self.in_channels = in_channels
@@ -76,7 +79,11 @@ def demonstrate() -> None:
         parameters = sum(p.numel() for p in model.parameters())
         print(f"{in_channels} × {size} × {size} → {tuple(logits.shape)}  {parameters:,} parameters")
 
-    model, images, labels = TinyVGG(), torch.eye(3).view(3, 3, 1, 1).expand(3, 3, 32, 32), torch.arange(3)
+    model, images, labels = (
+        TinyVGG(),
+        torch.eye(3).view(3, 3, 1, 1).expand(3, 3, 32, 32),
+        torch.arange(3),
+    )
     optimizer, loss_fn = torch.optim.AdamW(model.parameters(), lr=1e-2), nn.CrossEntropyLoss()
     for step in range(31):
         optimizer.zero_grad()

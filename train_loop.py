@@ -24,8 +24,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-__all__ = ["History", "load_checkpoint", "read_card", "save_checkpoint", "test_step", "train",
-           "train_mode", "train_step"]
+__all__ = [
+    "History",
+    "load_checkpoint",
+    "read_card",
+    "save_checkpoint",
+    "test_step",
+    "train",
+    "train_mode",
+    "train_step",
+]
 
 History = dict[str, list[float]]
 Loader = Iterable[tuple[Tensor, Tensor]]
@@ -48,7 +56,8 @@ class Tally:
             raise ValueError(
                 f"{self.split} batch {len(self.sizes)}: label {labels[outside][0].item()} at "
                 f"position {int(outside.nonzero()[0])}, but the model has {num_classes} outputs "
-                f"(labels 0 to {num_classes - 1})")
+                f"(labels 0 to {num_classes - 1})"
+            )
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self.losses.append(loss.detach())
@@ -64,13 +73,16 @@ class Tally:
             batch = len(self.losses) - len(recent) + offset
             raise FloatingPointError(
                 f"{self.split} batch {batch} of {self.sizes[batch]} images: the loss is "
-                f"{recent[offset].item()}; look at its pictures for NaN, or lower the learning rate")
+                f"{recent[offset].item()}; look at its pictures for NaN, or lower the learning rate"
+            )
 
     def result(self) -> tuple[float, float]:
         """(mean loss in nats, accuracy in [0, 1]), both per image."""
         if not self.seen:
-            raise ValueError(f"empty {self.split} loader: nothing to average; "
-                             "look at the split's size, or at drop_last with a large batch_size")
+            raise ValueError(
+                f"empty {self.split} loader: nothing to average; "
+                "look at the split's size, or at drop_last with a large batch_size"
+            )
         self.check_loss()
         sizes = torch.tensor(self.sizes, dtype=torch.float64)
         loss_sum = torch.stack(self.losses).double().cpu() @ sizes
@@ -182,11 +194,16 @@ def train(
         for epoch in bar:
             start = time.perf_counter()
             train_loss, train_accuracy = train_step(
-                model, train_loader, loss_fn, optimizer, device, scheduler=batch_scheduler)
+                model, train_loader, loss_fn, optimizer, device, scheduler=batch_scheduler
+            )
             val_loss, val_accuracy = test_step(model, val_loader, plain_loss, device)
-            figures = {"train_loss": train_loss, "val_loss": val_loss,
-                       "train_accuracy": train_accuracy, "val_accuracy": val_accuracy,
-                       "seconds": time.perf_counter() - start}
+            figures = {
+                "train_loss": train_loss,
+                "val_loss": val_loss,
+                "train_accuracy": train_accuracy,
+                "val_accuracy": val_accuracy,
+                "seconds": time.perf_counter() - start,
+            }
             for key, value in figures.items():
                 history.setdefault(key, []).append(value)
             bar.set_postfix({k: f"{v:.3f}" for k, v in figures.items() if k.startswith("val")})
@@ -195,8 +212,16 @@ def train(
                 if keep_best:
                     best_state = deepcopy(model.state_dict())
                 if best_path is not None:
-                    save_checkpoint(best_path, model, {**(card or {}), "epoch": epoch,
-                                    "val_accuracy": val_accuracy, "val_loss": val_loss})
+                    save_checkpoint(
+                        best_path,
+                        model,
+                        {
+                            **(card or {}),
+                            "epoch": epoch,
+                            "val_accuracy": val_accuracy,
+                            "val_loss": val_loss,
+                        },
+                    )
             if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
                 scheduler.step(val_loss)
             elif scheduler is not None:
@@ -208,8 +233,9 @@ def train(
     return history
 
 
-def save_checkpoint(path: Path | str, model: nn.Module, card: dict[str, Any],
-                    dtype: torch.dtype | None = None) -> Path:
+def save_checkpoint(
+    path: Path | str, model: nn.Module, card: dict[str, Any], dtype: torch.dtype | None = None
+) -> Path:
     """Write weights and card (JSON in the header) as safetensors, which runs no code.
 
     Written beside, flushed and renamed: the file at `path` is always a whole one.
@@ -217,8 +243,10 @@ def save_checkpoint(path: Path | str, model: nn.Module, card: dict[str, Any],
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: (t.to(dtype) if dtype and t.is_floating_point() else t).detach().cpu().contiguous()
-             for name, t in model.state_dict().items()}
+    state = {
+        name: (t.to(dtype) if dtype and t.is_floating_point() else t).detach().cpu().contiguous()
+        for name, t in model.state_dict().items()
+    }
     part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         save_file(state, part, metadata={FORMAT: json.dumps(card)})
@@ -241,8 +269,10 @@ def read_card(path: Path | str) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             card = json.loads((file.metadata() or {})[FORMAT])
     except KeyError:
-        raise ValueError(f"{path} is safetensors, but of another system: its header has no "
-                         f"{FORMAT!r} card; export with save_checkpoint") from None
+        raise ValueError(
+            f"{path} is safetensors, but of another system: its header has no "
+            f"{FORMAT!r} card; export with save_checkpoint"
+        ) from None
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error})") from error
     return card
@@ -267,15 +297,25 @@ def demonstrate() -> None:
     model = nn.Linear(2, 2)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "points.safetensors"
-        history = train(model, loader, loader, torch.optim.SGD(model.parameters(), lr=0.5),
-                        epochs=20, best_path=path, card={"system": "linear"}, progress=False)
+        history = train(
+            model,
+            loader,
+            loader,
+            torch.optim.SGD(model.parameters(), lr=0.5),
+            epochs=20,
+            best_path=path,
+            card={"system": "linear"},
+            progress=False,
+        )
         print({key: round(values[-1], 3) for key, values in history.items()})
         print("card of the best epoch:", read_card(path))
     with torch.inference_mode():
         means = [(model(x).argmax(1) == y).float().mean().item() for x, y in loader]
     _, accuracy = test_step(model, loader, nn.CrossEntropyLoss(), "cpu")
-    print(f"accuracy over images {accuracy * 45:.0f}/45 = {accuracy:.4f}; "
-          f"mean of batch means {sum(means) / len(means):.4f}")
+    print(
+        f"accuracy over images {accuracy * 45:.0f}/45 = {accuracy:.4f}; "
+        f"mean of batch means {sum(means) / len(means):.4f}"
+    )
 
 
 if __name__ == "__main__":
