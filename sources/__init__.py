@@ -1,0 +1,198 @@
+"""Where faces come from: one `load` for every source, and what is said about the result.
+
+Why: everything further down (batches, training, serving) wants one shape: a `DatasetDict` with
+`train`, `validation`, `test`, an `image` column and a `label` column whose class names are known.
+This registry finds the source, checks that shape, and tells what was taken and why.
+Source: written for this project; joins the files beside it, each of which stands alone.
+
+    sources.load("synthetic", train=500)     sources.load("path/to/data")
+    sources.load("owner/name")               sources.load()    # EXPRESSION_DATA, hub, synthetic
+"""
+import hashlib
+import inspect
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+from datasets import ClassLabel, Dataset, DatasetDict
+
+from . import hf_folder, hub, synthetic
+from .hub import HubUnavailable
+
+__all__ = ["DEFAULT_HUB_ID", "FORMS", "SPLITS", "STAND_IN", "Form", "HubUnavailable",
+           "fingerprint", "load", "normalise", "origin", "slug", "summary"]
+
+SPLITS = ("train", "validation", "test")
+DEFAULT_HUB_ID = "sxdave/emotion_detection"
+# Synthetic faces in the default set's place: its classes and its sizes.
+STAND_IN = {"class_names": ("happy", "neutral", "sad"), "train": 157, "validation": 45, "test": 23}
+_RENAME = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation",
+           "testing": "test"}
+
+
+class Form(NamedTuple):
+    """A kind of folder or file that can be read: how it is called, known by, and loaded."""
+
+    name: str
+    known_by: Callable[[Path], bool]
+    load: Callable[..., DatasetDict]
+
+
+FORMS: tuple[Form, ...] = (  # asked in this order; the first that knows the path reads it
+    Form("Hugging Face folder (data/train-*.parquet, or save_to_disk)",
+         hf_folder.is_hf_folder, hf_folder.load),
+)
+
+
+def load(where: str | os.PathLike[str] | None = None, *, seed: int = 0, timeout: float = 5.0,
+         say: Callable[[str], Any] = print, **kwargs: Any) -> DatasetDict:
+    """Splits `train`, `validation`, `test` with columns `image` and `label` (named classes).
+
+    `where` is "synthetic", a path, or a hub id "owner/name"; `kwargs` go to that source (for
+    example `size`, `class_names`, `revision`). None asks the environment's EXPRESSION_DATA, then
+    the hub (waiting `timeout` seconds for an answer), then draws synthetic faces from `seed` in
+    the default set's place, and `say`s in one sentence which it took and why; `kwargs` then
+    describe the synthetic faces, should they be drawn. What EXPRESSION_DATA names is never passed
+    over: an error there is raised.
+
+    Raises FileNotFoundError for a path that is not there, ValueError for data that do not fit,
+    HubUnavailable for a hub id that can be had neither from the hub nor from a cache.
+    """
+    if where is not None:
+        return _load_one(where, seed, timeout, kwargs)
+    unknown = set(kwargs) - set(inspect.signature(synthetic.load).parameters)
+    if unknown:
+        raise TypeError(f"no option {', '.join(sorted(unknown))} for synthetic faces; options of "
+                        "another source go with its name: load('owner/name', ...)")
+    chosen = os.environ.get("EXPRESSION_DATA", "").strip()
+    if chosen:
+        try:
+            splits = _load_one(chosen, seed, timeout, {})
+        except (OSError, ValueError) as error:
+            error.add_note("EXPRESSION_DATA names it") if hasattr(error, "add_note") else None
+            raise
+        say(f"Data: {origin(splits)}, because EXPRESSION_DATA names it.")
+        return splits
+    try:
+        splits = _load_one(DEFAULT_HUB_ID, seed, timeout, {})
+        say(f"Data: {origin(splits)}, because EXPRESSION_DATA is not set.")
+    except HubUnavailable as error:
+        splits = _load_one("synthetic", seed, timeout, STAND_IN | kwargs)
+        say(f"Data: {origin(splits)} in place of photographs, because EXPRESSION_DATA is not set "
+            f"and {error}.")
+    return splits
+
+
+def _load_one(where: str | os.PathLike[str], seed: int, timeout: float,
+              kwargs: dict[str, Any]) -> DatasetDict:
+    """The source that `where` names, checked and marked with its origin."""
+    name = os.fspath(where)
+    path = Path(name).expanduser()
+    if name == "synthetic":
+        splits = normalise(synthetic.load(seed=seed, **kwargs), "synthetic faces")
+        return _mark(splits, f"synthetic faces (seed {seed})")
+    if path.exists():
+        for form in FORMS:
+            if form.known_by(path):
+                return _mark(normalise(form.load(path, **kwargs), str(path)), f"folder {path.name}")
+        inside = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "a single file"
+        raise ValueError(f"{path} is in no known form: found {inside or 'an empty folder'}; "
+                         f"understood are {'; '.join(form.name for form in FORMS)}")
+    if isinstance(where, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+        try:
+            return _mark(normalise(hub.load(name, timeout=timeout, **kwargs), name), f"hub {name}")
+        except HubUnavailable as error:
+            if name != DEFAULT_HUB_ID:
+                raise HubUnavailable(f"{error} (and no folder {path} here)") from error
+            raise
+    raise FileNotFoundError(f"no folder or file {path}; a source is 'synthetic', a path that "
+                            "exists, or a hub id 'owner/name'")
+
+
+def normalise(splits: DatasetDict, where: str = "the data set") -> DatasetDict:
+    """The shape that all sources share, or ValueError saying what `where` has instead.
+
+    Renames val, valid and dev to `validation`; keeps `image` and `label`; wants every split
+    present and not empty, pictures in `image`, and in `label` classes under the same names.
+    """
+    found = {_RENAME.get(name.lower(), name.lower()): rows for name, rows in splits.items()}
+    missing = [s for s in SPLITS if s not in found]
+    if missing:
+        raise ValueError(f"{where} has no split {', '.join(missing)}; found {list(splits)}")
+    return DatasetDict({s: _checked(found[s], f"{where} ({s})", found["train"]) for s in SPLITS})
+
+
+def _checked(rows: Dataset, where: str, train: Dataset) -> Dataset:
+    missing = [c for c in ("image", "label") if c not in rows.column_names]
+    if missing:
+        raise ValueError(f"{where} has no column {', '.join(missing)}; found {rows.column_names}")
+    if len(rows) == 0:
+        raise ValueError(f"{where} is empty; every split needs at least one face")
+    label = rows.features["label"]
+    if not isinstance(rows.features["image"], datasets.Image):
+        raise ValueError(f"{where}: column image holds {rows.features['image']}, not pictures")
+    if not isinstance(label, ClassLabel) or not label.names:
+        raise ValueError(f"{where}: column label is {getattr(label, 'dtype', label)} without class "
+                         "names, so nobody can say what a number means")
+    if label.names != train.features["label"].names:
+        raise ValueError(f"{where} names its classes {label.names}, but train names them "
+                         f"{train.features['label'].names}")
+    for row, k in enumerate(rows["label"]):
+        if k is None or not 0 <= k < len(label.names):
+            raise ValueError(f"{where}, row {row}: label {k} is none of 0..{len(label.names) - 1}")
+    return rows.select_columns(["image", "label"])
+
+
+def _mark(splits: DatasetDict, text: str) -> DatasetDict:
+    for rows in splits.values():
+        rows.info.description = f"origin: {text}\n{rows.info.description or ''}".strip()
+    return splits
+
+
+def origin(splits: DatasetDict) -> str:
+    """Where `load` found these, in a few words such as "hub owner/name"; "unknown" if not its."""
+    first = (splits["train"].info.description or "").split("\n")[0]
+    return first.removeprefix("origin: ") if first.startswith("origin: ") else "unknown"
+
+
+def slug(splits: DatasetDict) -> str:
+    """A short name for file names: "small_expressions", "emotion_detection", "synthetic"."""
+    kind, _, rest = origin(splits).partition(" ")
+    name = rest if kind in ("folder", "hub") else kind
+    return re.sub(r"[^\w.-]+", "_", name.rsplit("/", 1)[-1]).strip("._") or "data"
+
+
+def fingerprint(splits: DatasetDict) -> str:
+    """16 hex digits of a SHA-256 over class names, encoded pictures and labels, split by split.
+
+    The same for the same data on any machine, from any folder or cache; another for one changed
+    label, one changed byte, or another order.
+    """
+    digest = hashlib.sha256("\0".join(splits["train"].features["label"].names).encode())
+    for name in splits:
+        rows = splits[name].cast_column("image", datasets.Image(decode=False))
+        digest.update(f"\0{name} {len(rows)}\0".encode())
+        for row in rows:
+            data = row["image"]["bytes"]
+            data = Path(row["image"]["path"]).read_bytes() if data is None else data
+            digest.update(f"{row['label']} {len(data)} ".encode() + data)
+    return digest.hexdigest()[:16]
+
+
+def summary(splits: DatasetDict) -> str:
+    """Faces per class and split as a small table, with the share of the most frequent class:
+    the accuracy of always answering that class, which any model has to beat."""
+    names = splits["train"].features["label"].names
+    width = max(8, *(len(n) for n in names))
+    lines = [" ".join([f"{'':<10}", *(f"{n:>{width}}" for n in names), f"{'all':>7}  majority"])]
+    for split, rows in splits.items():
+        labels = rows["label"][:]
+        counts = [labels.count(k) for k in range(len(names))]
+        top = max(range(len(names)), key=counts.__getitem__)
+        lines.append(" ".join([f"{split:<10}", *(f"{c:>{width}}" for c in counts),
+                               f"{len(labels):>7}",
+                               f" {100 * counts[top] / len(labels):.1f} % ({names[top]})"]))
+    return "\n".join(lines)
