@@ -1,0 +1,103 @@
+"""What every test shares: no network, no windows, the same random numbers, and one browser.
+
+The environment is set while this file is imported, before any test can import `datasets`, which
+reads it once.
+"""
+import atexit
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_cache = tempfile.mkdtemp(prefix="expression-tests-")
+atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+os.environ.update({
+    "HF_HOME": _cache,  # neither reads nor fills the user's own cache
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "MPLBACKEND": "Agg",
+    # A proxy for the outside must not swallow the demo on this machine.
+    "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"])),
+})
+os.environ["no_proxy"] = os.environ["NO_PROXY"]
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+                "--disable-background-networking", "--disable-component-update", "--disable-quic"]
+
+
+@pytest.fixture(autouse=True)
+def seed() -> int:
+    """Every test starts from the same random numbers, alone or after others."""
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    return 0
+
+
+@pytest.fixture(scope="session")
+def real_small() -> Path | None:
+    """The folder of real faces in EXPRESSION_DATA; None where there is none."""
+    named = os.environ.get("EXPRESSION_DATA")
+    return Path(named).resolve() if named and Path(named).exists() else None
+
+
+@pytest.fixture(scope="session")
+def splits() -> Any:
+    """Drawn faces: 90 train, 45 validation, 45 test, 48 x 48, three classes."""
+    from sources import synthetic
+
+    return synthetic.load(train=90, validation=45, test=45, size=48, seed=0,
+                          class_names=("happy", "neutral", "sad"))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(splits: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TinyVGG that has seen the drawn faces twice, exported with its card."""
+    import torch
+
+    import sources
+    from hf_collate import Batches, Preprocess, decode
+    from systems import build
+    from train_loop import save_checkpoint, train
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("checkpoints")
+    rule = Preprocess(48, "L", mean=(0.5,), std=(0.25,))
+    model = build("tinyvgg", num_classes=3, in_channels=1, hidden_channels=8)
+    batches = {name: Batches(decode(splits[name], rule, folder / "cache"), 16) for name in splits}
+    history = train(model, batches["train"], batches["validation"],
+                    torch.optim.AdamW(model.parameters(), 3e-3), epochs=2, progress=False)
+    k = round(history["val_accuracy"][-1] * 45)
+    return save_checkpoint(folder / "tinyvgg-synthetic.safetensors", model, {
+        "system": "tinyvgg", "system_args": {"hidden_channels": 8},
+        "class_names": ["happy", "neutral", "sad"], "preprocess": rule.settings(),
+        "temperature": 1.0, "crop": "whole picture", "seed": 0, "validation": {"k": k, "n": 45},
+        "data": {"name": "synthetic", "fingerprint": sources.fingerprint(splits)}})
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """The system's Chromium under Playwright; its absence fails where REQUIRE_BROWSER=1."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        reason = f"no browser: none of {', '.join(BROWSERS)} is installed"
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=BROWSER_ARGS)
+        yield chromium
+        chromium.close()
