@@ -1,0 +1,1 @@
+"""What a model does: metrics, plots, model cards. Each file stands alone."""

@@ -1,0 +1,89 @@
+"""A checkpoint's card in words: what trained it, how well it does, what it cannot tell.
+
+Why: the same sentences stand beside the file, in the demo and at the command line,
+and all of them come from the header of the checkpoint, so they cannot disagree.
+Source: written for this project after Model Cards (Mitchell et al. 2019).
+Needs only the standard library; copy freely (MIT, see LICENSE).
+"""
+
+import math
+from typing import Any
+
+__all__ = ["LIMITS", "headline", "markdown"]
+
+LIMITS = (
+    "It names the expression a face shows, never what somebody feels: the same face can mean "
+    "many things. It was trained on labels that people gave to pictures, and people disagree "
+    "about one face in three. It knows only the classes listed, was not tested for fairness "
+    "across age, skin or culture, and must not be used to judge people. In the EU, inferring "
+    "emotions at work or in education is prohibited (AI Act, Article 5)."
+)
+
+
+def share(k: int, n: int) -> str:
+    """k/n = % with Wilson's 95 % interval."""
+    p, slack = k / n, 1.959964**2 / n
+    centre = (p + slack / 2) / (1 + slack)
+    half = math.sqrt(slack * (p * (1 - p) + slack / 4)) / (1 + slack)
+    low, high = 100 * (centre - half), 100 * (centre + half)
+    return f"{k}/{n} = {100 * p:.1f} % (95 % interval {low:.1f}–{high:.1f})"
+
+
+def headline(card: dict[str, Any]) -> str:
+    """One line: system, data and validation accuracy."""
+    line = f"{card['system']}, trained on {card['data']['name']}"
+    if val := card.get("validation"):
+        line += f", validation {share(val['k'], val['n'])}"
+    return line
+
+
+def markdown(card: dict[str, Any], name: str) -> str:
+    """The card as Markdown, for the file beside the checkpoint."""
+    rule = card["preprocess"]
+    rows = [
+        ("System", f"`{card['system']}` {card.get('system_args') or ''}".strip()),
+        ("Classes", ", ".join(card["class_names"])),
+        ("Data", f"{card['data']['name']} (fingerprint `{card['data']['fingerprint']}`)"),
+        ("Faces", card["crop"]),
+        (
+            "Input",
+            f"{rule['mode']}, {rule['size']} × {rule['size']} px ({rule['resize']}), "
+            f"{rule['channels']} channels, mean {rule['mean']}, std {rule['std']}",
+        ),
+        (
+            "Chosen",
+            f"epoch {card['epoch'] + 1}, by validation accuracy" if "epoch" in card else "–",
+        ),
+        ("Seed", card.get("seed", "–")),
+        ("Versions", ", ".join(f"{k} {v}" for k, v in card.get("versions", {}).items()) or "–"),
+        ("Command", f"`{card['command']}`" if card.get("command") else "–"),
+    ]
+    for split in ("validation", "test"):
+        if figures := card.get(split):
+            rows.append((split.capitalize(), share(figures["k"], figures["n"])))
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows)
+    return (
+        f"# {name}\n\n{headline(card)}.\n\n| | |\n|---|---|\n{table}\n\n"
+        f"## What it cannot tell\n\n{LIMITS}\n"
+    )
+
+
+if __name__ == "__main__":
+    example = {
+        "system": "tinyvgg",
+        "class_names": ["happy", "sad"],
+        "seed": 0,
+        "epoch": 3,
+        "data": {"name": "synthetic", "fingerprint": "0" * 16},
+        "crop": "whole picture",
+        "preprocess": {
+            "size": 64,
+            "mode": "RGB",
+            "channels": 3,
+            "resize": "squash",
+            "mean": [0.5] * 3,
+            "std": [0.5] * 3,
+        },
+        "validation": {"k": 31, "n": 45},
+    }
+    print(markdown(example, "tinyvgg-synthetic"))
