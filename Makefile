@@ -1,0 +1,56 @@
+# Set-up included: the first `make demo` or `make test` makes the environment, the next only looks.
+# Without make: `python -m pip install -r requirements.txt`, then `python demo.py`.
+
+PORT   ?= 7860
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+
+RUN = "$(VENV)/bin/python"
+# A PYTHON that somebody asked for is obeyed even where an environment of another version stands.
+ASKED = $(if $(filter file,$(origin PYTHON)),,asked)
+prepare = @tools/prepare.sh "$(VENV)" "$(PYTHON)" $(1) $(ASKED)
+
+.PHONY: help demo test notebook lint check clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo       the app at http://127.0.0.1:$(PORT) (PORT=… for another)'
+	@echo 'make notebook   re-run the story, Expression_detect.ipynb, and keep its outputs'
+	@echo 'make test       all tests (ARGS="-k name -x" goes to pytest)'
+	@echo 'make lint       ruff'
+	@echo 'make check      say whether the installed packages work together'
+	@echo 'make clean      remove caches; the environment $(VENV) and trained files stay'
+	@echo
+	@echo 'The first call of each makes the environment $(VENV) with $(PYTHON): up to 6 GB, minutes.'
+	@echo 'PYTHON=python3.12, VENV=folder and SMOKE=1 (the notebook, small) are honoured.'
+	@echo 'EXPRESSION_DATA=folder trains on faces of your own.'
+
+demo:
+	$(call prepare,requirements.txt)
+	@echo 'Demo: http://127.0.0.1:$(PORT) in a moment. Ctrl-C stops it.'
+	@$(RUN) demo.py --port $(PORT)
+
+notebook:
+	$(call prepare,requirements.txt)
+	@$(RUN) tools/run_notebook.py Expression_detect.ipynb $(ARGS)
+
+# STATUS=file: pytest's exit code goes there, so that the last line is pytest's (see .ci/run).
+test:
+	$(call prepare,requirements-dev.txt)
+	@$(RUN) -m pytest $(ARGS) $(if $(STATUS),; echo $$? > "$(STATUS)")
+
+lint:
+	$(call prepare,requirements-dev.txt)
+	@$(RUN) -m ruff check . $(ARGS)
+
+check:
+	$(call prepare,requirements.txt)
+	@$(RUN) tools/check_install.py --verbose
+
+clean:
+	@find . -name '$(VENV)' -prune -o -name .git -prune -o -type d \( -name __pycache__ \
+	  -o -name .pytest_cache -o -name .ruff_cache -o -name .ipynb_checkpoints \) \
+	  -prune -exec rm -r {} +
+	@rm -rf out
+	@echo 'Caches removed. The environment is kept; `rm -r $(VENV)` removes it.'

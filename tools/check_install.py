@@ -1,0 +1,109 @@
+"""Say whether the installed packages work together, before a long traceback does.
+
+Why: torch and torchvision are built for each other. A CPU-only torch beside the index's
+torchvision, or a pair of unlike ages, imports half-way and ends in "operator torchvision::nms
+does not exist", which names neither the cause nor the cure.
+Source: written for this project. Needs only the standard library; copy freely (see LICENSE).
+
+    python tools/check_install.py --verbose      # exit code 0: sound; 2: and what to do about it
+"""
+import argparse
+import re
+import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+__all__ = ["broken_pair", "fingerprint", "missing", "required"]
+
+REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
+PAIR = ("torch", "torchvision")
+
+
+def required(path: Path = REQUIREMENTS) -> dict[str, str]:
+    """The packages that a requirements file names: {name: the whole line}."""
+    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return {re.split(r"[\s<>=!~\[;]", line)[0]: line
+            for line in lines if line and not line.startswith("-")}
+
+
+def version(name: str) -> str | None:
+    """The installed version as its metadata tells it, or None."""
+    try:
+        return distribution(name).version
+    except PackageNotFoundError:
+        return None
+
+
+def missing(names: list[str]) -> list[str]:
+    """Those of `names` that are not installed for this Python."""
+    return [name for name in names if version(name) is None]
+
+
+def fingerprint() -> str:
+    """Versions and installation times of Python and the pair: unlike after any re-installation."""
+    parts = [sys.version, sys.prefix]
+    for name in PAIR:
+        found = distribution(name)
+        record = Path(str(found.locate_file(f"{name}-{found.version}.dist-info/RECORD")))
+        parts += [name, found.version, str(record.stat().st_mtime_ns) if record.exists() else "?"]
+    return "\n".join(parts) + "\n"
+
+
+def broken_pair() -> Exception | None:
+    """Import torch, then torchvision; the exception when one of them cannot be imported."""
+    try:
+        for name in PAIR:
+            import_module(name)
+    except Exception as error:  # OSError for a missing library, RuntimeError for nms, and others
+        return error
+    return None
+
+
+def advice(error: Exception, lines: dict[str, str]) -> str:
+    """What broke, which versions met, and the command that mends it."""
+    found = " and ".join(f"{name} {version(name) or 'missing'}" for name in PAIR)
+    pair = " ".join(f'"{lines.get(name, name)}"' for name in PAIR)
+    what = (str(error).splitlines() or [repr(error)])[0]
+    why = ("They were not built for each other; mostly a CPU-only torch stands beside a "
+           "torchvision from elsewhere. " if "torchvision::" in what else "")
+    return (f"{found} do not work together: {what}\n"
+            f"{why}Install both anew:\n"
+            f"    {sys.executable} -m pip install --force-reinstall {pair}\n"
+            "If that ends the same, pip finds a second torch through its settings: see\n"
+            "`pip config list`. Take both from one place, or make the environment anew.")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--verbose", action="store_true", help="print the versions found")
+    parser.add_argument("--remember", type=Path, metavar="FILE",
+                        help="skip the imports while the pair is as it was when they last worked")
+    options = parser.parse_args(arguments)
+
+    lines = required() if REQUIREMENTS.exists() else {name: name for name in PAIR}
+    if options.verbose:
+        print(f"python {sys.version.split()[0]}: {sys.executable}")
+        print("\n".join(f"{name} {version(name) or 'missing'}" for name in lines))
+    absent = missing(list(lines))
+    if absent:
+        print(f"Not installed for {sys.executable}: {', '.join(absent)}.\n"
+              f"    {sys.executable} -m pip install -r requirements.txt", file=sys.stderr)
+        return 2
+    sound = options.remember
+    now = fingerprint()
+    if sound and sound.exists() and sound.read_text(encoding="utf-8") == now:
+        return 0
+    error = broken_pair()
+    if error is not None:
+        print(advice(error, lines), file=sys.stderr)
+        return 2
+    if sound:
+        sound.write_text(now, encoding="utf-8")
+    if options.verbose:
+        print("torch and torchvision work together.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
