@@ -18,7 +18,8 @@ from sources import synthetic
 TITLE = "Expression Detect"
 INTRO = (
     "Show it **one face, cropped to the face**: upload a picture, paste or drag one, or take a "
-    "snapshot with the webcam. Nothing that you show is kept."
+    "snapshot with the webcam. It goes no further than the machine that runs this page, and is "
+    "deleted there within minutes."
 )
 
 
@@ -66,7 +67,7 @@ def about(checkpoint: str, folder: Path = CHECKPOINTS) -> str:
     )
 
 
-def example_faces(count: int = 6, size: int = 224) -> list[list[Any]]:
+def example_faces(count: int = 7, size: int = 224) -> list[list[Any]]:
     """Faces that the project draws itself, so that no person's picture is shipped."""
     faces = synthetic.load(train=1, validation=1, test=count, seed=7, size=size, label_noise=0.0)
     return [[face.convert("RGB")] for face in faces["test"]["image"]]
@@ -94,20 +95,14 @@ def build_demo(folder: Path = CHECKPOINTS) -> gr.Blocks:
         def answer(image: str | None, checkpoint: str) -> dict[str, float]:
             return predict(image, checkpoint, folder)
 
-        button.click(answer, [image, model], label, api_name="predict")
-        image.input(
-            lambda image, name: answer(image, name) if image else None,
-            [image, model],
-            label,
-            api_visibility="private",
-        )
-        model.change(lambda name: about(name, folder), model, words, api_visibility="private")
-        model.change(
-            lambda image, name: answer(image, name) if image else None,
-            [image, model],
-            label,
-            api_visibility="private",
-        )
+        def follow(image: str | None, checkpoint: str) -> dict[str, float] | None:
+            return answer(image, checkpoint) if image else None  # cleared: no complaint
+
+        both, quiet = [image, model], {"api_visibility": "private"}
+        button.click(answer, both, label, api_name="predict")
+        image.change(follow, both, label, **quiet)
+        model.change(follow, both, label, **quiet)
+        model.change(lambda name: about(name, folder), model, words, **quiet)
     return app
 
 

@@ -113,7 +113,7 @@ def run(
     torch.manual_seed(seed)
     splits = sources.load(data)
     print(sources.summary(splits))
-    data_name = name or (Path(data).name if data else "data")
+    data_name = name or sources.slug(splits)
     class_names = list(splits["train"].features["label"].names)
     preprocess = Preprocess(recipe.size, recipe.mode, recipe.channels, recipe.mean, recipe.std)
     decoded = {split: decode(splits[split], preprocess) for split in splits}
@@ -173,7 +173,7 @@ def run(
                 "revision": revision(),
                 "recipe": asdict(recipe),
                 "minutes": round(minutes, 2),
-                "hardware": f"{device.type}, {torch.get_num_threads()} threads, {platform.machine()}",
+                "hardware": f"{device.type} {torch.get_num_threads()} threads {platform.machine()}",
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "history": history,
                 **{

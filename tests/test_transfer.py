@@ -72,6 +72,25 @@ def test_frozen_backbone_is_bit_identical_after_training_batchnorm_included(back
         assert torch.equal(value, before[key]) != key.startswith(f"{name}."), key
 
 
+def test_a_head_trained_on_features_is_the_head_of_the_whole_network(lite0):
+    # The same weights must answer the same, whichever way the picture went
+    loader = batches(6)
+    known = transfer.features(lite0, loader)
+    assert known.tensors[0].shape == (6, 1280) and known.tensors[1].tolist() == [0, 1, 2, 0, 1, 2]
+    before = transfer.head(lite0).weight.clone()
+    train_loop.train_step(
+        transfer.head(lite0),
+        torch.utils.data.DataLoader(known, 3),
+        nn.CrossEntropyLoss(),
+        torch.optim.SGD(transfer.head(lite0).parameters(), 0.1),
+        "cpu",
+    )
+    assert not torch.equal(before, transfer.head(lite0).weight)
+    with torch.inference_mode():
+        whole, split = lite0.eval()(loader[0][0]), transfer.head(lite0)(known.tensors[0])
+    assert torch.allclose(whole, split, atol=1e-5)
+
+
 def test_unfreezing_goes_from_the_output_and_moves_what_it_frees():
     model = transfer.unfreeze(transfer.freeze(transfer.build("resnet18", 3, weights=None)), last=1)
     before = {k: v.clone() for k, v in model.state_dict().items()}

@@ -1,0 +1,13 @@
+"""The README quotes what was measured, and nothing else."""
+
+from pathlib import Path
+
+from tools import results_table
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_table_is_the_one_that_the_results_give():
+    text = README.read_text(encoding="utf-8")
+    assert results_table.replace(text, results_table.table()) == text, \
+        "python tools/results_table.py --write"

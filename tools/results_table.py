@@ -1,0 +1,115 @@
+"""Write the README's table from results/*.json, so that it quotes nothing else.
+
+python tools/results_table.py            # print it
+python tools/results_table.py --write    # put it into README.md
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from insight.metrics import percent  # noqa: E402
+
+__all__ = ["replace", "table"]
+
+HEAD = """| Model | Trained | Validation | Test k/n (95 % CI) | Seeds | Minutes, hardware | Where |
+|---|---|---|---|---|---|---|"""
+START, END = "<!-- table: tools/results_table.py --write -->", "<!-- end of table -->"
+
+
+def count(figures: dict[str, Any]) -> str:
+    return percent(figures["k"], figures["n"])
+
+
+def average(values: list[float]) -> str:
+    return f"{100 * mean(values):.1f} % (mean; {100 * min(values):.1f}–{100 * max(values):.1f})"
+
+
+def table(results: Path = ROOT / "results") -> str:
+    """The table as Markdown, from the notebook's run and the FER2013 run."""
+    story = json.loads((results / "notebook-small_expressions.json").read_text(encoding="utf-8"))
+    large = json.loads((results / "resnet18-fer2013.json").read_text(encoding="utf-8"))
+    chosen, hardware = story["chosen"], f"{story['device'].upper()}, {story['threads']} threads"
+    shared = f"{story['minutes']:.0f} for the whole notebook, {hardware}"
+    rows = [
+        ("majority class", "–", f"{100 * story['majority_validation']:.1f} %", "–", "–", "–", "§1"),
+        (
+            "TinyVGG",
+            "from scratch",
+            average(story["batchnorm"]["val_accuracy"]["BatchNorm"]),
+            "–",
+            str(len(story["seeds"])),
+            shared,
+            "§3",
+        ),
+    ]
+    for name, values in story["heads"].items():
+        rows.append(
+            (
+                name.replace(", ", ", weights of "),
+                "head only",
+                average(values),
+                "–",
+                str(len(values)),
+                "same run",
+                "§8",
+            )
+        )
+    rows.append(
+        (
+            "ResNet18, weights of FER2013",
+            "head, then last two stages",
+            average(story["fine_tuned"]),
+            "–",
+            str(len(story["fine_tuned"])),
+            "same run",
+            "§9",
+        )
+    )
+    rows.append(
+        (
+            "the best of these on validation",
+            "exported",
+            count(chosen["validation"]),
+            count(chosen["test"]),
+            "1",
+            "same run",
+            "§10",
+        )
+    )
+    rows.append(
+        (
+            "**ResNet18 on FER2013**, seven classes",
+            f"from scratch, {large['recipe']['epochs']} epochs",
+            count(large["validation"]["plain"]),
+            count(large["test"]["plain"]),
+            "1",
+            f"{large['minutes']:.0f}, {large['hardware']}",
+            "`experiments.py`",
+        )
+    )
+    return "\n".join([HEAD, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def replace(text: str, new: str) -> str:
+    """`text` with what stands between the two marks replaced by `new`."""
+    before, _, rest = text.partition(START)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise ValueError(f"README.md has no {START} … {END}")
+    return f"{before}{START}\n\n{new}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="put it into README.md")
+    if parser.parse_args().write:
+        readme = ROOT / "README.md"
+        readme.write_text(replace(readme.read_text(encoding="utf-8"), table()), encoding="utf-8")
+    print(table())
