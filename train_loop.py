@@ -64,7 +64,9 @@ class Tally:
         self.hits.append((logits.detach().argmax(dim=1) == labels).sum())
         self.sizes.append(len(labels))
         self.seen += len(labels)
-        if loss.device.type == "cpu" or len(self.sizes) % CHECK_EVERY == 0:
+        if loss.device.type == "cpu":
+            self.check_loss(-1)
+        elif len(self.sizes) % CHECK_EVERY == 0:
             self.check_loss(-CHECK_EVERY)
 
     def check_loss(self, first: int = 0) -> None:
@@ -183,14 +185,18 @@ def train(
     `keep_best` puts its weights back into the model at the end. `scheduler` steps
     each epoch (ReduceLROnPlateau gets val_loss), `batch_scheduler` each batch.
     `on_epoch(epoch, history)` is called after each epoch; True stops. A `history`
-    passed in is extended in place, so an interrupt loses nothing.
+    passed in is extended in place, so an interrupt loses nothing, and is gone on from:
+    epochs count on, and only a better one replaces what `best_path` holds.
     """
     loss_fn, plain_loss = loss_fn or nn.CrossEntropyLoss(), nn.CrossEntropyLoss()
     model.to(device)
     history = {} if history is None else history
-    best: tuple[float, float] | None = None
+    known = zip(history.get("val_accuracy", []), history.get("val_loss", []), strict=True)
+    best = max(((accuracy, -loss) for accuracy, loss in known), default=None)
     best_state: dict[str, Tensor] = {}
-    with tqdm(range(epochs), desc="epochs", disable=not progress, leave=False) as bar:
+    first = len(history.get("val_loss", []))
+    passes = range(first, first + epochs)
+    with tqdm(passes, desc="epochs", disable=not progress, leave=False) as bar:
         for epoch in bar:
             start = time.perf_counter()
             train_loss, train_accuracy = train_step(
@@ -212,16 +218,8 @@ def train(
                 if keep_best:
                     best_state = deepcopy(model.state_dict())
                 if best_path is not None:
-                    save_checkpoint(
-                        best_path,
-                        model,
-                        {
-                            **(card or {}),
-                            "epoch": epoch,
-                            "val_accuracy": val_accuracy,
-                            "val_loss": val_loss,
-                        },
-                    )
+                    chosen = {"epoch": epoch, "val_accuracy": val_accuracy, "val_loss": val_loss}
+                    save_checkpoint(best_path, model, {**(card or {}), **chosen})
             if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
                 scheduler.step(val_loss)
             elif scheduler is not None:

@@ -36,11 +36,11 @@ def baseline(axes: Axes, value: float, text: str) -> None:
     axes.axhline(value, color=GRAY, linestyle="--", linewidth=1)
     axes.annotate(
         text,
-        (1, value),
+        (0, value),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
+        xytext=(3, 3),
         textcoords="offset points",
-        ha="right",
+        ha="left",
         fontsize=8,
         color=GRAY,
     )

@@ -143,6 +143,29 @@ def test_an_interrupt_loses_neither_history_nor_checkpoint(tmp_path):
     assert "val_accuracy" in read_card(tmp_path / "best.safetensors")
 
 
+def test_going_on_counts_on_and_a_worse_epoch_replaces_nothing(tmp_path):
+    path, history = tmp_path / "best.safetensors", {}
+    model, batches, _ = run(tmp_path, history=history, best_path=path)
+    before = path.read_bytes()
+    ruin = torch.optim.SGD(model.parameters(), lr=0.0)
+    with torch.no_grad():
+        model.weight.zero_()
+    seen = []
+    train(
+        model,
+        batches,
+        batches,
+        ruin,
+        epochs=2,
+        history=history,
+        best_path=path,
+        progress=False,
+        on_epoch=lambda epoch, _: seen.append(epoch),
+    )
+    assert seen == [4, 5] and len(history["val_loss"]) == 6
+    assert path.read_bytes() == before
+
+
 def test_plateau_scheduler_gets_the_validation_loss():
     model = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)  # too small to get anywhere
