@@ -29,16 +29,6 @@ def load(path: Path, changed: float) -> ExpressionPredictor:
     return ExpressionPredictor(path)
 
 
-class FaceImage(gr.Image):
-    """gr.Image that hands on the file as sent: `predict` opens it and says what is wrong."""
-
-    def preprocess(self, payload: Any) -> str | None:
-        return payload.path if payload else None
-
-    def get_block_name(self) -> str:
-        return "image"
-
-
 def predict(image: Picture | None, checkpoint: str, folder: Path = CHECKPOINTS) -> dict[str, float]:
     """{class name: probability in [0, 1]}; gr.Error, one sentence, where there is no answer."""
     if image is None:
@@ -51,7 +41,10 @@ def predict(image: Picture | None, checkpoint: str, folder: Path = CHECKPOINTS) 
     try:
         return load(path, path.stat().st_mtime if path.exists() else 0.0).predict(image)
     except (OSError, ValueError) as error:
-        raise gr.Error(str(error), title="No answer", print_exception=False) from error
+        reason = str(error)
+        if isinstance(image, str):  # where an upload lies here is nobody's business
+            reason = reason.replace(image, Path(image).name)
+        raise gr.Error(reason, title="No answer", print_exception=False) from error
 
 
 def about(checkpoint: str, folder: Path = CHECKPOINTS) -> str:
@@ -82,9 +75,11 @@ def build_demo(folder: Path = CHECKPOINTS) -> gr.Blocks:
         gr.Markdown(f"# {TITLE}\n{INTRO}")
         with gr.Row():
             with gr.Column():
-                image = FaceImage(
+                image = gr.Image(
                     sources=["upload", "clipboard", "webcam"], label="Face", height=380
                 )
+                # The file as it was sent: `predict` opens it, and says what is wrong with it.
+                image.preprocess = lambda sent: sent.path if sent else None
                 model = gr.Dropdown(names, value=names[0], label="Checkpoint")
                 button = gr.Button("Name the expression", variant="primary")
             with gr.Column():

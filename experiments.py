@@ -129,6 +129,7 @@ def run(
         for split in splits
     }
     model = systems.build(system, num_classes=len(class_names), in_channels=preprocess.channels)
+    said = [Path(word).name if Path(word).exists() else word for word in sys.argv[1:]]
     card = {
         "system": system,
         "system_args": {},
@@ -139,7 +140,7 @@ def run(
         "data": {"name": data_name, "fingerprint": sources.fingerprint(splits)},
         "seed": seed,
         "versions": {p: version(p) for p in ("torch", "torchvision", "timm", "datasets")},
-        "command": "python experiments.py " + " ".join(sys.argv[1:]),
+        "command": " ".join(["python experiments.py", *said]),
     }
     path = Path("checkpoints") / f"{system}-{data_name}.safetensors"
     start = time.perf_counter()

@@ -91,6 +91,7 @@ def test_no_picture_broken_picture_and_vanished_checkpoint_are_one_sentence(chec
         with pytest.raises(gr.Error) as caught:
             demo.predict(image, name, checkpoint.parent)
         assert reason in caught.value.message and "\n" not in caught.value.message
+        assert str(tmp_path) not in caught.value.message, "where uploads lie is nobody's business"
 
 
 def test_a_new_export_under_the_same_name_counts_at_once(checkpoint, face, tmp_path):
