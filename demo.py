@@ -29,6 +29,20 @@ def load(path: Path, changed: float) -> ExpressionPredictor:
     return ExpressionPredictor(path)
 
 
+class FaceImage(gr.Image):
+    """gr.Image that hands on the file as sent: `predict` opens it and says what is wrong.
+
+    A class, because gradio makes every visitor's components anew from their class. (It also
+    writes a stub, demo.pyi, beside this file; git ignores it.)
+    """
+
+    def preprocess(self, payload: Any) -> str | None:
+        return payload.path if payload else None
+
+    def get_block_name(self) -> str:
+        return "image"
+
+
 def predict(image: Picture | None, checkpoint: str, folder: Path = CHECKPOINTS) -> dict[str, float]:
     """{class name: probability in [0, 1]}; gr.Error, one sentence, where there is no answer."""
     if image is None:
@@ -75,11 +89,9 @@ def build_demo(folder: Path = CHECKPOINTS) -> gr.Blocks:
         gr.Markdown(f"# {TITLE}\n{INTRO}")
         with gr.Row():
             with gr.Column():
-                image = gr.Image(
+                image = FaceImage(
                     sources=["upload", "clipboard", "webcam"], label="Face", height=380
                 )
-                # The file as it was sent: `predict` opens it, and says what is wrong with it.
-                image.preprocess = lambda sent: sent.path if sent else None
                 model = gr.Dropdown(names, value=names[0], label="Checkpoint")
                 button = gr.Button("Name the expression", variant="primary")
             with gr.Column():
@@ -116,13 +128,17 @@ def main(arguments: list[str] | None = None) -> None:
     print(
         f"serving {args.checkpoints} at http://{args.host}:{args.port} (Ctrl-C stops)", flush=True
     )
-    app.launch(
-        server_name=args.host,
-        server_port=args.port,
-        footer_links=["api"],
-        theme=gr.themes.Soft(),
-        quiet=True,
-    )
+    try:
+        app.launch(
+            server_name=args.host,
+            server_port=args.port,
+            footer_links=["api"],
+            theme=gr.themes.Soft(),
+            quiet=True,
+        )
+    except OSError as error:  # the port is taken, or the address is not this machine's
+        reason = str(error).split(". ")[0]
+        parser.exit(2, f"error: {args.host}:{args.port} cannot be served ({reason}); try --port\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -247,8 +247,9 @@ def save_checkpoint(
     }
     part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(state, part, metadata={FORMAT: json.dumps(card)})
-        with part.open("rb+") as file:
+        with part.open("wb") as file:
+            file.write(save(state, metadata={FORMAT: json.dumps(card)}))
+            file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     finally:

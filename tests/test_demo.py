@@ -126,6 +126,19 @@ def test_without_a_checkpoint_it_says_what_to_do(tmp_path):
     )
 
 
+def test_a_port_that_is_taken_is_one_sentence(served):
+    address, folder = served
+    done = subprocess.run(
+        [sys.executable, "demo.py", "--port", address.rsplit(":", 1)[1], "--checkpoints", folder],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2 and "cannot be served" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_browser_upload_shows_the_label_and_all_probabilities(page, served, face, checkpoint):
     page.locator("input[type=file]").first.set_input_files(str(face))
     output = page.get_by_test_id("label-output-value")
