@@ -80,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     # A small run checks; its figures are not for keeping.
     output = options.output or (source.parent / "out" / source.name if small else source)
     print(f"Running {source}{' (SMOKE: small)' if small else ''} with {sys.executable}", flush=True)
+    os.environ.pop("MPLBACKEND", None)  # figures belong into the notebook, wherever else they went
     began, notebook = time.perf_counter(), nbformat.read(source, as_version=4)
     try:
         execute(notebook, source.resolve().parent, options.timeout)
