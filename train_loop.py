@@ -51,6 +51,8 @@ class Tally:
 
     def check_labels(self, labels: Tensor, num_classes: int) -> None:
         """A label outside the classes is an opaque device error on a GPU: look before."""
+        if labels.ndim == 2:  # targets as probabilities
+            return
         outside = (labels < 0) | (labels >= num_classes)
         if outside.any():
             raise ValueError(
@@ -61,6 +63,7 @@ class Tally:
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self.losses.append(loss.detach())
+        labels = labels.argmax(dim=1) if labels.ndim == 2 else labels
         self.hits.append((logits.detach().argmax(dim=1) == labels).sum())
         self.sizes.append(len(labels))
         self.seen += len(labels)
@@ -102,6 +105,11 @@ def train_mode(model: nn.Module) -> None:
             module.train(module.weight.requires_grad)
 
 
+def autocast(device: torch.device | str, precision: torch.dtype) -> torch.autocast:
+    """The forward pass in `precision`; float32 leaves everything as it is."""
+    return torch.autocast(torch.device(device).type, precision, enabled=precision != torch.float32)
+
+
 def train_step(
     model: nn.Module,
     dataloader: Loader,
@@ -110,27 +118,35 @@ def train_step(
     device: torch.device | str,
     *,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    precision: torch.dtype = torch.float32,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> tuple[float, float]:
     """Train for one pass: (mean loss in nats, accuracy in [0, 1]), both per image.
 
-    `loss_fn` averages over its batch. Figures are taken as the weights change, with
-    augmentation and dropout on, so they are not those of the final weights. A
-    `scheduler` given here steps after every batch. Raises ValueError on an empty
-    loader or a label outside the classes, FloatingPointError when the loss is no
-    number, each naming the batch.
+    `loss_fn` averages over its batch. Labels are (N,) int64, or (N, num_classes)
+    probabilities. Figures are taken as the weights change, with augmentation and
+    dropout on, so they are not those of the final weights. A `scheduler` given here
+    steps after every batch. `precision` below float32 turns on autocast; float16 needs
+    a `scaler`. Raises ValueError on an empty loader or a label outside the classes,
+    FloatingPointError when the loss is no number, each naming the batch.
     """
     train_mode(model)
     tally = Tally("train")
+    scaler = scaler or torch.amp.GradScaler(enabled=False)
     for images, labels in dataloader:
-        images, labels = images.to(device), labels.to(device)
-        logits = model(images)  # (N, num_classes)
+        images = images.to(device, non_blocking=True)
+        labels = labels.to(device, non_blocking=True)
+        with autocast(device, precision):
+            logits = model(images)  # (N, num_classes)
+        logits = logits.float()
         if labels.device.type == "cpu" or not tally.seen:
             tally.check_labels(labels, logits.shape[1])
         loss = loss_fn(logits, labels)
         optimizer.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
         tally.add(loss, logits, labels)  # raises before NaN reaches the weights (a GPU: soon after)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         if scheduler is not None:
             scheduler.step()
     return tally.result()
@@ -138,7 +154,12 @@ def train_step(
 
 @torch.inference_mode()
 def test_step(
-    model: nn.Module, dataloader: Loader, loss_fn: nn.Module, device: torch.device | str
+    model: nn.Module,
+    dataloader: Loader,
+    loss_fn: nn.Module,
+    device: torch.device | str,
+    *,
+    precision: torch.dtype = torch.float32,
 ) -> tuple[float, float]:
     """Evaluate once: (mean loss in nats, accuracy in [0, 1]), both per image.
 
@@ -147,8 +168,11 @@ def test_step(
     model.eval()
     tally = Tally("evaluation")
     for images, labels in dataloader:
-        images, labels = images.to(device), labels.to(device)
-        logits = model(images)
+        images = images.to(device, non_blocking=True)
+        labels = labels.to(device, non_blocking=True)
+        with autocast(device, precision):
+            logits = model(images)
+        logits = logits.float()
         if labels.device.type == "cpu" or not tally.seen:
             tally.check_labels(labels, logits.shape[1])
         tally.add(loss_fn(logits, labels), logits, labels)
@@ -174,14 +198,17 @@ def train(
     keep_best: bool = False,
     on_epoch: Callable[[int, History], bool | None] | None = None,
     history: History | None = None,
+    precision: torch.dtype = torch.float32,
+    scaler: torch.amp.GradScaler | None = None,
     progress: bool = True,
 ) -> History:
     """Train and validate for `epochs` passes; return the history, a dict of lists.
 
     Keys: train_loss, val_loss (nats per image; validation always by plain
     cross-entropy, so that runs with other losses compare), train_accuracy,
-    val_accuracy (in [0, 1]), seconds. The best epoch has the highest validation
-    accuracy, ties going to the lower loss; `best_path` saves it with `card`,
+    val_accuracy (in [0, 1]), lr (the largest, at the epoch's end), seconds. The best
+    epoch has the highest validation accuracy, ties going to the lower loss;
+    `best_path` saves it with `card`,
     `keep_best` puts its weights back into the model at the end. `scheduler` steps
     each epoch (ReduceLROnPlateau gets val_loss), `batch_scheduler` each batch.
     `on_epoch(epoch, history)` is called after each epoch; True stops. A `history`
@@ -200,14 +227,24 @@ def train(
         for epoch in bar:
             start = time.perf_counter()
             train_loss, train_accuracy = train_step(
-                model, train_loader, loss_fn, optimizer, device, scheduler=batch_scheduler
+                model,
+                train_loader,
+                loss_fn,
+                optimizer,
+                device,
+                scheduler=batch_scheduler,
+                precision=precision,
+                scaler=scaler,
             )
-            val_loss, val_accuracy = test_step(model, val_loader, plain_loss, device)
+            val_loss, val_accuracy = test_step(
+                model, val_loader, plain_loss, device, precision=precision
+            )
             figures = {
                 "train_loss": train_loss,
                 "val_loss": val_loss,
                 "train_accuracy": train_accuracy,
                 "val_accuracy": val_accuracy,
+                "lr": max(group["lr"] for group in optimizer.param_groups),
                 "seconds": time.perf_counter() - start,
             }
             for key, value in figures.items():

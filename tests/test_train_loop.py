@@ -105,7 +105,8 @@ def run(tmp_path, epochs=4, **kwargs):
 
 def test_history_has_a_value_an_epoch_for_every_split(tmp_path):
     _, _, history = run(tmp_path)
-    assert set(history) == {"train_loss", "val_loss", "train_accuracy", "val_accuracy", "seconds"}
+    losses = {"train_loss", "val_loss", "train_accuracy", "val_accuracy"}
+    assert set(history) == losses | {"lr", "seconds"}
     assert all(len(values) == 4 for values in history.values())
     json.dumps(history)
 
@@ -212,3 +213,38 @@ def test_strange_files_are_named_as_such(tmp_path):
     whole.write_bytes(whole.read_bytes()[:-100])
     with pytest.raises(ValueError, match="not a whole safetensors file"):
         read_card(whole)
+
+
+def test_targets_may_be_probabilities():
+    # A teacher's opinion mixed with the label: cross-entropy takes it, accuracy its largest share
+    images, hard = torch.randn(12, 4), torch.arange(12) % 3
+    soft = nn.functional.one_hot(hard, 3) * 0.7 + 0.1
+    model, loss_fn = nn.Linear(4, 3), nn.CrossEntropyLoss()
+    loader = DataLoader(list(zip(images, soft, strict=True)), batch_size=5)
+    loss, accuracy = train_loop.test_step(model, loader, loss_fn, CPU)
+    assert loss == pytest.approx(loss_fn(model(images), soft).item(), rel=1e-5)
+    assert accuracy == pytest.approx((model(images).argmax(1) == hard).float().mean().item())
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    before = loss
+    for _ in range(20):
+        train_step(model, loader, loss_fn, optimizer, CPU)
+    assert train_loop.test_step(model, loader, loss_fn, CPU)[0] < before
+
+
+def test_lower_precision_is_used_and_still_learns():
+    torch.manual_seed(0)
+    images = torch.randn(32, 8)
+    labels = (images[:, 0] > 0).long()
+    loader = DataLoader(list(zip(images, labels, strict=True)), batch_size=8)
+    seen = []
+
+    class Model(nn.Linear):
+        def forward(self, x):
+            seen.append(super().forward(x).dtype)
+            return super().forward(x)
+
+    model = Model(8, 2)
+    history = train(model, loader, loader, torch.optim.SGD(model.parameters(), 0.5), epochs=5,
+                    precision=torch.bfloat16, progress=False)
+    assert set(seen) == {torch.bfloat16} and model.weight.dtype == torch.float32
+    assert history["val_accuracy"][-1] > 0.9
