@@ -111,3 +111,23 @@ def test_card_says_data_figures_and_limits():
         model_card.LIMITS,
     ):
         assert part in text
+
+
+def test_every_figure_is_scikit_learns():
+    from sklearn import metrics as theirs
+
+    torch.manual_seed(0)
+    labels = torch.randint(0, 5, (400,))
+    logits = torch.randn(400, 5) + 1.2 * torch.nn.functional.one_hot(labels, 5)
+    logits[:, 4] = -9  # a class that is never named: precision 0, not an error
+    ours = metrics.evaluate(logits, labels, list("abcde"))
+    preds = logits.argmax(1)
+    assert ours.confusion.tolist() == theirs.confusion_matrix(labels, preds).tolist()
+    assert ours.accuracy == theirs.accuracy_score(labels, preds)
+    options = {"average": None, "zero_division": 0}
+    each = theirs.precision_recall_fscore_support(labels, preds, **options)
+    for figures, expected in zip(ours.per_class().values(), zip(*each, strict=True), strict=True):
+        assert tuple(figures.values()) == pytest.approx(expected)
+    macro = theirs.f1_score(labels, preds, average="macro", zero_division=0)
+    assert ours.macro_f1 == pytest.approx(macro)
+    assert ours.loss == pytest.approx(theirs.log_loss(labels, logits.softmax(1)), rel=1e-5)
