@@ -8,15 +8,13 @@ from torch import nn
 import tinyvgg
 import transfer
 
-__all__ = ["NAMES", "build"]
+from . import attention_cnn, baseline_cnn, custom_cnn, gray_resnet, hog_svm, vit_tiny
 
-
-def build_tinyvgg(num_classes: int, in_channels: int, **kwargs: Any) -> nn.Module:
-    return tinyvgg.TinyVGG(in_channels, num_classes=num_classes, **kwargs)
+__all__ = ["BUILDERS", "NAMES", "build"]
 
 
 def build_transfer(backbone: str) -> Callable[..., nn.Module]:
-    def build_backbone(num_classes: int, in_channels: int, **kwargs: Any) -> nn.Module:
+    def build_backbone(in_channels: int, num_classes: int, **kwargs: Any) -> nn.Module:
         if in_channels != 3:
             raise ValueError(
                 f"{backbone} takes 3 channels, not {in_channels}; repeat gray to 3 "
@@ -28,7 +26,13 @@ def build_transfer(backbone: str) -> Callable[..., nn.Module]:
 
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    "tinyvgg": build_tinyvgg,
+    "hog_svm": hog_svm.HogSvm,
+    "baseline_cnn": baseline_cnn.BaselineCNN,
+    "custom_cnn": custom_cnn.CustomCNN,
+    "attention_cnn": attention_cnn.AttentionCNN,
+    "tinyvgg": tinyvgg.TinyVGG,
+    "gray_resnet": gray_resnet.GrayResNet,
+    "vit_tiny": vit_tiny.build,
     "resnet18": build_transfer("resnet18"),
     "efficientnet_lite0": build_transfer("efficientnet_lite0"),
 }
@@ -38,9 +42,9 @@ NAMES = tuple(BUILDERS)
 def build(name: str, *, num_classes: int, in_channels: int = 3, **kwargs: Any) -> nn.Module:
     """Images (N, in_channels, H, W) → logits (N, num_classes), random weights by default.
 
-    `kwargs` are the system's own (`hidden_channels` for tinyvgg, `weights` and
-    `dropout` for the pretrained ones). Raises ValueError for an unknown name.
+    `kwargs` are the system's own (`hidden_channels` for tinyvgg, `stem` for gray_resnet,
+    `weights` and `dropout` for the pretrained ones). Raises ValueError for an unknown name.
     """
     if name not in BUILDERS:
         raise ValueError(f"no system {name!r}; known: {', '.join(NAMES)}")
-    return BUILDERS[name](num_classes=num_classes, in_channels=in_channels, **kwargs)
+    return BUILDERS[name](in_channels=in_channels, num_classes=num_classes, **kwargs)

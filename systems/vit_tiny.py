@@ -1,0 +1,71 @@
+"""ViT-Tiny: a small vision transformer, pretrained or from scratch on 48 × 48 faces.
+
+Why: with ImageNet weights it reads faces well; without them a transformer has to learn
+from 28,709 faces what a convolution knows by construction. Patches of 8 × 8 pixels turn a
+48 × 48 face into 36 tokens, where the stock patches of 16 would leave 9.
+Source: ViT (Dosovitskiy et al. 2021) and its tiny form (Touvron et al. 2021), from timm.
+Needs torch and timm; copy freely (MIT, see LICENSE).
+"""
+
+from pathlib import Path
+
+import timm
+import torch
+from torch import nn
+
+__all__ = ["WeightsUnavailable", "build"]
+
+
+class WeightsUnavailable(RuntimeError):
+    """Pretrained weights were asked for and cannot be had; says where they were looked for."""
+
+
+def build(
+    in_channels: int = 1,
+    num_classes: int = 7,
+    *,
+    weights: str | Path | None = None,
+    size: int = 48,
+    patch: int = 8,
+    drop_path: float = 0.0,
+) -> nn.Module:
+    """Images (N, in_channels, size, size) → logits (N, num_classes); about 5.4 million parameters.
+
+    `weights` is None (random), "imagenet" (timm's ViT-Tiny from the hub; use `size=224,
+    patch=16`, which it was trained with), or the path of a file with its weights
+    (safetensors or a state dict; nothing in it is run). timm resamples position
+    embeddings and sums colour filters for gray pictures. The head is new.
+    Raises WeightsUnavailable when weights cannot be had or are of another network,
+    ValueError when the size is no multiple of the patch.
+    """
+    if size % patch:
+        raise ValueError(f"size {size} is no multiple of patch {patch}")
+    name = f"vit_tiny_patch{patch}_224" if patch == 16 else "vit_tiny_patch16_224"
+    options = dict(num_classes=num_classes, in_chans=in_channels, img_size=size, patch_size=patch)
+    if weights is None:
+        return timm.create_model(name, pretrained=False, drop_path_rate=drop_path, **options)
+    overlay = {}
+    if weights != "imagenet":
+        if not Path(weights).is_file():
+            raise WeightsUnavailable(f"no weights at {weights}; give a safetensors or .pth file")
+        overlay = {"pretrained_cfg_overlay": {"file": str(weights)}}
+    try:
+        return timm.create_model(
+            name, pretrained=True, drop_path_rate=drop_path, **options, **overlay
+        )
+    except Exception as error:  # the hub, safetensors, pickle and torch raise each their own
+        raise WeightsUnavailable(
+            f"ViT-Tiny's weights could not be had from {weights!r}: {error}. Without them: "
+            "weights=None, or the path of a file downloaded elsewhere"
+        ) from error
+
+
+if __name__ == "__main__":
+    for side, step in ((48, 8), (224, 16)):
+        model = build(size=side, patch=step).eval()
+        logits = model(torch.rand(2, 1, side, side))
+        print(
+            f"{side} px in patches of {step}: {(side // step) ** 2} tokens, "
+            f"{sum(p.numel() for p in model.parameters()):,} parameters, "
+            f"logits {tuple(logits.shape)}"
+        )
