@@ -1,4 +1,4 @@
-"""Figures that make one point each: faces, curves, seeds side by side, confusion.
+"""Figures that make one point each: faces, curves, classes, systems side by side, confusion.
 
 Why: comparable figures need the same scale, a baseline and a caption with the point;
 drawing them in one place keeps the notebook's cells about the question.
@@ -6,6 +6,7 @@ Source: written for this project.
 Needs matplotlib, numpy and pillow; copy freely (MIT, see LICENSE).
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,36 +14,49 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-__all__ = ["as_picture", "confusion", "curves", "faces", "runs"]
+__all__ = [
+    "as_picture",
+    "cams",
+    "comparison",
+    "confusion",
+    "curves",
+    "faces",
+    "history",
+    "per_class",
+    "runs",
+]
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe-Ito
 GRAY = "#767676"
 
 
 def caption(figure: Figure, text: str) -> None:
-    """The point of the figure, in a sentence below it."""
-    figure.supxlabel(text, fontsize=10, fontstyle="italic", color="#333333")
+    """The point of the figure, in a sentence below it, in lines that fit its width."""
+    lines = textwrap.fill(text, int(13 * figure.get_figwidth()))  # 13 characters an inch
+    figure.supxlabel(lines, fontsize=10, fontstyle="italic", color="#333333")
 
 
-def clean(axes: Axes) -> None:
+def clean(axes: Axes, grid: str = "y") -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.grid(axis=grid, color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
 
 
-def baseline(axes: Axes, value: float, text: str) -> None:
-    """A dashed line that says what guessing would give."""
+def baseline(axes: Axes, value: float, text: str, side: str = "left") -> None:
+    """A dashed line that says what guessing would give, in words at its left or right end."""
     axes.axhline(value, color=GRAY, linestyle="--", linewidth=1)
     axes.annotate(
         text,
-        (0, value),
+        (0 if side == "left" else 1, value),
         xycoords=("axes fraction", "data"),
-        xytext=(3, 3),
+        xytext=(3 if side == "left" else -3, 3),
         textcoords="offset points",
-        ha="left",
+        ha=side,
         fontsize=8,
         color=GRAY,
+        zorder=1,  # words may go under a curve, not over it
     )
 
 
@@ -135,23 +149,179 @@ def runs(
     return figure
 
 
+def history(
+    history: Mapping[str, Sequence[float]],
+    point: str,
+    *,
+    chance: float,
+    guess_loss: float,
+    chosen: int | None = None,
+) -> Figure:
+    """One run by epoch: loss, accuracy and, if it has the key "lr", the learning rate.
+
+    `chosen` is the epoch that was kept, counted from 1; it is marked on the validation curves.
+    `chance` is the accuracy of always naming the most frequent class, `guess_loss` the loss
+    of a uniform guess. Raises ValueError when there is no epoch `chosen`.
+    """
+    rates, epochs = history.get("lr"), range(1, len(history["val_loss"]) + 1)
+    if chosen is not None and chosen not in epochs:
+        raise ValueError(f"chosen is epoch {chosen}; the history has epochs 1 to {len(epochs)}")
+    figure, panels = plt.subplots(
+        1,
+        3 if rates else 2,
+        figsize=(12 if rates else 10, 3.6),
+        width_ratios=(5, 5, 3)[: 3 if rates else 2],
+        layout="constrained",
+    )
+    marker = "o" if len(epochs) < 3 else ""  # a line needs two points to be seen
+    for axes, kind in zip(panels, ("loss", "accuracy"), strict=False):
+        for split, name, style in (("train", "train", "--"), ("val", "validation", "-")):
+            values = history[f"{split}_{kind}"]
+            axes.plot(
+                epochs, values, style, marker=marker, color=COLOURS[split == "val"], label=name
+            )
+        if chosen is not None:
+            value = history[f"val_{kind}"][chosen - 1]
+            axes.axvline(chosen, color=GRAY, linewidth=0.8)
+            label = f"chosen: epoch {chosen}, {value:.3f}"
+            axes.plot(chosen, value, "o", color=COLOURS[1], markersize=7, label=label)
+    top = max(*history["train_loss"], *history["val_loss"], guess_loss)
+    panels[0].set(ylabel="loss (nats per face)", ylim=(0, 1.08 * top))
+    panels[1].set(ylabel="accuracy", ylim=(0, 1.02))
+    baseline(panels[0], guess_loss, "uniform guess", "right")
+    baseline(panels[1], chance, "majority class", "right")
+    if rates:
+        panels[2].plot(epochs, rates, marker=marker, color=GRAY)
+        panels[2].set(ylabel="learning rate", ylim=(0, None))
+        if min(rates) > 0:  # whole decades, or a narrow range looks like a fall
+            decades = np.floor(np.log10(min(rates))), np.floor(np.log10(max(rates))) + 1
+            panels[2].set(yscale="log", ylim=np.power(10.0, decades))
+    for axes in panels:
+        axes.set(xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        clean(axes)
+    for axes in panels[:2]:
+        axes.legend(fontsize=8, frameon=False)
+    caption(figure, point)
+    return figure
+
+
+def per_class(figures: Mapping[str, Mapping[str, float]], point: str) -> Figure:
+    """Precision, recall and F1 of each class, its number of faces under its name."""
+    figure, axes = plt.subplots(figsize=(1.2 + 1.2 * len(figures), 3.6), layout="constrained")
+    for shift, key, colour in zip(
+        (-0.27, 0, 0.27), ("precision", "recall", "f1"), COLOURS, strict=False
+    ):
+        bars = axes.bar(
+            np.arange(len(figures)) + shift,
+            [row[key] for row in figures.values()],
+            width=0.25,
+            color=colour,
+            label="F1" if key == "f1" else key,
+        )
+        axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=1)
+    axes.set(xlim=(-0.5, len(figures) - 0.5), ylim=(0, 1), ylabel="share")
+    axes.set_xticks(
+        range(len(figures)), [f"{name} ({row['support']:.0f})" for name, row in figures.items()]
+    )
+    axes.tick_params(axis="x", length=0, labelsize=9)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=9, frameon=False)
+    clean(axes)
+    caption(figure, point)
+    return figure
+
+
+def comparison(
+    rows: Sequence[Mapping[str, Any]], point: str, baseline: float | None = None
+) -> Figure:
+    """Systems by accuracy, the best on top: a dot, its 95 % interval, both written beside it.
+
+    Each row has name, accuracy and interval_95 (low, high), all in [0, 1], and may have
+    `published` (drawn as a hollow diamond), `note` (below the name) and `group` (a colour).
+    `baseline` is the accuracy of always naming the most frequent class. The scale is
+    cut to tenths around what is drawn.
+    """
+    ordered = sorted(rows, key=lambda row: row["accuracy"])
+    groups = list(dict.fromkeys(row.get("group", "") for row in rows))
+    figure, axes = plt.subplots(figsize=(9, 1.5 + 0.42 * len(rows)), layout="constrained")
+    drawn = [] if baseline is None else [baseline]
+    for y, row in enumerate(ordered):
+        (low, high), published = row["interval_95"], row.get("published")
+        colour = COLOURS[groups.index(row.get("group", "")) % len(COLOURS)]
+        axes.hlines(y, low, high, color=colour, linewidth=2)
+        axes.plot(row["accuracy"], y, "o", color=colour, markersize=7, clip_on=False)
+        axes.annotate(
+            f"{100 * row['accuracy']:.1f} % ({100 * low:.1f}–{100 * high:.1f})",
+            (1.015, y),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=9,
+        )
+        if published is not None:
+            axes.plot(published, y, "D", color="black", markerfacecolor="none", markersize=7)
+        drawn += [low, high, *([] if published is None else [published])]
+    tenths = np.floor(10 * min(drawn) - 0.1), np.ceil(10 * max(drawn) + 0.1)
+    axes.set_xlim(np.clip(np.divide(tenths, 10), 0, 1))
+    labels = ["\n".join(filter(None, (row["name"], row.get("note")))) for row in ordered]
+    axes.set_yticks(range(len(rows)), labels, fontsize=9)
+    axes.set(ylim=(-0.6, len(rows) - 0.4), xlabel="accuracy, with 95 % interval")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    for name, colour in zip(groups, COLOURS * len(groups), strict=False):
+        axes.plot([], [], "o-", color=colour, linewidth=2, label=name or "measured here")
+    if any(row.get("published") is not None for row in rows):
+        axes.plot([], [], "D", color="black", markerfacecolor="none", label="their result")
+    if baseline is not None:
+        axes.axvline(baseline, color=GRAY, linestyle="--", linewidth=1, label="majority class")
+    figure.legend(loc="outside upper center", ncols=5, fontsize=9, frameon=False)
+    clean(axes, "x")
+    caption(figure, point)
+    return figure
+
+
+def cams(
+    pictures: Sequence[Any],
+    maps: Sequence[Any],
+    titles: Sequence[str],
+    point: str,
+    colours: Sequence[str] | None = None,
+) -> Figure:
+    """Pictures, a title over each, and below each the same picture under its map (uint8)."""
+    columns = min(8, len(pictures))
+    rows = -(-len(pictures) // columns)
+    figure, grid = plt.subplots(
+        2 * rows,
+        columns,
+        figsize=(max(5.0, 1.3 * columns), 2.9 * rows + 0.3),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes in grid.flat:
+        axes.axis("off")
+    for number, (picture, shown, title) in enumerate(zip(pictures, maps, titles, strict=True)):
+        row, column = divmod(number, columns)
+        above, below = grid[2 * row, column], grid[2 * row + 1, column]
+        above.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        above.set_title(title, fontsize=8, pad=2, color=colours[number] if colours else "black")
+        below.imshow(shown)
+    caption(figure, point)
+    return figure
+
+
 def confusion(matrix: Any, class_names: Sequence[str], point: str) -> Figure:
-    """Counts, shaded by the share of each label's row (labels down, predictions across)."""
+    """Counts, and below them their share of the label's row (labels down, predictions across)."""
     counts = np.asarray(matrix)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
     side = 1.8 + 0.62 * len(class_names)
     figure, axes = plt.subplots(figsize=(side + 0.6, side), layout="constrained")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
-        axes.text(
-            column,
-            row,
-            count,
-            ha="center",
-            va="center",
-            fontsize=10,
-            color="white" if shares[row, column] > 0.55 else "black",
-        )
+        colour = "white" if shares[row, column] > 0.55 else "black" if count else "#a0a0a0"
+        share = f"{100 * shares[row, column]:.0f} %" if shares[row, column] >= 0.005 else "< 1 %"
+        style = {"ha": "center", "va": "center", "color": colour}
+        axes.text(column, row - 0.1 * (count > 0), str(count), fontsize=10, **style)
+        if count:
+            axes.text(column, row + 0.23, share, fontsize=8, **style)
+    axes.set_title("% of the row", loc="right", fontsize=8, color=GRAY, pad=3)
     ticks = range(len(class_names))
     axes.set_xticks(ticks, class_names, rotation=30, ha="right")
     axes.set_yticks(ticks, class_names)
