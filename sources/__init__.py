@@ -12,18 +12,20 @@ import hashlib
 import inspect
 import os
 import re
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import datasets
 from datasets import ClassLabel, Dataset, DatasetDict
 
-from . import hf_folder, hub, synthetic
+from . import fer2013, ferplus, folder, hf_folder, hub, muxspace, synthetic
 from .hub import HubUnavailable
 
 __all__ = ["DEFAULT_HUB_ID", "FORMS", "SPLITS", "STAND_IN", "Form", "HubUnavailable",
-           "fingerprint", "load", "normalise", "origin", "slug", "summary"]
+           "fingerprint", "load", "normalise", "origin", "report", "slug", "summary"]
 
 SPLITS = ("train", "validation", "test")
 DEFAULT_HUB_ID = "sxdave/emotion_detection"
@@ -44,25 +46,39 @@ class Form(NamedTuple):
 FORMS: tuple[Form, ...] = (  # asked in this order; the first that knows the path reads it
     Form("Hugging Face folder (data/train-*.parquet, or save_to_disk)",
          hf_folder.is_hf_folder, hf_folder.load),
+    Form("FER2013 as Kaggle's CSV (fer2013.csv)", fer2013.is_fer2013, fer2013.load),
+    Form("Muxspace clone (images/ and data/legend.csv) or its tar or zip",
+         muxspace.is_muxspace, muxspace.load),
+    Form("image folders (train/<class>/, test/<class>/, or <class>/)",
+         folder.is_folder, folder.load),
 )
 
 
 def load(where: str | os.PathLike[str] | None = None, *, seed: int = 0, timeout: float = 5.0,
-         say: Callable[[str], Any] = print, **kwargs: Any) -> DatasetDict:
+         strict: bool = False, say: Callable[[str], Any] = print,
+         votes: str | os.PathLike[str] | None = None, votes_by: Literal["row", "name"] = "row",
+         **kwargs: Any) -> DatasetDict:
     """Splits `train`, `validation`, `test` with columns `image` and `label` (named classes).
 
     `where` is "synthetic", a path, or a hub id "owner/name"; `kwargs` go to that source (for
-    example `size`, `class_names`, `revision`). None asks the environment's EXPRESSION_DATA, then
-    the hub (waiting `timeout` seconds for an answer), then draws synthetic faces from `seed` in
-    the default set's place, and `say`s in one sentence which it took and why; `kwargs` then
-    describe the synthetic faces, should they be drawn. What EXPRESSION_DATA names is never passed
-    over: an error there is raised.
+    example `size`, `class_names`, `revision`). Rows that cannot be used are left out and
+    told in `report`; with `strict` the first of them raises ValueError.
+
+    `votes` names FER+'s file: FER2013 at a path, in whatever form, gains a column `votes`, joined
+    by `votes_by`, see `ferplus.join_votes`.
+
+    None asks the environment's EXPRESSION_DATA, then the hub (waiting `timeout` seconds for an
+    answer), then draws synthetic faces from `seed` in the default set's place, and `say`s in one
+    sentence which it took and why; `kwargs` then describe the synthetic faces, should they be
+    drawn. What EXPRESSION_DATA names is never passed over: an error there is raised.
 
     Raises FileNotFoundError for a path that is not there, ValueError for data that do not fit,
     HubUnavailable for a hub id that can be had neither from the hub nor from a cache.
     """
+    read = partial(_load_one, seed=seed, timeout=timeout, strict=strict, votes=votes,
+                   votes_by=votes_by)
     if where is not None:
-        return _load_one(where, seed, timeout, kwargs)
+        return read(where, kwargs)
     unknown = set(kwargs) - set(inspect.signature(synthetic.load).parameters)
     if unknown:
         raise TypeError(f"no option {', '.join(sorted(unknown))} for synthetic faces; options of "
@@ -70,34 +86,44 @@ def load(where: str | os.PathLike[str] | None = None, *, seed: int = 0, timeout:
     chosen = os.environ.get("EXPRESSION_DATA", "").strip()
     if chosen:
         try:
-            splits = _load_one(chosen, seed, timeout, {})
+            splits = read(chosen, {})
         except (OSError, ValueError) as error:
             error.add_note("EXPRESSION_DATA names it") if hasattr(error, "add_note") else None
             raise
         say(f"Data: {origin(splits)}, because EXPRESSION_DATA names it.")
         return splits
     try:
-        splits = _load_one(DEFAULT_HUB_ID, seed, timeout, {})
+        splits = read(DEFAULT_HUB_ID, {})
         say(f"Data: {origin(splits)}, because EXPRESSION_DATA is not set.")
     except HubUnavailable as error:
-        splits = _load_one("synthetic", seed, timeout, STAND_IN | kwargs)
+        splits = read("synthetic", STAND_IN | kwargs)
         say(f"Data: {origin(splits)} in place of photographs, because EXPRESSION_DATA is not set "
             f"and {error}.")
     return splits
 
 
-def _load_one(where: str | os.PathLike[str], seed: int, timeout: float,
-              kwargs: dict[str, Any]) -> DatasetDict:
+def _load_one(where: str | os.PathLike[str], kwargs: dict[str, Any], *, seed: int, timeout: float,
+              strict: bool, votes: str | os.PathLike[str] | None,
+              votes_by: Literal["row", "name"]) -> DatasetDict:
     """The source that `where` names, checked and marked with its origin."""
     name = os.fspath(where)
     path = Path(name).expanduser()
+    if votes is not None and (name == "synthetic" or not path.exists()):
+        raise FileNotFoundError(f"votes belong to FER2013, and {name} is no path that exists; name "
+                                "it: load('path/to/fer2013.csv', votes=...)")
     if name == "synthetic":
         splits = normalise(synthetic.load(seed=seed, **kwargs), "synthetic faces")
         return _mark(splits, f"synthetic faces (seed {seed})")
     if path.exists():
         for form in FORMS:
             if form.known_by(path):
-                return _mark(normalise(form.load(path, **kwargs), str(path)), f"folder {path.name}")
+                known = inspect.signature(form.load).parameters
+                offered = {"seed": seed, "strict": strict, "progress": sys.stderr.isatty()}
+                shared = {k: v for k, v in offered.items() if k in known}
+                splits = form.load(path, **{**shared, **kwargs})
+                if votes is not None:
+                    splits = ferplus.join_votes(_renamed(splits), votes, by=votes_by)
+                return _mark(normalise(splits, str(path)), f"folder {_called(path)}")
         inside = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "a single file"
         raise ValueError(f"{path} is in no known form: found {inside or 'an empty folder'}; "
                          f"understood are {'; '.join(form.name for form in FORMS)}")
@@ -115,14 +141,24 @@ def _load_one(where: str | os.PathLike[str], seed: int, timeout: float,
 def normalise(splits: DatasetDict, where: str = "the data set") -> DatasetDict:
     """The shape that all sources share, or ValueError saying what `where` has instead.
 
-    Renames val, valid and dev to `validation`; keeps `image` and `label`; wants every split
-    present and not empty, pictures in `image`, and in `label` classes under the same names.
+    Renames val, valid and dev to `validation`; keeps `image`, `label`, FER+ `votes`; wants every
+    split present and not empty, pictures in `image`, and in `label` classes under the same names.
     """
-    found = {_RENAME.get(name.lower(), name.lower()): rows for name, rows in splits.items()}
+    found = _renamed(splits)
     missing = [s for s in SPLITS if s not in found]
     if missing:
         raise ValueError(f"{where} has no split {', '.join(missing)}; found {list(splits)}")
     return DatasetDict({s: _checked(found[s], f"{where} ({s})", found["train"]) for s in SPLITS})
+
+
+def _renamed(splits: DatasetDict) -> DatasetDict:
+    return DatasetDict({_RENAME.get(s.lower(), s.lower()): rows for s, rows in splits.items()})
+
+
+def _called(path: Path) -> str:
+    """A file or folder by its own name, without the endings of archives and tables."""
+    name = path.resolve().name
+    return re.sub(r"\.(csv|tar|tar\.gz|tgz|zip)$", "", name) if path.is_file() else name
 
 
 def _checked(rows: Dataset, where: str, train: Dataset) -> Dataset:
@@ -143,13 +179,19 @@ def _checked(rows: Dataset, where: str, train: Dataset) -> Dataset:
     for row, k in enumerate(rows["label"]):
         if k is None or not 0 <= k < len(label.names):
             raise ValueError(f"{where}, row {row}: label {k} is none of 0..{len(label.names) - 1}")
-    return rows.select_columns(["image", "label"])
+    keep = [c for c in ("image", "label", "votes") if c in rows.column_names]
+    return rows.select_columns(keep)
 
 
 def _mark(splits: DatasetDict, text: str) -> DatasetDict:
     for rows in splits.values():
         rows.info.description = f"origin: {text}\n{rows.info.description or ''}".strip()
     return splits
+
+
+def report(splits: DatasetDict) -> list[str]:
+    """What the source says of its reading: rows kept, and what was left out and why."""
+    return (splits["train"].info.description or "").split("\n")[1:]
 
 
 def origin(splits: DatasetDict) -> str:
