@@ -1,231 +1,237 @@
-"""Train a system, choose on validation, open the test set once, and write down all of it.
+"""Train, resume, evaluate, explain and compare every system.
 
-    python experiments.py train resnet18 --data fer2013 --epochs 12
+    python experiments.py train attention_cnn --data fer2013       one system, then its evaluation
+    python experiments.py train --resume attention_cnn --data fer2013    an interrupted run goes on
+    python experiments.py evaluate checkpoints/X.safetensors --data fer2013
+    python experiments.py explain checkpoints/X.safetensors --data fer2013    Grad-CAM, attention
+    python experiments.py compare                                  results/RESULTS.md from the JSONs
+    python experiments.py --all --quick --data fer2013             all of it, minutes on two cores
 
-`--data` is whatever `sources.load` understands: a folder, a hub id, "synthetic".
-Writes checkpoints/SYSTEM-DATA.safetensors with its card, and results/SYSTEM-DATA.json.
+`--data` is whatever `sources.load` understands: a folder, a CSV, a hub id, "synthetic".
+Writes checkpoints/, results/ and runs/ below `--out` (with --quick: out/quick).
 """
 
 import argparse
+import dataclasses
 import json
-import platform
-import subprocess
+import os
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("MPLBACKEND", "Agg")
+
 import torch
-from torch import nn
 
-import sources
-import systems
-from hf_collate import Augment, Batches, Preprocess, decode
-from insight import metrics, model_card
-from train_loop import History, load_checkpoint, save_checkpoint, train
-from transfer import IMAGENET_MEAN, IMAGENET_STD
+from hf_collate import Augment
+from lab import classical, comparison, evaluation, explanation
+from lab.data import Faces, read
+from lab.recipes import QUICK, RECIPES, Recipe
+from lab.training import Run, find_run, train_network
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """The settings of one system; every field can be set from the command line."""
-
-    size: int = 48
-    mode: str = "L"
-    channels: int = 1
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.25,)
-    epochs: int = 12
-    batch_size: int = 128
-    lr: float = 0.05
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
-    augment: Augment = Augment(degrees=12, shift=0.06, scale=0.08)
+PLAIN = {int: int, float: float, str: str}
 
 
-RECIPES = {
-    "tinyvgg": Recipe(),
-    # ImageNet's statistics and three channels, so that the weights start other transfers.
-    "resnet18": Recipe(size=64, channels=3, mean=IMAGENET_MEAN, std=IMAGENET_STD),
-}
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """One option for every plain field of Recipe and Augment, named as the field is."""
+    group = parser.add_argument_group("settings (default: the system's recipe)")
+    for kind in (Recipe, Augment):
+        for field in dataclasses.fields(kind):
+            option = "--" + field.name.replace("_", "-")
+            if field.name == "class_weights":
+                group.add_argument(option, action=argparse.BooleanOptionalAction)
+            elif field.type in PLAIN:
+                group.add_argument(option, type=PLAIN[field.type], metavar=field.type.__name__)
+    group.add_argument("--no-augment", action="store_true", help="show the pictures as they are")
+    group.add_argument(
+        "--arg", action="append", default=[], metavar="NAME=VALUE",
+        help="an argument of the system itself, such as stem=3x3 or patch=12; may be repeated",
+    )  # fmt: skip
 
 
-def fit(
-    model: nn.Module,
-    recipe: Recipe,
-    batches: dict[str, Batches],
-    best_path: Path,
-    card: dict[str, Any],
-    seed: int,
-    device: torch.device,
-) -> History:
-    """Nesterov SGD with one cycle; the best epoch by validation lands at `best_path`."""
-    loader = batches["train"]
-    optimizer = torch.optim.SGD(
-        model.parameters(), recipe.lr, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Recipe and Augment fields, and system arguments, that the command line gives."""
+    given = {k: v for k, v in vars(args).items() if v is not None and v != []}
+    names = {f.name for kind in (Recipe, Augment) for f in dataclasses.fields(kind)}
+    return {k: v for k, v in given.items() if k in names | {"arg"} or k == "no_augment" and v}
+
+
+def recipe_for(name: str, given: dict[str, Any], quick: bool) -> Recipe:
+    """The recipe of a name, with quick settings and then the given ones in place of its own."""
+    recipe = RECIPES[name]
+    fields = {f.name for f in dataclasses.fields(Recipe)}
+    if quick and recipe.system not in classical.SYSTEMS:
+        short = {"head_epochs": min(recipe.head_epochs, 1)}
+        recipe = replace(recipe, **QUICK, **short)
+    elif quick:
+        recipe = replace(recipe, limit=QUICK["limit"], limit_eval=QUICK["limit_eval"])
+    recipe = replace(recipe, **{k: v for k, v in given.items() if k in fields})
+    changes = {k: v for k, v in given.items() if k in {f.name for f in dataclasses.fields(Augment)}}
+    if changes and recipe.augment:
+        recipe = replace(recipe, augment=replace(recipe.augment, **changes))
+    if given.get("no_augment"):
+        recipe = replace(recipe, augment=None)
+    args = {**recipe.system_args}
+    if recipe.system == "vit_tiny":
+        args["size"] = recipe.size
+    for word in given.get("arg", []):
+        key, _, value = word.partition("=")
+        try:
+            args[key] = json.loads(value)
+        except json.JSONDecodeError:
+            args[key] = value
+    return replace(recipe, system_args=args)
+
+
+def command_for(name: str, args: argparse.Namespace, seed: int) -> str:
+    """The one command that makes this row again, without folders of this machine."""
+    words = ["python experiments.py train", name]
+    if args.data:
+        words.append(f"--data {Path(args.data).name if Path(args.data).exists() else args.data}")
+    words += [f"--{k} {v}" for k in ("name", "classes") if (v := getattr(args, k))]
+    words += [f"--seed {seed}"] * bool(seed) + ["--quick"] * args.quick
+    for key, value in settings(args).items():
+        option = "--" + key.replace("_", "-")
+        if isinstance(value, list):
+            words += [f"{option} {v}" for v in value]
+        elif isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-"))
+        else:
+            words.append(f"{option} {value}")
+    return " ".join(words)
+
+
+def run_for(name: str, faces: Faces, args: argparse.Namespace, seed: int, stamp: str) -> Run:
+    """Where this run writes: a new folder, or with --resume the newest one that has a state."""
+    runs = args.out / "runs"
+    parts = (faces.name, name, f"seed{seed}")
+    folder = (find_run(runs, *parts) if args.resume else None) or runs.joinpath(stamp, *parts)
+    recipe = recipe_for(name, settings(args), args.quick)
+    return Run(name, recipe, faces, seed, args.device, folder, args.out,
+               command_for(name, args, seed))  # fmt: skip
+
+
+def train_one(run: Run, resume: bool) -> Path:
+    """Train (or find trained) and evaluate one run; returns its results JSON."""
+    finished = run.folder / "finished"
+    if not (resume and finished.exists() and run.checkpoint.exists()):
+        print(f"\n{run.stem}  →  {run.folder}", flush=True)
+        fit = classical.train_svm if run.recipe.system in classical.SYSTEMS else train_network
+        fit(run)
+        finished.touch()
+    return evaluation.evaluate(run.checkpoint, run.faces, run.out, run.device, run.folder)
+
+
+def train_all(names: Sequence[str], faces: Faces, args: argparse.Namespace) -> list[Path]:
+    """Train and evaluate each; returns the checkpoints. With several systems one that cannot run
+    does not stop the others: what it lacked is said at once and again at the end.
+    """
+    stamp, done, failed = time.strftime("%Y%m%d-%H%M%S"), [], []
+    for name in names:
+        for seed in range(args.seed, args.seed + args.seeds):
+            run = run_for(name, faces, args, seed, stamp)
+            if len(names) > 1 and run.knows_data():
+                print(f"{run.stem} left out: {run.recipe.weights} was trained on these very faces")
+                continue
+            try:
+                print(f"wrote {train_one(run, args.resume)} and {run.checkpoint}", flush=True)
+                done.append(run.checkpoint)
+            except (ValueError, FloatingPointError, RuntimeError) as error:
+                if len(names) == 1:
+                    raise
+                failed.append(f"{run.stem} did not run: {error}")
+                print(failed[-1], file=sys.stderr, flush=True)
+            except KeyboardInterrupt:
+                state = run.folder / "state.pt"
+                how = f"go on with: {run.command} --resume" if state.exists() else "nothing to keep"
+                raise SystemExit(f"\n{run.stem} interrupted; {how}") from None
+    if failed:
+        finish(done, faces, args)
+        raise SystemExit("\n".join(failed))
+    return done
+
+
+def finish(checkpoints: Sequence[Path], faces: Faces, args: argparse.Namespace) -> None:
+    """The end of `--all`: maps of every network, the table, the figures."""
+    for checkpoint in checkpoints:
+        for path in explanation.explain(checkpoint, faces, args.out, args.device):
+            print(f"wrote {path}", flush=True)
+    path = comparison.compare(args.out / "results")
+    print(f"\n{path.read_text(encoding='utf-8')}\nwrote {path}")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.lr, total_steps=recipe.epochs * len(loader), pct_start=0.25
-    )
-
-    def say(epoch: int, history: History) -> None:
-        print(
-            f"epoch {epoch + 1:3d}/{recipe.epochs}  "
-            + "  ".join(f"{key} {values[-1]:.4f}" for key, values in history.items()),
-            flush=True,
-        )
-
-    return train(
-        model,
-        loader,
-        batches["validation"],
-        optimizer,
-        epochs=recipe.epochs,
-        loss_fn=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
-        device=device,
-        batch_scheduler=schedule,
-        best_path=best_path,
-        card=card,
-        on_epoch=say,
-        progress=sys.stderr.isatty(),
-    )
-
-
-def revision() -> str:
-    """The git commit, with '+' when files differ from it; 'unknown' outside a checkout."""
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=10"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def run(
-    system: str, recipe: Recipe, data: str | None, name: str | None, seed: int, device: torch.device
-) -> Path:
-    """Train one system on one data set; returns the path of its results JSON."""
-    torch.manual_seed(seed)
-    splits = sources.load(data)
-    print(sources.summary(splits))
-    data_name = name or sources.slug(splits)
-    class_names = list(splits["train"].features["label"].names)
-    preprocess = Preprocess(recipe.size, recipe.mode, recipe.channels, recipe.mean, recipe.std)
-    decoded = {split: decode(splits[split], preprocess) for split in splits}
-    batches = {
-        split: Batches(
-            decoded[split],
-            recipe.batch_size,
-            shuffle=split == "train",
-            seed=seed,
-            augment=recipe.augment if split == "train" else None,
-            device=device,
-        )
-        for split in splits
-    }
-    model = systems.build(system, num_classes=len(class_names), in_channels=preprocess.channels)
-    said = [Path(word).name if Path(word).exists() else word for word in sys.argv[1:]]
-    card = {
-        "system": system,
-        "system_args": {},
-        "class_names": class_names,
-        "preprocess": preprocess.settings(),
-        "temperature": 1.0,
-        "crop": "tight face crop, as the data set has it",
-        "data": {"name": data_name, "fingerprint": sources.fingerprint(splits)},
-        "seed": seed,
-        "versions": {p: version(p) for p in ("torch", "torchvision", "timm", "datasets")},
-        "command": " ".join(["python experiments.py", *said]),
-    }
-    path = Path("checkpoints") / f"{system}-{data_name}.safetensors"
-    start = time.perf_counter()
-    history = fit(model, recipe, batches, path, card, seed, device)
-    minutes = (time.perf_counter() - start) / 60
-
-    state, card = load_checkpoint(path)  # the best epoch, with its number and figures
-    half = {k: v.half().float() if v.is_floating_point() else v for k, v in state.items()}
-    model.load_state_dict(half)  # measured as it is shipped
-    figures = {
-        split: {
-            flip: metrics.evaluate(
-                *metrics.collect(model, batches[split], device, flip=flip), class_names
-            )
-            for flip in (False, True)
-        }
-        for split in ("validation", "test")
-    }
-    for split, results in figures.items():
-        card[split] = {"k": results[False].k, "n": results[False].n}
-        print(f"{split:10}  {results[False]}   with its mirror image: {results[True]}")
-    save_checkpoint(path, model, card, torch.float16)
-    path.with_suffix(".md").write_text(model_card.markdown(card, path.stem), encoding="utf-8")
-
-    report = Path("results") / f"{path.stem}.json"
-    report.parent.mkdir(exist_ok=True)
-    report.write_text(
-        json.dumps(
-            {
-                **card,
-                "revision": revision(),
-                "recipe": asdict(recipe),
-                "minutes": round(minutes, 2),
-                "hardware": f"{device.type} {torch.get_num_threads()} threads {platform.machine()}",
-                "parameters": sum(p.numel() for p in model.parameters()),
-                "history": history,
-                **{
-                    split: {"plain": results[False].as_dict(), "flip": results[True].as_dict()}
-                    for split, results in figures.items()
-                },
-            },
-            indent=1,
-        )
-        + "\n"
-    )
-    print(f"{minutes:.1f} minutes; wrote {path} and {report}")
-    return report
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.set_defaults(command="")
     commands = parser.add_subparsers(dest="command", required=True)
-    trainer = commands.add_parser("train", help="train one system, then evaluate it")
-    trainer.add_argument("system", choices=RECIPES)
-    trainer.add_argument(
-        "--data",
-        help="folder, hub id or 'synthetic' (default: EXPRESSION_DATA, "
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--data", help="folder, CSV, hub id or 'synthetic' (default: EXPRESSION_DATA, "
         "then the hub, then synthetic)",
+    )  # fmt: skip
+    shared.add_argument("--name", help="the data set's name in file names (default: the folder's)")
+    shared.add_argument("--classes", type=int, default=0, help="4: merge FER2013's seven")
+    shared.add_argument("--strict", action="store_true", help="stop at the first bad row")
+    shared.add_argument(
+        "--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu"
     )
-    trainer.add_argument("--name", help="the data set's name in file names (default: the folder's)")
-    trainer.add_argument("--seed", type=int, default=0)
-    trainer.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    for option, kind in (
-        ("size", int),
-        ("epochs", int),
-        ("batch-size", int),
-        ("lr", float),
-        ("weight-decay", float),
-        ("label-smoothing", float),
-    ):
-        trainer.add_argument(f"--{option}", type=kind, help="(default: the system's recipe)")
-    args = parser.parse_args(arguments)
-    given = {
-        key: value
-        for key, value in vars(args).items()
-        if key in Recipe.__dataclass_fields__ and value is not None
-    }
-    run(
-        args.system,
-        replace(RECIPES[args.system], **given),
-        args.data,
-        args.name,
-        args.seed,
-        torch.device(args.device),
-    )
+    shared.add_argument("--out", type=Path, help="where checkpoints/, results/, runs/ go")
+    shared.add_argument("--quick", action="store_true", help="a look, not a result: few pictures")
+
+    trainer = commands.add_parser("train", parents=[shared], help="train, then evaluate")
+    trainer.add_argument("systems", nargs="*", metavar="SYSTEM", help=", ".join(RECIPES))
+    trainer.add_argument("--all", action="store_true", help="every system; then compare, explain")
+    trainer.add_argument("--seed", type=int, default=0, help="the first seed")
+    trainer.add_argument("--seeds", type=int, default=1, help="how many runs of each system")
+    trainer.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    add_recipe_options(trainer)
+    for name, text in (("evaluate", "measure checkpoints"), ("explain", "where networks look")):
+        command = commands.add_parser(name, parents=[shared], help=text)
+        command.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT")
+    compare = commands.add_parser("compare", help="write results/RESULTS.md from the JSONs there")
+    compare.add_argument("--out", type=Path, default=Path())
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0].startswith("--") and "--all" in words:
+        words.insert(0, "train")
+    args = parser().parse_args(words)
+    try:
+        act(args)
+    except (OSError, ValueError, FloatingPointError, RuntimeError) as error:
+        if os.environ.get("EXPRESSION_TRACEBACK"):
+            raise
+        raise SystemExit(f"{type(error).__name__}: {error}") from error
+
+
+def act(args: argparse.Namespace) -> None:
+    if args.command == "compare":
+        print(f"wrote {comparison.compare(args.out / 'results')}")
+        return
+    args.out = args.out or Path("out/quick" if args.quick else ".")
+    if args.command == "train":
+        names = list(RECIPES) if args.all else args.systems
+        if not names or (unknown := [n for n in names if n not in RECIPES]):
+            found = f"unknown: {', '.join(unknown)}" if names else "none named"
+            raise SystemExit(f"which system? {found}; known: {', '.join(RECIPES)}, or --all")
+    faces = read(args.data, args.name, args.classes, args.strict)
+    if args.command == "train":
+        done = train_all(names, faces, args)
+        if args.all:
+            finish(done, faces, args)
+        return
+    for checkpoint in args.checkpoints:
+        if args.command == "evaluate":
+            print(f"wrote {evaluation.evaluate(checkpoint, faces, args.out, args.device)}")
+        for path in explanation.explain(checkpoint, faces, args.out, args.device):
+            print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -68,8 +68,8 @@ def checkpoints(folder: Path | str = CHECKPOINTS) -> dict[str, dict[str, Any]]:
     """{file name without ending: card} of every checkpoint of ours, the one to serve first.
 
     Order: real faces before drawn ones, then by the number of validation pictures (the
-    figures that can be relied on), then by validation accuracy. Files of other systems,
-    and broken ones, are passed over.
+    figures that can be relied on), of classes (fewer are easier) and by validation
+    accuracy. Files of other systems, and broken ones, are passed over.
     """
     cards = {}
     for path in Path(folder).glob("*.safetensors"):
@@ -78,11 +78,12 @@ def checkpoints(folder: Path | str = CHECKPOINTS) -> dict[str, dict[str, Any]]:
         except ValueError:
             continue
 
-    def rank(name: str) -> tuple[bool, int, float, str]:
+    def rank(name: str) -> tuple[bool, int, int, float, str]:
         card = cards[name]
         val = card.get("validation") or {"k": 0, "n": 0}
         drawn = card.get("data", {}).get("name") == "synthetic"
-        return drawn, -val["n"], -val["k"] / max(val["n"], 1), name
+        share = val["k"] / max(val["n"], 1)
+        return drawn, -val["n"], -len(card["class_names"]), -share, name
 
     return {name: cards[name] for name in sorted(cards, key=rank)}
 

@@ -77,8 +77,10 @@ def as_map(output: Any, images: Tensor) -> Tensor | None:
 
 
 @torch.no_grad()
-def spatial_layers(model: nn.Module, images: Tensor) -> list[str]:
+def spatial_layers(model: nn.Module, images: Tensor, smallest: int = 1) -> list[str]:
     """Names of the layers with a spatial map, in the order in which they finish.
+
+    Maps with a side below `smallest` are passed over.
 
     These are 4-d outputs from the first convolution on, channels first, and a transformer's
     `norm1`; the insides of attention (heads, tokens, …) are 4-d, but no map.
@@ -92,7 +94,10 @@ def spatial_layers(model: nn.Module, images: Tensor) -> list[str]:
         nonlocal convolved
         convolved |= isinstance(modules[name], nn.Conv2d)
         fits = name.split(".")[-1] == "norm1" or (convolved and getattr(output, "ndim", 0) == 4)
-        if fits and not name.startswith(inside) and as_map(output, images) is not None:
+        if not fits or name.startswith(inside):
+            return
+        places = as_map(output, images)
+        if places is not None and min(places.shape[2:]) >= smallest:
             found.pop(name, None)  # used twice: the last time counts
             found[name] = None
 
@@ -101,14 +106,16 @@ def spatial_layers(model: nn.Module, images: Tensor) -> list[str]:
     return list(found)
 
 
-def last_layer(model: nn.Module, images: Tensor) -> str:
+def last_layer(model: nn.Module, images: Tensor, smallest: int = 1) -> str:
     """Name of the layer that Grad-CAM takes unasked: the last one with a spatial map.
 
-    That is the last output (N, C, h, w) with h·w > 1, in the order of the forward pass, or a
-    transformer's last `norm1` (after it only the class token reaches the answer).
+    `smallest` asks for a map with sides of at least so many places: the very last one of a
+    small picture can be as coarse as 2 × 2. It is the last output (N, C, h, w) with h·w > 1,
+    in the order of the forward pass, or a transformer's last `norm1` (after it only the class
+    token reaches the answer).
     Raises ValueError when there is none, as in an SVM.
     """
-    names = spatial_layers(model, prepare(model, images)[:1])
+    names = spatial_layers(model, prepare(model, images)[:1], smallest)
     if not names:
         raise ValueError(
             f"{type(model).__name__} has no layer with a spatial map (convolution or transformer "

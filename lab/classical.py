@@ -1,0 +1,51 @@
+"""Train the systems that have no epochs: features, then a support vector machine."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import systems
+from hf_collate import Batches
+from lab.training import Run, hardware
+from train_loop import save_checkpoint
+
+__all__ = ["SYSTEMS", "train_svm"]
+
+SYSTEMS = ("hog_svm",)
+FIT = ("C", "gamma", "class_weight", "components")  # of `HogSvm.fit`; the rest build the module
+
+
+def train_svm(run: Run) -> Path:
+    """Fit on the training split, scale its probabilities on validation; returns the checkpoint."""
+    recipe = run.recipe
+    torch.manual_seed(run.seed)
+    batches = run.faces.batches(recipe, run.seed, torch.device("cpu"))
+    args = {k: v for k, v in recipe.system_args.items() if k not in FIT}
+    model = systems.build(
+        recipe.system,
+        num_classes=len(run.faces.class_names),
+        in_channels=recipe.channels,
+        **args,
+        size=recipe.size,
+    )
+    start = time.perf_counter()
+    model.fit(
+        *whole(batches["train"]),
+        calibrate=whole(batches["validation"]),
+        seed=run.seed,
+        **{k: v for k, v in recipe.system_args.items() if k in FIT},
+    )
+    minutes = (time.perf_counter() - start) / 60
+    card: dict[str, Any] = run.card(model.arguments())
+    card |= {"minutes": round(minutes, 2), "hardware": hardware(torch.device("cpu"))}
+    run.folder.mkdir(parents=True, exist_ok=True)
+    return save_checkpoint(run.checkpoint, model, card, torch.float16)
+
+
+def whole(batches: Batches) -> tuple[Tensor, Tensor]:
+    """All pictures (N, C, H, W) and labels (N,) of a split, in the order of the loader."""
+    images, labels = zip(*batches, strict=True)
+    return torch.cat(images), torch.cat(labels)
