@@ -176,7 +176,7 @@ def _checked(rows: Dataset, where: str, train: Dataset) -> Dataset:
     if label.names != train.features["label"].names:
         raise ValueError(f"{where} names its classes {label.names}, but train names them "
                          f"{train.features['label'].names}")
-    for row, k in enumerate(rows["label"]):
+    for row, k in enumerate(rows["label"][:]):
         if k is None or not 0 <= k < len(label.names):
             raise ValueError(f"{where}, row {row}: label {k} is none of 0..{len(label.names) - 1}")
     keep = [c for c in ("image", "label", "votes") if c in rows.column_names]
