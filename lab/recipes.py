@@ -131,6 +131,6 @@ RECIPES = {
 # `--quick`: a look at every system on two cores, not a result. Fewer pictures and passes, and a
 # rate that falls to nothing within them, which the published settings leave to later epochs.
 QUICK: dict[str, Any] = {
-    "limit": 3000, "limit_eval": 600, "epochs": 3, "schedule": "onecycle", "stop": "never",
+    "limit": 2000, "limit_eval": 500, "epochs": 3, "schedule": "onecycle", "stop": "never",
     "warmup": 0, "class_weights": False,
 }  # fmt: skip
