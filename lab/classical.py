@@ -31,13 +31,13 @@ def train_svm(run: Run) -> Path:
         **args,
         size=recipe.size,
     )
+    settings = {k: v for k, v in recipe.system_args.items() if k in FIT}
+    images, labels = whole(batches["train"])
+    if settings.get("components", 0) > len(images):
+        settings["components"] = len(images)
+        print(f"{run.stem}: {len(images)} faces span no more than as many components")
     start = time.perf_counter()
-    model.fit(
-        *whole(batches["train"]),
-        calibrate=whole(batches["validation"]),
-        seed=run.seed,
-        **{k: v for k, v in recipe.system_args.items() if k in FIT},
-    )
+    model.fit(images, labels, calibrate=whole(batches["validation"]), seed=run.seed, **settings)
     minutes = (time.perf_counter() - start) / 60
     card: dict[str, Any] = run.card(model.arguments())
     card |= {"minutes": round(minutes, 2), "hardware": hardware(torch.device("cpu"))}

@@ -130,4 +130,4 @@ def test_every_figure_is_scikit_learns():
         assert tuple(figures.values()) == pytest.approx(expected)
     macro = theirs.f1_score(labels, preds, average="macro", zero_division=0)
     assert ours.macro_f1 == pytest.approx(macro)
-    assert ours.loss == pytest.approx(theirs.log_loss(labels, logits.softmax(1)), rel=1e-5)
+    assert ours.loss == pytest.approx(theirs.log_loss(labels, logits.double().softmax(1)), rel=1e-5)
