@@ -32,8 +32,7 @@ Written by `python experiments.py compare` from the JSON files in this folder; e
 checkpoint, measured in half precision as it is shipped. The epoch was chosen on validation, the
 test split was read once, at the end. Intervals are Wilson's, at 95 %: two rows whose intervals
 overlap much cannot be told apart. "Mirrored too" averages each face with its mirror image.
-"Theirs" is what the project that a system comes from reports, on the split named.
-"""
+"Theirs" is what the project that a system comes from reports, on the split named."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +128,12 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def missing(rows: list[Row]) -> list[str]:
+    """The systems that were not run on these data, in a sentence; nothing when all were."""
+    absent = [f"`{name}`" for name in RECIPES if name not in {row.name for row in rows}]
+    return [f"Not run on these data: {', '.join(absent)}."] if absent else []
+
+
 def commands(rows: list[Row]) -> str:
     """What made each row, and on what machine."""
     return "\n".join(
@@ -179,6 +184,7 @@ def compare(results: Path) -> Path:
             f"## {data}: {names}",
             f"![Systems on {data} with their intervals]({figure})",
             table(here),
+            *missing(here),
             "Figures, report and maps of each run lie in the folder of its name. Made by:",
             commands(here),
         ]
