@@ -15,10 +15,11 @@ from tqdm.auto import tqdm
 
 import systems
 import transfer
-from hf_collate import Batches, Preprocess
+from hf_collate import Batches
 from insight import metrics
 from lab.board import Board
 from lab.data import Faces, preprocess
+from lab.evaluation import load_model
 from lab.recipes import Recipe
 from train_loop import History, load_checkpoint, read_card, save_checkpoint, train
 from train_state import load_state, save_state
@@ -96,19 +97,11 @@ def taught_targets(recipe: Recipe, faces: Faces, rows: Tensor, device: torch.dev
 
     The teacher sees each picture and its mirror image once, unaugmented.
     """
-    state, card = load_checkpoint(found(recipe.teacher))
+    teacher, card, rule = load_model(Path(found(recipe.teacher)), device)
     if card["class_names"] != faces.class_names:
         raise ValueError(
             f"teacher {recipe.teacher} knows {card['class_names']}, the data {faces.class_names}"
         )
-    rule = Preprocess(**card["preprocess"])
-    teacher = systems.build(
-        card["system"],
-        num_classes=len(faces.class_names),
-        in_channels=rule.channels,
-        **card["system_args"],
-    )
-    teacher.load_state_dict(state)
     data = faces.decoded(rule)["train"]
     print(f"teacher {Path(recipe.teacher).name} looks at {len(rows)} faces", flush=True)
     loader = Batches(data, 256, device=device, indices=rows.cpu())
