@@ -9,7 +9,7 @@ Needs only the standard library; copy freely (MIT, see LICENSE).
 import math
 from typing import Any
 
-__all__ = ["LIMITS", "headline", "markdown"]
+__all__ = ["LIMITS", "crop_words", "headline", "markdown"]
 
 LIMITS = (
     "It names the expression a face shows, never what somebody feels: the same face can mean "
@@ -29,6 +29,18 @@ def share(k: int, n: int) -> str:
     return f"{k}/{n} = {100 * p:.1f} % (95 % interval {low:.1f}–{high:.1f})"
 
 
+def crop_words(crop: dict[str, Any] | str) -> str:
+    """How faces must be cropped, in a sentence; older cards carry it as words."""
+    if isinstance(crop, str):
+        return crop
+    where = f"({crop['centre_x']:.2f}, {crop['centre_y']:.2f})"
+    source = f"measured on {crop['measured']} of the training faces"
+    return (
+        f"a square in which the {crop['detector']} box has its centre at {where} and "
+        f"{crop['size']:.2f} of the side; {source if crop['measured'] else 'not measured'}"
+    )
+
+
 def headline(card: dict[str, Any]) -> str:
     """One line: system, data and validation accuracy."""
     line = f"{card['system']}, trained on {card['data']['name']}"
@@ -44,7 +56,7 @@ def markdown(card: dict[str, Any], name: str) -> str:
         ("System", f"`{card['system']}` {card.get('system_args') or ''}".strip()),
         ("Classes", ", ".join(card["class_names"])),
         ("Data", f"{card['data']['name']} (fingerprint `{card['data']['fingerprint']}`)"),
-        ("Faces", card["crop"]),
+        ("Faces", crop_words(card["crop"])),
         (
             "Input",
             f"{rule['mode']}, {rule['size']} × {rule['size']} px ({rule['resize']}), "

