@@ -1,10 +1,12 @@
 """predict.py: what was trained is what answers; what cannot be answered is said in a sentence."""
 
+import csv
 import json
-import subprocess
-import sys
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,9 +14,10 @@ from safetensors.torch import save_file
 
 import predict
 import systems
+from faces import CropRule
 from hf_collate import Batches, Preprocess, decode
 from insight import metrics, model_card
-from predict import ExpressionPredictor
+from predict import ExpressionPredictor, open_picture
 from train_loop import read_card, save_checkpoint
 
 ROOT = Path(predict.__file__).parent
@@ -27,13 +30,20 @@ def face(tmp_path, splits):
     return path
 
 
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, ROOT / "predict.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+@pytest.fixture(scope="module")
+def committed():
+    """The checkpoint that serves, with its detector."""
+    return ExpressionPredictor()
+
+
+@pytest.fixture(scope="module")
+def portrait(tmp_path_factory):
+    """A photo of one person, in the public domain (NASA)."""
+    from skimage.data import astronaut
+
+    path = tmp_path_factory.mktemp("photo") / "portrait.png"
+    Image.fromarray(astronaut()).save(path)
+    return path
 
 
 def test_logits_are_those_of_the_validation_loader(checkpoint, splits, tmp_path):
@@ -66,11 +76,16 @@ def test_path_string_and_picture_give_the_same_answer_one_by_one_or_together(che
     assert predictor.predict_batch([]) == []
 
 
-def test_box_is_cut_out_and_one_outside_is_refused(checkpoint, face):
+def test_box_is_cropped_as_training_pictures_were_and_one_outside_is_refused(checkpoint, face):
+    # A box that was cut out bare would show the network a tighter face than it ever saw
     predictor, picture = ExpressionPredictor(checkpoint), Image.open(face).convert("RGB")
     wide = Image.new("RGB", (200, 100))
     wide.paste(picture, (100, 20))
-    assert predictor.predict(wide, box=(100, 20, 48, 48)) == predictor.predict(picture)
+    predictor.crop = CropRule(0.5, 0.5, size=0.75)  # the face's box is 36 of 48 pixels
+    assert predictor.predict(wide, box=(106, 26, 36, 36)) == predictor.predict(picture)
+    assert predictor.predict(wide, box=(106, 26, 36, 36)) != predictor.predict(
+        wide, (100, 20, 48, 48)
+    )
     with pytest.raises(ValueError, match="no part of a 200 × 100 picture"):
         predictor.predict(wide, box=(300, 0, 10, 10))
 
@@ -80,31 +95,172 @@ def test_any_picture_mode_is_answered(checkpoint, mode):
     assert ExpressionPredictor(checkpoint).predict(Image.new(mode, (50, 60)))
 
 
-def test_command_line_prints_bars_and_json(checkpoint, face):
-    shown = command(face, "--checkpoint", checkpoint, "--top-k", 2)
-    assert shown.returncode == 0 and shown.stdout.count("%") == 2, shown.stderr
-    answer = json.loads(command(face, face, "--checkpoint", checkpoint, "--json").stdout)
-    assert len(answer) == 2 and answer[0]["expression"] in answer[0]["probabilities"]
-    assert answer[0]["probabilities"] == ExpressionPredictor(checkpoint).predict(face)
+def test_crop_comes_from_the_card_and_older_cards_get_the_default(checkpoint, tmp_path):
+    rule, bare = CropRule(0.4, 0.6, 0.7, measured=9), ExpressionPredictor(checkpoint)
+    assert bare.crop == CropRule()
+    card = {**bare.card, "crop": rule.settings()}
+    path = save_checkpoint(tmp_path / "c.safetensors", bare.model, card)
+    assert ExpressionPredictor(path).crop == rule
+    path = save_checkpoint(tmp_path / "d.safetensors", bare.model, {**card, "crop": {"loose": 1}})
+    with pytest.raises(ValueError, match="does not fit this version.*loose"):
+        ExpressionPredictor(path)
 
 
-def test_one_broken_picture_does_not_lose_the_others(checkpoint, face, tmp_path):
+def test_same_answer_through_every_door(committed, portrait):
+    # A demo that crops otherwise than the command line would give one face two answers
+    seen = committed.find(portrait)
+    assert (
+        len(seen) == 1 and seen[0].score > 0.9 and sum(seen[0].probs.values()) == pytest.approx(1)
+    )
+    crop = committed.crop(open_picture(portrait), seen[0].box, seen[0].tilt)
+    assert committed.predict(crop) == pytest.approx(seen[0].probs, abs=1e-6)
+    assert committed.find_batch([open_picture(portrait)])[0][0].probs == pytest.approx(
+        seen[0].probs
+    )
+    bgr = np.asarray(Image.open(portrait).convert("RGB"))[..., ::-1]  # as cv2.imread gives it
+    box, probs = committed.find(bgr)[0].box, committed.find(bgr)[0].probs
+    assert box == seen[0].box and probs == pytest.approx(seen[0].probs, abs=1e-6)
+
+
+def test_methods_of_the_fer_package_answer_as_that_package_does(committed, portrait):
+    array = np.asarray(Image.open(portrait).convert("RGB"))[..., ::-1]
+    answers = committed.detect_emotions(array)
+    assert isinstance(answers, list) and list(answers[0]) == ["box", "emotions"]
+    assert len(answers[0]["box"]) == 4 and all(type(v) is int for v in answers[0]["box"])
+    names = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
+    shares = answers[0]["emotions"]
+    assert list(shares) == names and all(type(v) is float for v in shares.values())
+    assert all(round(v, 2) == v for v in shares.values()) and 0.95 < sum(shares.values()) < 1.05
+    name, share = committed.top_emotion(array)
+    assert (name, share) == max(shares.items(), key=lambda item: item[1])
+    box = np.array(answers[0]["box"])  # the detector of another library hands over arrays
+    upright = replace(committed.find(portrait)[0], tilt=0.0).box
+    assert committed.detect_emotions(array, [box])[0]["box"] == upright
+    empty = np.full((200, 200, 3), 90, np.uint8)
+    assert committed.detect_emotions(empty) == [] and committed.top_emotion(empty) == (None, None)
+
+
+def test_onnx_answers_as_torch_does_and_an_outdated_file_is_refused(checkpoint, face, tmp_path):
+    path = shutil.copy(checkpoint, tmp_path / "c.safetensors")
+    with pytest.raises(FileNotFoundError, match="--export-onnx"):
+        ExpressionPredictor(path, backend="onnx")
+    assert predict.main(["--export-onnx", "--checkpoint", str(path)]) == 0
+    torch_probs = ExpressionPredictor(path).predict(face)
+    assert ExpressionPredictor(path, backend="onnx").predict(face) == pytest.approx(
+        torch_probs, abs=1e-5
+    )
+    model = ExpressionPredictor(path)
+    save_checkpoint(path, model.model, {**model.card, "seed": 99})
+    with pytest.raises(ValueError, match="exported from another"):
+        ExpressionPredictor(path, backend="onnx")
+
+
+def run(capsys, *arguments):
+    code = predict.main([str(a) for a in arguments])
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+def test_command_line_prints_bars_and_json(checkpoint, face, capsys):
+    code, out, _ = run(capsys, face, "--checkpoint", checkpoint, "--top-k", 2, "--whole")
+    assert code == 0 and out.count("%") == 2
+    out = run(capsys, face, "--checkpoint", checkpoint, "--json", "--whole")[1]
+    answer = json.loads(out)[0]["faces"][0]
+    assert answer["box"] == [0, 0, 48, 48] and answer["expression"] in answer["probabilities"]
+    assert answer["probabilities"] == ExpressionPredictor(checkpoint).predict(face)
+
+
+def test_folder_to_csv_and_drawn_pictures(committed, portrait, tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    (folder / "deep").mkdir(parents=True)
+    shutil.copy(portrait, folder / "a.png")
+    shutil.copy(portrait, folder / "deep" / "a.png")  # the same name must not overwrite the other
+    Image.new("RGB", (90, 90)).save(folder / "empty.png")
+    (folder / "notes.txt").write_text("no picture, not asked for")
+    code, said, _ = run(capsys, folder, "--annotate", out, "--csv", tmp_path / "t" / "out.csv")
+    assert code == 0 and "no face found" in said
+    rows = list(csv.DictReader((tmp_path / "t" / "out.csv").open(encoding="utf-8")))
+    assert [r["face"] for r in rows] == ["1", "1", "0"]
+    seen = committed.find(portrait)[0]
+    assert [int(rows[0][k]) for k in ("x", "y", "width", "height")] == list(seen.box)
+    assert float(rows[0][seen.expression]) == pytest.approx(seen.probs[seen.expression], abs=1e-3)
+    assert rows[2]["expression"] in ("", None)
+    assert sorted(p.name for p in out.iterdir()) == ["a-2.jpg", "a.jpg", "empty.jpg"]
+    plain, drawn = (
+        np.asarray(Image.open(p).convert("RGB"), int) for p in (portrait, out / "a.jpg")
+    )
+    assert plain.shape == drawn.shape and np.abs(plain - drawn).max() > 100, "nothing was drawn"
+
+
+def test_boxes_of_a_large_photo_are_in_its_own_pixels(committed, portrait, tmp_path, capsys):
+    # Large JPEGs are decoded at a half: the CSV must not carry the smaller picture's boxes
+    small = Image.open(portrait).convert("RGB")
+    large = tmp_path / "large.jpg"
+    small.resize((4608, 4608)).save(large)
+    box = json.loads(run(capsys, large, "--json")[1])[0]["faces"][0]["box"]
+    wanted = [9 * v for v in committed.find(portrait)[0].box]
+    assert box == pytest.approx(wanted, abs=0.05 * 4608)
+
+
+def test_video_becomes_an_annotated_video_a_table_and_a_figure(portrait, tmp_path, capsys):
+    import av
+
+    with av.open(tmp_path / "clip.mp4", "w") as clip:
+        stream = clip.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 320, "yuv420p"
+        picture = Image.open(portrait).convert("RGB")
+        for shift in range(12):
+            frame = picture.crop((shift * 4, 0, 320 + shift * 4, 320))
+            clip.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        clip.mux(stream.encode())
+    code, said, _ = run(capsys, tmp_path / "clip.mp4", "--annotate", tmp_path / "out")
+    assert code == 0 and "12 frames, 1.1 s, 1 face followed" in said
+    rows = list(csv.DictReader((tmp_path / "out" / "clip.csv").open(encoding="utf-8")))
+    assert len(rows) == 12 and {row["track"] for row in rows} == {"1"}
+    assert int(rows[-1]["x"]) < int(rows[0]["x"]) - 30, "the box did not follow the face"
+    assert Image.open(tmp_path / "out" / "clip.png").width > 300
+    with av.open(tmp_path / "out" / "clip.mp4") as drawn:
+        assert sum(1 for _ in drawn.decode(video=0)) == 12
+
+
+def test_one_broken_picture_does_not_lose_the_others(checkpoint, face, tmp_path, capsys):
     text = tmp_path / "text.jpg"
     text.write_text("not a picture")
     cut = tmp_path / "cut.png"
     Image.effect_noise((64, 64), 50).save(cut)
     cut.write_bytes(cut.read_bytes()[:1500])
-    done = command(
-        text, face, tmp_path / "none.png", cut, tmp_path, "--checkpoint", checkpoint, "--json"
-    )
-    assert done.returncode == 2
-    assert [a["picture"] for a in json.loads(done.stdout)] == [str(face)]
-    lines = done.stderr.strip().splitlines()
+    (tmp_path / "bare").mkdir()
+    code, out, err = run(
+        capsys, tmp_path / "bare", text, face, tmp_path / "none.png", cut,
+        "--checkpoint", checkpoint, "--json", "--whole",
+    )  # fmt: skip
+    assert code == 2
+    assert [a["picture"] for a in json.loads(out)] == [str(face)]
+    lines = err.strip().splitlines()
     assert len(lines) == 4 and all(line.startswith("error: ") for line in lines)
     for line, reason in zip(
-        lines, ("not a picture", "there is no picture", "broken", "is a folder"), strict=True
+        lines, ("bare", "not a picture", "there is no picture", "broken"), strict=True
     ):
         assert reason in line
+
+
+def test_an_interrupt_leaves_the_rows_so_far(portrait, tmp_path, monkeypatch):
+    import studio.commands
+
+    seen = []
+
+    def third(image, faces):
+        seen.append(1)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return image
+
+    monkeypatch.setattr(studio.commands, "draw_faces", third)
+    names = [shutil.copy(portrait, tmp_path / f"{i}.png") for i in range(4)]
+    table = tmp_path / "out.csv"
+    code = predict.main([*map(str, names), "--annotate", str(tmp_path / "o"), "--csv", str(table)])
+    assert code == 130
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 3
 
 
 def test_command_line_mistakes_are_one_sentence_and_exit_code_2(face, tmp_path, capsys):

@@ -1,0 +1,1 @@
+"""The workshop behind predict.py and demo.py."""

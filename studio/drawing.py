@@ -1,0 +1,316 @@
+"""Faces with their expressions drawn into pictures, and expressions over time as a figure.
+
+Why: the command line, the demo and annotated videos should show the same thing in the
+same colours, which people who are colour-blind can tell apart.
+Source: written for this project; colours of Okabe and Ito (2008), contrast by WCAG 2.1.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from statistics import median
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+
+from studio.follow import Seen
+
+__all__ = ["COLOURS", "EMOJI", "colour_of", "draw_faces", "layout", "timeline_figure"]
+
+EMOJI = {
+    "angry": "😠",
+    "disgust": "🤢",
+    "fear": "😨",
+    "happy": "😊",
+    "sad": "😢",
+    "surprise": "😮",
+    "neutral": "😐",
+    "contempt": "😒",
+}
+COLOURS = {  # Okabe-Ito; similar hues differ in lightness
+    "angry": "#d55e00",
+    "disgust": "#009e73",
+    "fear": "#cc79a7",
+    "happy": "#f0e442",
+    "sad": "#0072b2",
+    "surprise": "#56b4e9",
+    "neutral": "#bbbbbb",
+    "contempt": "#e69f00",
+}
+OTHER = "#777777"
+BARS = 3  # the most likely classes, shown beside a face
+PANELS = 6  # tracks in a timeline
+GAP = 1.0  # seconds after which a face counts as gone
+Rect = tuple[int, int, int, int]  # left, top, right, bottom in pixels
+Row = tuple[float, "int | None", Mapping[str, float]]  # seconds, track, probs
+
+
+def colour_of(class_name: str) -> str:
+    """'#rrggbb' of a class; a grey for names that are not in COLOURS."""
+    return COLOURS.get(class_name.lower(), OTHER)
+
+
+@lru_cache(maxsize=64)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    fonts = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    return ImageFont.truetype(fonts / "DejaVuSans.ttf", size)
+
+
+@lru_cache(maxsize=64)
+def _ink(colour: str) -> str:
+    """Black or white, whichever reads better on this colour."""
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (channel / 255 for channel in ImageColor.getrgb(colour))
+    ]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if luminance > 0.179 else "#ffffff"  # equal contrast at 0.179
+
+
+# --- faces in a picture ---
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where one face is drawn; `panel` holds its bars, None where there is no room."""
+
+    face: Seen
+    label: str
+    colour: str
+    box: Rect
+    tag: Rect
+    panel: Rect | None = None
+
+
+def _label(face: Seen) -> str:
+    name, share = next(iter(face.probs.items()), ("face", None))
+    number = "" if face.track is None else f"#{face.track} "
+    return f"{number}{name}" if share is None else f"{number}{name} {100 * share:.0f} %"
+
+
+def _clip(face: Seen, size: tuple[int, int]) -> Rect:
+    x, y, width, height = face.box
+    return max(x, 0), max(y, 0), min(x + width, size[0]), min(y + height, size[1])
+
+
+def _overlap(a: Rect, b: Rect) -> int:
+    """Shared area in square pixels."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return width * height if width > 0 and height > 0 else 0
+
+
+def _at(left: float, top: float, width: int, height: int, size: tuple[int, int]) -> Rect:
+    """A rectangle of this size, pushed into the picture."""
+    x = max(0, min(round(left), size[0] - width))
+    y = max(0, min(round(top), size[1] - height))
+    return x, y, min(x + width, size[0]), min(y + height, size[1])
+
+
+def _tag(
+    box: Rect, w: int, h: int, size: tuple[int, int], boxes: list[Rect], tags: list[Rect]
+) -> Rect:
+    """The place for a label near its box that hides least; above and left-aligned if free."""
+    left, top, right, bottom = box
+    corners = [(left, top - h), (right - w, top - h), ((left + right - w) / 2, top - h)]
+    corners += [(left, bottom), (right - w, bottom), (right, top), (left - w, top)]
+    corners += [(left, top), (left, bottom - h)]
+    places = [_at(x, y, w, h, size) for x, y in corners]
+
+    def hidden(place: Rect) -> float:
+        others = sum(_overlap(place, other) for other in boxes if other is not box)
+        return 3 * others + 4 * sum(_overlap(place, tag) for tag in tags) + _overlap(place, box)
+
+    return min(places, key=hidden)
+
+
+def _panel(
+    mark: Mark, w: int, h: int, gap: int, size: tuple[int, int], taken: list[Rect]
+) -> Rect | None:
+    """A place for the bars beside or under the box that hides nothing; None if there is none."""
+    left, top, right, bottom = mark.box
+    under = max(bottom, mark.tag[3]) + gap
+    corners = [(right + gap, top), (left - gap - w, top), (left, under), (right - w, under)]
+    for x, y in corners:
+        place = _at(x, y, w, h, size)
+        fits = abs(place[0] - x) < 1 and place[1] <= y and h <= size[1]
+        if fits and not any(_overlap(place, other) for other in taken):
+            return place
+    return None
+
+
+def _with_panels(marks: list[Mark], text: int, gap: int, size: tuple[int, int]) -> list[Mark]:
+    taken = [rect for mark in marks for rect in (mark.box, mark.tag)]
+    done = []
+    for mark in marks:
+        names = list(mark.face.probs)[:BARS]
+        width = math.ceil(max(map(_font(text).getlength, names), default=0) + 5.2 * text)
+        height = round((1.3 * len(names) + 0.4) * text)
+        panel = _panel(mark, width, height, gap, size, taken) if names else None
+        taken += [panel] if panel else []
+        done.append(replace(mark, panel=panel))
+    return done
+
+
+def layout(
+    size: tuple[int, int], seen: Sequence[Seen], bars: bool = True
+) -> tuple[int, int, list[Mark]]:
+    """(line width, text size, marks) in pixels for a picture of `size` (width, height).
+
+    Faces wholly outside the picture are left out. One text size serves all faces:
+    it follows the picture, and is smaller where faces are.
+    """
+    inside = [(face, _clip(face, size)) for face in seen]
+    inside = [(face, box) for face, box in inside if box[0] < box[2] and box[1] < box[3]]
+    scale = 1.15 * math.sqrt(size[0] * size[1])  # about the long side of a usual photo
+    line = max(2, round(scale / 320))
+    if not inside:
+        return line, 0, []
+    face_width = median(box[2] - box[0] for _, box in inside)
+    text = max(10, round(scale / 85), min(round(scale / 45), round(face_width / 6.5)))
+    widest = max(_font(100).getlength(_label(face)) / 100 for face, _ in inside) + 0.6
+    text = max(5, min(text, int(size[0] / widest), int(size[1] / 1.5)))
+
+    marks: list[Mark] = []
+    boxes = [box for _, box in inside]
+    for face, box in inside:
+        width = math.ceil(_font(text).getlength(_label(face)) + 0.6 * text)
+        tags = [mark.tag for mark in marks]
+        tag = _tag(box, width, round(1.4 * text), size, boxes, tags)
+        marks.append(Mark(face, _label(face), colour_of(next(iter(face.probs), "")), box, tag))
+    if bars and face_width >= scale / 9:
+        marks = _with_panels(marks, text, line, size)
+    return line, text, marks
+
+
+def _draw_bars(pen: ImageDraw.ImageDraw, mark: Mark, text: int) -> None:
+    left, top, right, _ = mark.panel
+    pen.rectangle((left, top, right - 1, mark.panel[3] - 1), fill=(0, 0, 0, 150))
+    start, end = right - round(4.4 * text), right - round(0.4 * text)
+    for k, (name, share) in enumerate(list(mark.face.probs.items())[:BARS]):
+        middle = top + round((0.85 + 1.3 * k) * text)
+        half = max(2, round(0.3 * text))
+        pen.text((left + 0.4 * text, middle), name, "#ffffff", _font(text), "lm")
+        pen.rectangle((start, middle - half, end, middle + half), fill=(255, 255, 255, 60))
+        filled = start + round(min(max(share, 0), 1) * (end - start))
+        if filled > start:
+            pen.rectangle((start, middle - half, filled, middle + half), fill=colour_of(name))
+
+
+def draw_faces(image: Image.Image, seen: Sequence[Seen], bars: bool = True) -> Image.Image:
+    """A copy, mode RGB, with each face's box, its first expression and its track.
+
+    `bars` adds the three most likely classes beside large faces where that hides
+    nothing. Sizes follow the picture's; nothing leaves it.
+    """
+    picture = image.convert("RGB")  # a copy in any case
+    line, text, marks = layout(picture.size, seen, bars)
+    pen = ImageDraw.Draw(picture, "RGBA")
+    for mark in marks:
+        left, top, right, bottom = mark.box
+        if min(right - left, bottom - top) > 4 * line:  # a dark seam: seen on light skin too
+            seam = (left + line, top + line, right - 1 - line, bottom - 1 - line)
+            pen.rectangle(seam, outline=(0, 0, 0, 110), width=max(1, line // 3))
+        pen.rectangle((left, top, right - 1, bottom - 1), outline=mark.colour, width=line)
+    for mark in marks:
+        if mark.panel:
+            _draw_bars(pen, mark, text)
+    for mark in marks:  # last: a label is never covered
+        left, top, right, bottom = mark.tag
+        pen.rectangle((left, top, right - 1, bottom - 1), fill=mark.colour)
+        middle = ((left + right) / 2, (top + bottom) / 2)
+        pen.text(middle, mark.label, _ink(mark.colour), _font(text), "mm")
+    return picture
+
+
+# --- expressions over time ---
+
+
+def _segments(times: np.ndarray) -> list[slice]:
+    """Runs of times (N,) without a gap. A thinned long track may step wider than GAP."""
+    steps = np.diff(times)
+    gap = GAP if len(times) < 1000 else max(GAP, 2.5 * float(np.median(steps)))
+    edges = [0, *(np.flatnonzero(steps > gap) + 1).tolist(), len(times)]
+    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _smooth(times: np.ndarray, shares: np.ndarray, window: float) -> np.ndarray:
+    """Mean of shares (N, C) over `window` seconds around each of the sorted times (N,)."""
+    sums = np.vstack([np.zeros(shares.shape[1]), shares.cumsum(axis=0)])
+    first = np.searchsorted(times, times - window / 2, "left")
+    last = np.searchsorted(times, times + window / 2, "right")
+    return (sums[last] - sums[first]) / (last - first)[:, None]
+
+
+def _palette(class_names: Sequence[str]) -> list[str]:
+    """A colour for each class; unknown names take what the known ones leave over."""
+    used = {colour_of(name) for name in class_names}
+    spare = iter([colour for colour in COLOURS.values() if colour not in used])
+    return [COLOURS.get(name.lower()) or next(spare, OTHER) for name in class_names]
+
+
+def _draw_track(
+    axes: Axes, times: np.ndarray, shares: np.ndarray, colours: Sequence[str], window: float
+) -> None:
+    for part in _segments(times):
+        t, p = times[part], _smooth(times[part], shares[part], window)
+        if t[-1] - t[0] < window / 2:  # a glimpse still gets a sliver
+            t, p = np.array([t[0], t[0] + window / 2]), np.repeat(p.mean(axis=0)[None], 2, axis=0)
+        axes.stackplot(t, p.T, colors=colours, edgecolor="white", linewidth=0.4)
+
+
+def timeline_figure(rows: Iterable[Row], class_names: Sequence[str], title: str) -> Figure:
+    """Stacked probabilities over time, one panel for each of the (six longest seen) tracks.
+
+    Rows are (seconds, track, probs), in any order. Nothing is drawn where a track was
+    not seen for more than a second. The figure belongs to no window and no registry:
+    it can be made in any thread, and goes when its last reference does.
+    """
+    found: dict[int | None, list[tuple[float, list[float]]]] = {}
+    for seconds, track, probs in rows:
+        found.setdefault(track, []).append((seconds, [probs.get(n, 0.0) for n in class_names]))
+    tracks = {}
+    for track, points in found.items():
+        points.sort(key=lambda point: point[0])
+        tracks[track] = np.array([p[0] for p in points]), np.array([p[1] for p in points])
+
+    def seen_for(track: int | None) -> float:
+        times = tracks[track][0]
+        return sum(float(times[part][-1] - times[part][0]) for part in _segments(times))
+
+    shown = sorted(
+        sorted(tracks, key=seen_for, reverse=True)[:PANELS], key=lambda t: tracks[t][0][0]
+    )
+    figure = Figure(figsize=(10, 1.4 + 1.25 * max(len(shown), 1.5)), dpi=110, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    if not shown:
+        axes = figure.subplots()
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no face was seen", ha="center", va="center", color="#767676")
+        return figure
+
+    start = min(tracks[track][0][0] for track in shown)
+    end = max(tracks[track][0][-1] for track in shown)
+    window = max(0.5, (end - start) / 200)
+    colours = _palette(class_names)
+    panels = figure.subplots(len(shown), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, track in zip(panels, shown, strict=True):
+        _draw_track(axes, *tracks[track], colours, window)
+        axes.set(xlim=(start, max(end, start + window / 2)), ylim=(0, 1), yticks=(0, 0.5, 1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8, color="#767676")
+        axes.set_facecolor("#f7f7f7")
+        if track is not None:
+            axes.set_title(f"#{track}", loc="left", fontsize=10, pad=3)
+    left_out = f"; the {len(shown)} longest of {len(tracks)} faces" * (len(tracks) > len(shown))
+    panels[-1].set_xlabel(f"seconds (mean over {window:.1f} s{left_out})", fontsize=9)
+    patches = [Patch(color=c, label=n) for n, c in zip(class_names, colours, strict=True)]
+    figure.legend(handles=patches[::-1], loc="outside right upper", frameon=False, fontsize=9)
+    return figure

@@ -1,0 +1,149 @@
+"""Follow every face of a video or a webcam, and smooth what its expression is over time.
+
+Why: a detector that looks at each frame anew costs ten times as much, and a network that
+answers each frame anew flickers. Here the whole frame is searched twice a second; between,
+the detector's last network looks only where the faces were. Probabilities are averaged
+over time, so that a number on the screen can be read.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from PIL import Image
+from torch import Tensor
+
+from faces import Box, CropRule, Face, FaceFinder
+
+__all__ = ["Follower", "Seen"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One face and its answer: probabilities in [0, 1] by class name, the most likely first."""
+
+    box: Box  # x, y, width, height in pixels of the picture; may stick out of it
+    probs: dict[str, float]
+    score: float = 1.0  # of the detector
+    tilt: float = 0.0  # degrees
+    track: int | None = None  # which face of the video this is, from 1
+
+    @property
+    def expression(self) -> str:
+        return next(iter(self.probs))
+
+
+@dataclass
+class Track:
+    """One person's face through time."""
+
+    number: int
+    face: Face
+    seen: float  # seconds, when last
+    probs: Tensor | None = None  # (num_classes,), smoothed
+    here: bool = field(default=True)  # in the last frame
+
+
+def ranked(probs: Tensor, class_names: Sequence[str]) -> dict[str, float]:
+    """(num_classes,) → by class name, the most likely first."""
+    order = probs.argsort(descending=True, stable=True).tolist()
+    return {class_names[i]: float(probs[i]) for i in order}
+
+
+class Follower:
+    """Call it with each frame and its time in seconds: the faces in it, with steady numbers.
+
+    `classify` maps face crops to probabilities (N, num_classes). `every` is the time
+    between two searches of the whole frame, `memory` how long a face may be gone and still
+    be the same one, `smooth` the time constant of the average, all in seconds. It keeps
+    only the faces of the last `memory` seconds, however long the video is.
+    """
+
+    def __init__(
+        self,
+        finder: FaceFinder,
+        crop: CropRule,
+        classify: Callable[[Sequence[Image.Image]], Tensor],
+        class_names: Sequence[str],
+        every: float = 0.5,
+        memory: float = 2.0,
+        smooth: float = 0.3,
+    ) -> None:
+        self.finder, self.crop, self.classify = finder, crop, classify
+        self.class_names = tuple(class_names)
+        self.every, self.memory, self.smooth = every, memory, smooth
+        self.tracks: list[Track] = []
+        self.searched = -math.inf
+        self.count = 0
+
+    def __call__(self, image: Image.Image, seconds: float) -> list[Seen]:
+        """Faces of this frame, the largest first. Time must not run backwards: then it restarts."""
+        if any(seconds < track.seen for track in self.tracks):
+            self.tracks, self.searched = [], -math.inf
+        self.locate(image, seconds)
+        here = [track for track in self.tracks if track.here]
+        if not here:
+            return []
+        crops = [self.crop(image, track.face.box, track.face.tilt) for track in here]
+        for track, probs in zip(here, self.classify(crops), strict=True):
+            gap = seconds - track.seen
+            new = 1.0 if track.probs is None else 1 - math.exp(-max(gap, 1e-3) / self.smooth)
+            track.probs = probs if track.probs is None else track.probs.lerp(probs, new)
+            track.seen = seconds
+        here.sort(key=lambda t: -t.face.box[2] * t.face.box[3])
+        return [
+            Seen(t.face.box, ranked(t.probs, self.class_names), t.face.score, t.face.tilt, t.number)
+            for t in here
+        ]
+
+    def locate(self, image: Image.Image, seconds: float) -> None:
+        """Say of each track where it is in this frame, or that it is not there."""
+        self.tracks = [t for t in self.tracks if seconds - t.seen <= self.memory]
+        held = [t for t in self.tracks if t.here]
+        moved = self.finder.follow(image, [t.face for t in held])
+        for track, face in zip(held, moved, strict=True):
+            track.here = face is not None
+            track.face = face or track.face
+        lost = any(not t.here for t in held)
+        due = self.every if held else self.every / 3  # an empty frame is searched more often
+        if not lost and seconds - self.searched < due:
+            return
+        self.searched = seconds
+        free = list(self.tracks)
+        for face in self.finder.find_batch([image])[0]:
+            track = nearest(face, free, seconds)
+            if track is None:
+                self.count += 1
+                self.tracks.append(Track(self.count, face, seconds))
+            else:
+                free.remove(track)
+                track.face, track.here = face, True
+        self.tracks = without_doubles(self.tracks)
+
+
+def without_doubles(tracks: list[Track]) -> list[Track]:
+    """Two tracks that came to lie on one face: the older one stays."""
+    kept: list[Track] = []
+    for track in tracks:
+        if not track.here or all(distance(track.face, t.face) > 0.3 for t in kept if t.here):
+            kept.append(track)
+    return kept
+
+
+def distance(one: Face, other: Face) -> float:
+    """Between two faces' centres, in face sizes."""
+    (x, y, w, h), (u, v, p, q) = one.box, other.box
+    apart = math.hypot(x + w / 2 - u - p / 2, y + h / 2 - v - q / 2)
+    return apart / max((w + h + p + q) / 4, 1)
+
+
+def nearest(face: Face, tracks: list[Track], seconds: float) -> Track | None:
+    """The track a face belongs to: near enough, more so the longer it was gone, and of its size."""
+
+    def near(track: Track) -> bool:
+        ratio = (face.box[2] * face.box[3]) / max(track.face.box[2] * track.face.box[3], 1)
+        reach = 0.6 + min(seconds - track.seen, 1.5)
+        return distance(face, track.face) < reach and 1 / 3 < ratio < 3
+
+    candidates = [track for track in tracks if near(track)]
+    return min(candidates, key=lambda t: distance(face, t.face), default=None)

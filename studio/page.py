@@ -1,0 +1,102 @@
+"""The parts of the demo's page that are HTML: faces with their emoji and bars, and the style.
+
+Colours of text and ground come from the page's theme, so that light and dark both work;
+numbers are text, not pictures, so that a screen reader reads them.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+
+from PIL import Image
+
+from studio.drawing import EMOJI, colour_of
+from studio.follow import Seen
+
+__all__ = ["CSS", "faces_html", "mirror_html", "notice"]
+
+CSS = """
+.gradio-container {max-width: 1180px !important; margin: 0 auto !important}
+.faces {display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(264px, 1fr))}
+.face {display: flex; gap: 12px; padding: 12px; border-radius: 12px;
+  background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary)}
+.face .look {flex: none; width: 64px; text-align: center}
+.face .look img {width: 64px; height: 64px; border-radius: 10px; object-fit: cover}
+.face .look span {font-size: 34px; line-height: 1.3}
+.face .look span, .mirror .emoji, .mirror .others {font-family: "Apple Color Emoji",
+  "Segoe UI Emoji", "Noto Color Emoji", sans-serif}
+.face .numbers {flex: 1; min-width: 0}
+.face h4 {margin: 0 0 6px; color: var(--body-text-color)}
+.bar {display: grid; grid-template-columns: 58px 1fr 38px; gap: 6px; align-items: center;
+  font-size: 13px; line-height: 1.6; color: var(--body-text-color)}
+.bar .track {height: 9px; border-radius: 5px; background: var(--border-color-primary);
+  overflow: hidden}
+.bar .fill {height: 100%; border-radius: 5px}
+.bar .share {text-align: right; font-variant-numeric: tabular-nums}
+.mirror {text-align: center; padding: 8px 12px 14px; border-radius: 14px; min-height: 330px;
+  background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary)}
+.mirror .emoji {font-size: 118px; line-height: 1.25}
+.mirror h3 {margin: 0 0 10px; color: var(--body-text-color)}
+.mirror .others {margin-top: 10px; color: var(--body-text-color-subdued)}
+.mirror .bar {max-width: 420px; margin: 0 auto; text-align: left}
+.notice {padding: 18px; border-radius: 12px; text-align: center;
+  color: var(--body-text-color-subdued); background: var(--background-fill-secondary);
+  border: 1px dashed var(--border-color-primary)}
+"""
+
+
+def notice(text: str) -> str:
+    return f'<div class="notice">{escape(text)}</div>'
+
+
+def bars(probs: dict[str, float]) -> str:
+    """One bar a class in the order given; shares in [0, 1]."""
+    return "".join(
+        f'<div class="bar"><span>{escape(name)}</span><div class="track"><div class="fill" '
+        f'style="width:{100 * share:.1f}%;background:{colour_of(name)}"></div></div>'
+        f'<span class="share">{100 * share:.0f} %</span></div>'
+        for name, share in probs.items()
+    )
+
+
+def emoji(name: str) -> str:
+    return EMOJI.get(name, "🙂")
+
+
+def thumbnail(image: Image.Image, side: int = 96) -> str:
+    """A picture inside the page itself, as a data address."""
+    buffer = io.BytesIO()
+    image.convert("RGB").resize((side, side)).save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def faces_html(seen: Sequence[Seen], crops: Sequence[Image.Image], most: int = 4) -> str:
+    """A card for each face: what the network was shown, its emoji and the first `most` bars."""
+    cards = []
+    for number, (face, crop) in enumerate(zip(seen, crops, strict=True), 1):
+        shown = dict(list(face.probs.items())[:most])
+        cards.append(
+            f'<div class="face"><div class="look"><img src="{thumbnail(crop)}" '
+            f'alt="face {number} as the network sees it"><span>{emoji(face.expression)}</span>'
+            f'</div><div class="numbers"><h4>{number} · {escape(face.expression)}</h4>'
+            f"{bars(shown)}</div></div>"
+        )
+    return f'<div class="faces">{"".join(cards)}</div>'
+
+
+def mirror_html(seen: Sequence[Seen], class_names: Sequence[str]) -> str:
+    """The largest face's emoji and bars, in a fixed order so that nothing jumps; others below."""
+    if not seen:
+        return (
+            '<div class="mirror" data-expression=""><div class="emoji">🔍</div>'
+            "<h3>No face in sight</h3></div>"
+        )
+    first, *others = seen
+    ordered = {name: first.probs[name] for name in class_names}
+    rest = " ".join(emoji(face.expression) for face in others)
+    return (
+        f'<div class="mirror" data-expression="{escape(first.expression)}">'
+        f'<div class="emoji">{emoji(first.expression)}</div><h3>{escape(first.expression)}</h3>'
+        f"{bars(ordered)}" + (f'<div class="others">and {rest}</div>' if rest else "") + "</div>"
+    )

@@ -1,0 +1,319 @@
+"""Read videos frame by frame, and write them again with what was seen in them.
+
+Why: videos are long, come sideways from phones, with uneven frame times and broken
+packets, and runs get interrupted. Here memory stays constant whatever the length, times
+are the file's own, and a file has its name only once it is whole.
+Source: written for this project.
+"""
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from time import monotonic
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+from PIL import Image
+
+from studio.follow import Seen
+from studio.timeline import InPlace, Timeline
+
+__all__ = [
+    "Frame",
+    "Summary",
+    "VideoInfo",
+    "VideoWriter",
+    "annotate_video",
+    "first_encoder",
+    "read_frames",
+    "video_info",
+]
+
+# FFmpeg would also "play" text files, and lists that name other files and addresses;
+# a stranger's upload must open nothing but itself.
+SAFE = {
+    "format_whitelist": "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif",
+    "protocol_whitelist": "file",
+}
+KINDS = "MP4, MOV, WebM, MKV or AVI"
+# The signs of a display matrix's a, b, c, d → what turns the picture upright. `frame.rotation`
+# takes a mirrored picture for one upside down.
+TURNS = {
+    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
+    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
+    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
+    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
+    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
+    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
+    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
+}
+SIDEWAYS = {turn for signs, turn in TURNS.items() if signs[0] == 0}
+TICKS = 60_000  # a second, in written files: below 2^16 (MPEG-4's limit), exact at 30000/1001 fps
+ENCODERS = ("libx264", "libopenh264", "h264", "mpeg4")
+# --- reading ---
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a video, RGB and upright; `seconds` as a player would show them."""
+
+    seconds: float
+    index: int  # of the frames that could be decoded, from 0
+    image: Image.Image
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Upright size in pixels; None where the file does not say, `fps` then 0.0."""
+
+    width: int
+    height: int
+    fps: float
+    seconds: float | None
+    frames: int | None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    if not path.exists():
+        raise FileNotFoundError(f"there is no video at {path}")
+    try:
+        container = av.open(path, options=SAFE, metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise ValueError(
+            f"{path} is not a video that can be read ({error.strerror}); give {KINDS}, "
+            "and record or export it again if it is cut off"
+        ) from None
+    with container:
+        moving = [
+            s for s in container.streams.video if not s.disposition & Disposition.attached_pic
+        ]
+        if not moving:
+            raise ValueError(f"{path} holds no moving picture, only sound or data; give a video")
+        moving[0].thread_type = "AUTO"
+        yield container, moving[0]
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """Frames as they come; what is damaged is passed over, a cut-off end is the end."""
+    try:
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                continue
+            yield from frames
+    except av.FFmpegError:
+        return
+
+
+def _nothing(path: Path) -> ValueError:
+    return ValueError(f"{path} holds no frame that can be decoded; export it again as H.264 MP4")
+
+
+def _turn(frame: av.VideoFrame) -> Image.Transpose | None:
+    # A frame and its side data hold each other until the next garbage collection.
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return None
+    a, b, _, c, d = struct.unpack("9i", bytes(data))[:5]
+    return TURNS.get(tuple((v > 0) - (v < 0) for v in (a, b, c, d)))
+
+
+def _size(frame: av.VideoFrame, stream: VideoStream, longest: int | None) -> tuple[int, int]:
+    """Width and height with square pixels, before turning, at most `longest`."""
+    width, height = frame.width * float(stream.sample_aspect_ratio or 1), frame.height
+    scale = min(1.0, longest / max(width, height)) if longest else 1.0
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def read_frames(path: Path | str, *, longest: int | None = 1280) -> Iterator[Frame]:
+    """The frames of a video, decoded one at a time, the long side at most `longest` pixels.
+
+    Times are the file's own, so uneven ones stay so. Damaged packets are skipped. Errors
+    come with the first frame: FileNotFoundError, or ValueError for a file that is no
+    video, has no picture track or holds nothing that can be decoded.
+    """
+    path = Path(path)
+    index, seconds = 0, 0.0
+    with _opened(path) as (container, stream):
+        start = (container.start_time or 0) / av.time_base
+        step = 1 / float(stream.guessed_rate or 30)
+        for frame in _decoded(container, stream):
+            if frame.time is not None:
+                seconds = max(0.0, frame.time - start)
+            elif index:  # some broken files time only some of their frames
+                seconds += step
+            if not index:  # the first says it for all: asking a frame keeps it in memory
+                turn = _turn(frame)
+            width, height = _size(frame, stream, longest)
+            image = frame.to_image(width=width, height=height)
+            yield Frame(seconds, index, image if turn is None else image.transpose(turn))
+            index += 1
+    if not index:
+        raise _nothing(path)
+
+
+def video_info(path: Path | str) -> VideoInfo:
+    """What a progress bar needs, from the header and one frame. Errors as in `read_frames`."""
+    path = Path(path)
+    with _opened(path) as (container, stream):
+        frame = next(_decoded(container, stream), None)
+        if frame is None:
+            raise _nothing(path)
+        width, height = _size(frame, stream, None)
+        if _turn(frame) in SIDEWAYS:
+            width, height = height, width
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
+        seconds = container.duration / av.time_base if container.duration else None
+        return VideoInfo(width, height, fps, seconds, stream.frames or None)
+
+
+# --- writing ---
+
+
+@lru_cache
+def first_encoder(names: Sequence[str] = ENCODERS) -> str:
+    """The first of these encoders that this build of FFmpeg holds and this machine can open.
+
+    Raises RuntimeError when there is none.
+    """
+    for name in names:
+        try:  # a hardware encoder is listed on machines without the hardware
+            trial = av.CodecContext.create(name, "w")
+            trial.width, trial.height, trial.pix_fmt = 256, 256, "yuv420p"
+            trial.time_base, trial.framerate = Fraction(1, TICKS), Fraction(30)
+            trial.open()
+            return name
+        except (av.FFmpegError, ValueError):  # a ValueError where the name is unknown
+            continue
+    raise RuntimeError(f"av can encode with none of {', '.join(names)}; install av from PyPI")
+
+
+class VideoWriter(InPlace):
+    """An MP4 that browsers play; a context manager, `encoder` says what encodes it.
+
+    The first frame sets the size, less an odd row or column; later frames are scaled to
+    it. Without any frame no file is made. Raises OSError when it cannot be written.
+    """
+
+    def __init__(self, path: Path | str, encoder: str | None = None) -> None:
+        super().__init__(path)
+        self.encoder = encoder or first_encoder()
+        self._container: av.container.OutputContainer | None = None
+        self._last = -1  # ticks of the frame before
+
+    def __enter__(self) -> "VideoWriter":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def _start(self, width: int, height: int) -> None:
+        if width < 2 or height < 2:
+            raise ValueError(f"a {width} × {height} picture is too small for a video; give 2 × 2")
+        options = {"movflags": "faststart"}  # a browser can start before all is loaded
+        self._container = av.open(self._temporary, "w", format="mp4", options=options)
+        fast = {"preset": "veryfast", "crf": "22"} if self.encoder == "libx264" else {}
+        self._stream = self._container.add_stream(self.encoder, rate=30, options=fast)
+        self._stream.width, self._stream.height = width - width % 2, height - height % 2
+        self._stream.pix_fmt = "yuv420p"
+        if not fast:  # otherwise 1 Mbit/s, whatever the size
+            self._stream.bit_rate = max(1_000_000, 6 * width * height)
+        context = self._stream.codec_context
+        context.time_base = Fraction(1, TICKS)
+        context.max_b_frames = 0  # reordered, uneven frames get too short a length in the header
+        context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
+        context.color_range = 1
+
+    def write(self, image: Image.Image, seconds: float) -> None:
+        """Add a picture shown from `seconds` on; a time that does not rise is moved behind."""
+        if self._container is None:
+            self._start(*image.size)
+        width, height = self._stream.width, self._stream.height
+        if (image.width - image.width % 2, image.height - image.height % 2) == (width, height):
+            image = image.crop((0, 0, width, height))
+        ticks = max(round(seconds * TICKS), self._last + 1)
+        frame = av.VideoFrame.from_image(image.convert("RGB")).reformat(
+            width, height, "yuv420p", dst_colorspace="ITU709"
+        )
+        frame.pts, frame.time_base, self._last = ticks, Fraction(1, TICKS), ticks
+        self._container.mux(self._stream.encode(frame))
+
+    def _finish(self, clean: bool) -> None:
+        if self._container is None:
+            return
+        with self._container:
+            if clean:
+                self._container.mux(self._stream.encode())
+
+
+# --- both ---
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run went through; `tracks` counts numbers, `faces` counts rows."""
+
+    frames: int
+    seconds: float
+    tracks: int
+    faces: int
+
+
+def annotate_video(
+    source: Path | str,
+    follow: Callable[[Image.Image, float], Sequence[Seen]],
+    *,
+    class_names: Sequence[str],
+    video_out: Path | str | None,
+    csv_out: Path | str | None,
+    draw: Callable[[Image.Image, Sequence[Seen]], Image.Image],
+    progress: Callable[[float, float | None], object] | None = None,
+    longest: int | None = 1280,
+    max_seconds: float | None = None,
+) -> Summary:
+    """Follow faces through a video into an annotated one, a table, or both.
+
+    `follow(image, seconds)` says what is seen, `draw(image, seen)` shows it;
+    `progress(done, total or None)`, in seconds of video, is told at most ten times a
+    second. Ctrl-C keeps what was read so far, then goes on; any other error keeps
+    nothing. Raises as `read_frames`, and ValueError if the video would replace its source.
+    """
+    if video_out is not None and Path(video_out).resolve() == Path(source).resolve():
+        raise ValueError(f"{video_out} is the video to be read; give the new one another name")
+    total = video_info(source).seconds
+    if max_seconds is not None:
+        total = max_seconds if total is None else min(total, max_seconds)
+    frames, faces, seconds, told = 0, 0, 0.0, -1.0
+    tracks: set[int] = set()
+    interrupt: KeyboardInterrupt | None = None
+    with ExitStack() as stack:
+        video = stack.enter_context(VideoWriter(video_out)) if video_out is not None else None
+        table = stack.enter_context(Timeline(csv_out, class_names)) if csv_out is not None else None
+        reader = stack.enter_context(closing(read_frames(source, longest=longest)))
+        try:
+            for frame in reader:
+                if max_seconds is not None and frame.seconds >= max_seconds:
+                    break
+                seen = follow(frame.image, frame.seconds)
+                for face in seen:
+                    if table is not None:
+                        table.add(frame.seconds, frame.index, face)
+                    faces += 1
+                tracks.update(face.track for face in seen if face.track is not None)
+                if video is not None:
+                    video.write(draw(frame.image, seen), frame.seconds)
+                frames, seconds = frames + 1, frame.seconds
+                if progress is not None and monotonic() - told >= 0.1:
+                    told = monotonic()
+                    progress(seconds, total)
+        except KeyboardInterrupt as stop:
+            interrupt = stop
+    if interrupt is not None:
+        raise interrupt
+    return Summary(frames, seconds, len(tracks), faces)

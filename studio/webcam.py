@@ -1,0 +1,343 @@
+"""The live picture of a camera in a window, as in a mirror, with each face's expression.
+
+Why: a program that reads a camera in the loop that also looks for faces shows the past,
+as the pictures queue up. Here a thread reads and keeps only the newest one; the window
+asks for it when it is ready. Camera, loop and window are apart, so that each can be
+tried without the others.
+Source: written for this project.
+"""
+
+import errno
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from threading import Condition, Event, Thread
+from time import monotonic
+from typing import Protocol
+
+import av
+import av.device
+from av.container import InputContainer
+from PIL import Image
+
+from studio.drawing import draw_faces
+from studio.follow import Seen
+from studio.video import read_frames
+
+__all__ = ["Camera", "Window", "mirror", "play", "step"]
+
+LONGEST = 960  # pixels, of what is shown
+PATIENCE = 20.0  # seconds until the first picture: the system may first ask for permission
+FORMATS = {"darwin": "avfoundation", "win32": "dshow"}  # elsewhere v4l2
+# The first that the camera takes: unasked, some send their largest picture, a few times a
+# second, and macOS would refuse FFmpeg's own default of 29.97 frames a second.
+WISHES = ({"video_size": "640x480", "framerate": "30"}, {"framerate": "30"}, {})
+KEYS = {"q": "q", "escape": "q", "s": "s"}
+Follow = Callable[[Image.Image, float], Sequence[Seen]]
+Picture = tuple[Image.Image, float]  # RGB, and seconds since the camera was opened
+
+
+class Predictor(Protocol):
+    """What `mirror` needs of `predict.ExpressionPredictor`."""
+
+    def follower(self) -> Follow: ...
+
+
+# --- which camera ---
+
+
+@dataclass(frozen=True)
+class Device:
+    """A camera as FFmpeg opens it; `name` is what messages call it."""
+
+    name: str
+    address: str
+    format: str
+
+
+def listed(format: str) -> dict[str, str]:
+    """{address: description} of the cameras that the system tells of."""
+    try:
+        devices = av.device.enumerate_input_devices(format)
+    except (av.FFmpegError, ValueError):  # a ValueError: this FFmpeg lacks the format
+        return {}
+    return {d.name: d.description for d in devices if "video" in (d.media_types or ["video"])}
+
+
+def missing(name: str, format: str) -> FileNotFoundError:
+    kind = "camera" if name.isdecimal() else "camera or video"
+    names = ", ".join(f"{address} ({text})" for address, text in listed(format).items())
+    told = f"found: {names}" if names else "none was found: connect one, or give a video file"
+    return FileNotFoundError(f"there is no {kind} {name}; {told}")
+
+
+def locate(camera: str, platform: str = sys.platform) -> Device | Path:
+    """A number, a device's name, or "lavfi:" and what FFmpeg shall draw; else a video file."""
+    format, path = FORMATS.get(platform, "v4l2"), Path(camera)
+    if camera.startswith("lavfi:"):
+        return Device(camera, camera.removeprefix("lavfi:"), "lavfi")
+    if not camera.isdecimal() and path.exists() and not path.is_char_device():
+        return path
+    address = camera
+    if format == "v4l2" and camera.isdecimal():
+        address = f"/dev/video{int(camera)}"
+    elif format == "dshow":
+        if camera.isdecimal():
+            address = dict(enumerate(listed(format))).get(int(camera), "")
+            if not address:
+                raise missing(camera, format)
+        address = f"video={address.removeprefix('video=')}"
+    return Device(camera, address, format)
+
+
+def refusal(device: Device, error: Exception) -> OSError:
+    """Why a camera does not open, and what to do."""
+    if isinstance(error, FileNotFoundError):
+        return missing(device.name, device.format)
+    if isinstance(error, PermissionError):
+        return PermissionError(
+            f"this user may not use camera {device.name}; on Linux join its group (sudo usermod "
+            "-aG video $USER, then log in again), elsewhere allow it in the system's settings"
+        )
+    if getattr(error, "errno", None) == errno.EBUSY:
+        return OSError(f"camera {device.name} is busy; close the other program that uses it")
+    return OSError(
+        f"camera {device.name} cannot be opened ({getattr(error, 'strerror', None) or error}); "
+        "close other programs that use it, and allow this one to in the system's settings"
+    )
+
+
+# --- its pictures ---
+
+
+def opened(device: Device) -> InputContainer:
+    """Raises OSError with what to do."""
+    for options in WISHES:
+        try:
+            return av.open(device.address, format=device.format, options=options)
+        except (av.FFmpegError, ValueError) as error:
+            refused = error  # the last one counts: it was asked for nothing special
+    raise refusal(device, refused) from None
+
+
+def device_pictures(device: Device, stop: Event) -> Iterator[Picture]:
+    """Pictures as the camera sends them, until `stop`. Raises OSError, also when it goes away."""
+    start, drawn = monotonic(), device.format == "lavfi"  # drawn ones come too early
+    with opened(device) as container:
+        packets = container.demux(video=0)
+        while not stop.is_set():
+            try:
+                packet = next(packets, None)
+            except av.error.BlockingIOError:  # macOS: no new picture yet
+                packets = container.demux(video=0)
+                stop.wait(0.005)
+                continue
+            except av.FFmpegError:  # unplugged
+                packet = None
+            if packet is None:
+                break
+            with suppress(av.FFmpegError):  # the first pictures of many cameras are torn
+                for frame in packet.decode():
+                    scale = min(1.0, LONGEST / max(frame.width, frame.height))
+                    size = round(frame.width * scale), round(frame.height * scale)
+                    yield frame.to_image(*size), frame.time if drawn else monotonic() - start
+    if not (drawn or stop.is_set()):
+        raise OSError(f"camera {device.name} went away; check its cable and start again")
+
+
+class Camera:
+    """A camera, or a video file that plays as if it were one; a context manager.
+
+    `camera` is a number as text, a device's name, or a file. Entering waits for the first
+    picture. Raises OSError or ValueError, saying what to do, where there is none.
+    """
+
+    def __init__(self, camera: str) -> None:
+        self.name = camera
+        self.source = locate(camera)
+        self.stop = Event()
+        self.news = Condition()
+        self.picture: Picture | None = None
+        self.failure: Exception | None = None
+        self.done = False
+        # A daemon: a driver that never answers must not keep the program from ending.
+        self.thread = Thread(target=self.read, name=f"camera {camera}", daemon=True)
+
+    def __enter__(self) -> "Camera":
+        self.thread.start()
+        try:
+            with self.news:
+                here = self.news.wait_for(lambda: self.picture or self.done, PATIENCE)
+            if not here:
+                raise OSError(
+                    f"camera {self.name} gave no picture in {PATIENCE:.0f} s; allow it in the "
+                    "system's settings, and close other programs that use it"
+                )
+            if self.failure is not None and self.picture is None:
+                raise self.failure
+        except BaseException:  # Ctrl-C as well
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the reader, which lets go of the camera."""
+        self.stop.set()
+        self.thread.join(timeout=3.0)
+
+    def pictures(self) -> Iterator[Picture]:
+        if isinstance(self.source, Device):
+            yield from device_pictures(self.source, self.stop)
+        else:
+            with closing(read_frames(self.source, longest=LONGEST)) as frames:
+                yield from ((frame.image, frame.seconds) for frame in frames)
+
+    def read(self) -> None:
+        """The thread: opens, reads and closes, as some systems want it all in one thread."""
+        start = monotonic()
+        try:
+            with closing(self.pictures()) as pictures:
+                for picture in pictures:
+                    if self.stop.wait(picture[1] - (monotonic() - start)):
+                        break
+                    with self.news:
+                        self.picture = picture
+                        self.news.notify_all()
+        except Exception as error:
+            self.failure = error
+        with self.news:
+            self.done = True
+            self.news.notify_all()
+
+    def latest(self, wait: float = 0.0) -> Picture | None:
+        """The newest picture and its time in seconds, each once; None after `wait` seconds.
+
+        What came between two calls is skipped. Raises OSError when the camera went away.
+        """
+        with self.news:
+            self.news.wait_for(lambda: self.picture or self.done, wait)
+            picture, self.picture = self.picture, None
+        if picture is None and self.failure is not None:
+            raise self.failure
+        return picture
+
+    @property
+    def ended(self) -> bool:
+        """Whether all was shown that will ever come."""
+        with self.news:
+            return self.done and self.picture is None
+
+
+# --- the window ---
+
+
+class Window:
+    """A tkinter window for pictures; a context manager. Raises OSError where none can open."""
+
+    def __init__(self) -> None:
+        try:
+            import tkinter
+
+            from PIL import ImageTk
+        except ImportError as error:
+            raise OSError(
+                f"the window needs tkinter, which this Python lacks ({error}); install python3-tk "
+                "(with Homebrew: python-tk), or use the demo's Mirror tab: python demo.py"
+            ) from None
+        try:
+            self.root = tkinter.Tk()
+        except tkinter.TclError as error:
+            raise OSError(
+                f"no window can be opened here ({error}); the demo's Mirror tab works in a "
+                "browser: python demo.py"
+            ) from None
+        self.root.withdraw()  # until there is something to see
+        self.root.resizable(False, False)
+        self.keys: deque[str] = deque()
+        self.root.bind("<Key>", lambda event: self.keys.append(event.keysym.lower()))
+        self.root.protocol("WM_DELETE_WINDOW", lambda: self.keys.append("q"))
+        self.label = tkinter.Label(self.root, borderwidth=0)
+        self.label.pack()
+        self.make = ImageTk.PhotoImage
+        self.photo: ImageTk.PhotoImage | None = None
+
+    def __enter__(self) -> "Window":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.root.destroy()
+        # Tcl aborts the whole program if another thread's garbage collection ends it.
+        del self.photo, self.label, self.root
+
+    def key(self) -> str | None:
+        """Let the window live, and say what was asked since: "q" (or closed), "s" or None."""
+        self.root.update()
+        return KEYS.get(self.keys.popleft()) if self.keys else None
+
+    def show(self, image: Image.Image, title: str) -> None:
+        """Put this picture into the window in place of the one before."""
+        if self.photo is None:
+            self.root.deiconify()
+            self.root.lift()
+            self.root.focus_force()  # otherwise the keys go to the terminal
+        self.photo = self.make(image, master=self.root)
+        self.label.configure(image=self.photo)
+        self.root.title(title)
+
+
+# --- all together ---
+
+
+def step(image: Image.Image, seconds: float, follow: Follow) -> Image.Image:
+    """One picture, RGB: mirrored first, so that labels can be read; then faces and drawing."""
+    mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return draw_faces(mirrored, follow(mirrored, seconds))
+
+
+def save(image: Image.Image, folder: Path) -> Path:
+    """Write folder/screenshot-YYYYmmdd-HHMMSS.png; a second one in that second ends in -2."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"screenshot-{datetime.now():%Y%m%d-%H%M%S}.png"
+    while path.exists():
+        path = path.with_stem(f"{path.stem}-2")
+    image.save(path)
+    return path
+
+
+def play(camera: Camera, follow: Follow, window: Window, folder: Path) -> None:
+    """Show the camera's newest picture, again and again, until `q` or the end of a file."""
+    shown: Image.Image | None = None
+    times: deque[float] = deque(maxlen=20)
+    while (key := window.key()) != "q":
+        if key == "s" and shown is not None:
+            print(f"saved {save(shown, folder)}", flush=True)
+        picture = camera.latest(wait=0.02)
+        if picture is None:
+            if camera.ended:
+                return
+            continue
+        shown = step(*picture, follow)
+        times.append(monotonic())
+        rate = (len(times) - 1) / max(times[-1] - times[0], 1e-3)
+        window.show(shown, f"{camera.name} – {rate:.0f} frames a second – q quits, s saves")
+
+
+def mirror(predictor: Predictor, camera: str, folder: Path) -> int:
+    """Open camera and window until the user quits; the exit code, 0.
+
+    `s` saves what is shown into `folder`. Raises OSError or ValueError, saying what to do,
+    where no window or no camera can be opened, or the camera goes away.
+    """
+    try:
+        with Window() as window, Camera(camera) as source:
+            play(source, predictor.follower(), window, folder)
+    except KeyboardInterrupt:  # Ctrl-C in the terminal quits as well
+        pass
+    return 0
