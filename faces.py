@@ -11,8 +11,8 @@ inside the `facenet-pytorch` package: no download. Its cascade is written anew h
 batch over pictures and scales, and so that the last network alone can follow a face from
 one frame to the next.
 Source: written for this project; the three networks and their weights are those of
-facenet-pytorch (MIT). Needs torch, torchvision, pillow, numpy and facenet-pytorch 2.5.3;
-copy freely (MIT, see LICENSE).
+facenet-pytorch (MIT). Needs torch, torchvision, pillow, numpy and facenet-pytorch 2.5.3
+(as a program also scikit-image, for a photo); copy freely (MIT, see LICENSE).
 """
 
 import math
@@ -63,6 +63,11 @@ class CropRule:
     upright_from: float = 15.0  # degrees of tilt from which a face is turned upright
     detector: str = "mtcnn"
 
+    def __post_init__(self) -> None:
+        places = (self.centre_x, self.centre_y, self.size)
+        if not all(isinstance(v, int | float) and 0 < v < 10 for v in places):
+            raise ValueError(f"crop rule {places} is none: each is a share of the side, above 0")
+
     def square(self, box: Box) -> tuple[float, float, float]:
         """Left, top and side of the region to cut around a face's box, in pixels."""
         x, y, width, height = box
@@ -75,11 +80,13 @@ class CropRule:
         left, top, side = self.square(box)
         if abs(tilt) < self.upright_from:
             return cut(image, left, top, side)
-        reach = side * 0.21  # what the turned square needs around it
-        loose = cut(image, left - reach, top - reach, side + 2 * reach)
-        turned = loose.rotate(tilt, Image.Resampling.BILINEAR)
-        edge = round(turned.width * reach / (side + 2 * reach))
-        return turned.crop((edge, edge, turned.width - edge, turned.height - edge))
+        x, y = self.centre_x, self.centre_y
+        reach = side * math.hypot(max(x, 1 - x), max(y, 1 - y)) + 1  # the square's far corner
+        loose = cut(image, left + x * side - reach, top + y * side - reach, 2 * reach)
+        turned = loose.rotate(tilt, Image.Resampling.BILINEAR)  # about the face, not the square
+        left, top = round(turned.width / 2 - x * side), round(turned.height / 2 - y * side)
+        n = max(round(side), 1)
+        return turned.crop((left, top, left + n, top + n))
 
     def settings(self) -> dict[str, Any]:
         """For a checkpoint's card; `CropRule(**settings)` gives the rule again."""
@@ -88,7 +95,7 @@ class CropRule:
 
 def cut(image: Image.Image, left: float, top: float, side: float) -> Image.Image:
     """A square region; where it leaves the picture the outermost pixels go on."""
-    x, y = math.floor(left), math.floor(top)
+    x, y = round(left), round(top)
     n = max(round(side), 1)
     if x >= 0 and y >= 0 and x + n <= image.width and y + n <= image.height:
         return image.crop((x, y, x + n, y + n))
@@ -136,9 +143,13 @@ class FaceFinder:
         found = self.find_batch([image])[0]
         if found or not tilted:
             return found
-        for angle in (40, -40):
-            turned = self.find_batch([image.rotate(angle, Image.Resampling.BILINEAR)])[0]
-            found += [turn_back(face, angle, image.size) for face in turned]
+        scale = min(1.0, self.detail / max(image.size))  # turning a whole photo takes seconds
+        size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+        small = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        angles = (40, -40)
+        turned = self.find_batch([small.rotate(a, Image.Resampling.BILINEAR) for a in angles])
+        for angle, faces in zip(angles, turned, strict=True):
+            found += [turn_back(face, angle, size, scale) for face in faces]
         return largest_first(keep_best(found))
 
     @torch.inference_mode()
@@ -181,8 +192,9 @@ class FaceFinder:
 
     def canvas(self, images: Sequence[Image.Image]) -> tuple[Tensor, list[float]]:
         """Pictures scaled to `detail` at most, side by side in (N, 3, H, W), and the scales."""
-        longest = [max(image.size) for image in images]  # tiny pictures are made larger, up to 160
-        scales = [min(self.detail / side, max(1.0, 160 / side)) for side in longest]
+        longest = [max(image.size) for image in images]
+        common = min(self.detail, max(160, *longest))  # `smallest` is a share of each picture
+        scales = [common / side for side in longest]
         pixels = []
         for image, scale in zip(images, scales, strict=True):
             size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
@@ -200,12 +212,13 @@ class FaceFinder:
     def propose(self, canvas: Tensor) -> tuple[Tensor, Tensor]:
         """The first network over a pyramid of scales → squares (K, 4) and their picture (K,)."""
         count, _, height, width = canvas.shape
-        side = min(CELL / self.smallest, max(height, width))  # the finest level's longer side
+        longer, shorter = max(height, width), min(height, width)
+        side = min(max(CELL / self.smallest, CELL * longer / shorter), longer)  # finest level's
         level = canvas
         boxes, scores, owners = [], [], []
         while True:
-            scale = side / max(height, width)
-            if min(height, width) * scale < CELL:
+            scale = side / longer
+            if shorter * scale < CELL - 1e-3:
                 break
             size = (max(round(height * scale), CELL), max(round(width * scale), CELL))
             level = shrink(level, size)
@@ -287,17 +300,18 @@ def largest_first(faces: Iterable[Face]) -> list[Face]:
     return sorted(faces, key=lambda f: -f.box[2] * f.box[3])
 
 
-def turn_back(face: Face, angle: float, size: tuple[int, int]) -> Face:
-    """A face found in a picture that was turned by `angle` degrees, in the picture as it was."""
+def turn_back(face: Face, angle: float, size: tuple[int, int], scale: float = 1.0) -> Face:
+    """A face found in a picture of `size` turned by `angle` degrees, in the picture as it was.
+
+    `scale` is how much smaller that picture was made before.
+    """
     x, y, width, height = face.box
     a = math.radians(angle)
     dx, dy = x + width / 2 - size[0] / 2, y + height / 2 - size[1] / 2
     cx = size[0] / 2 + dx * math.cos(a) - dy * math.sin(a)
     cy = size[1] / 2 + dx * math.sin(a) + dy * math.cos(a)
-    return replace(
-        face, box=(round(cx - width / 2), round(cy - height / 2), width, height),
-        tilt=face.tilt + angle,
-    )  # fmt: skip
+    box = (cx - width / 2, cy - height / 2, width, height)
+    return replace(face, box=tuple(round(v / scale) for v in box), tilt=face.tilt + angle)
 
 
 def measure_crop(
@@ -306,7 +320,7 @@ def measure_crop(
     """The crop of a data set of single faces: medians over its first `most` pictures.
 
     Pictures without a face, or with several, are passed over; where that leaves less than
-    a third (drawn faces, say), the default rule comes back, with `measured=0`.
+    a third, the default rule comes back, with `measured=0`.
     """
     finder = finder or FaceFinder(smallest=0.3)
     seen, places = 0, []

@@ -234,10 +234,12 @@ class ExpressionPredictor:
 
 
 def inside(box: Box, image: Image.Image) -> Box:
-    """The box itself; ValueError when no part of it lies in the picture."""
+    """The box itself; ValueError when no part of it lies in the picture, or it is far larger."""
     x, y, width, height = box
     if min(x + width, image.width) <= max(x, 0) or min(y + height, image.height) <= max(y, 0):
         raise ValueError(f"box {box} holds no part of a {image.width} × {image.height} picture")
+    if max(width, height) > 3 * max(image.size):
+        raise ValueError(f"box {box} is far larger than a {image.width} × {image.height} picture")
     return box
 
 

@@ -8,7 +8,7 @@ over time, so that a number on the screen can be read.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from PIL import Image
 from torch import Tensor
@@ -41,7 +41,8 @@ class Track:
     face: Face
     seen: float  # seconds, when last
     probs: Tensor | None = None  # (num_classes,), smoothed
-    here: bool = field(default=True)  # in the last frame
+    here: bool = True  # in the last frame
+    missed: int = 0  # searches in a row that did not find it
 
 
 def ranked(probs: Tensor, class_names: Sequence[str]) -> dict[str, float]:
@@ -73,13 +74,14 @@ class Follower:
         self.class_names = tuple(class_names)
         self.every, self.memory, self.smooth = every, memory, smooth
         self.tracks: list[Track] = []
-        self.searched = -math.inf
+        self.searched = self.time = -math.inf  # of the last search, of the last frame
         self.count = 0
 
     def __call__(self, image: Image.Image, seconds: float) -> list[Seen]:
         """Faces of this frame, the largest first. Time must not run backwards: then it restarts."""
-        if any(seconds < track.seen for track in self.tracks):
+        if seconds < self.time:
             self.tracks, self.searched = [], -math.inf
+        self.time = seconds
         self.locate(image, seconds)
         here = [track for track in self.tracks if track.here]
         if not here:
@@ -109,15 +111,17 @@ class Follower:
         if not lost and seconds - self.searched < due:
             return
         self.searched = seconds
-        free = list(self.tracks)
-        for face in self.finder.find_batch([image])[0]:
-            track = nearest(face, free, seconds)
-            if track is None:
+        found = self.finder.find_batch([image])[0]
+        pairs = matched(found, self.tracks, seconds)
+        for track in self.tracks:  # held by the last network alone: twice is an accident
+            track.missed += 1
+            track.here = track.here and track.missed < 3
+        for i, face in enumerate(found):
+            if i in pairs:
+                pairs[i].face, pairs[i].here, pairs[i].missed = face, True, 0
+            else:
                 self.count += 1
                 self.tracks.append(Track(self.count, face, seconds))
-            else:
-                free.remove(track)
-                track.face, track.here = face, True
         self.tracks = without_doubles(self.tracks)
 
 
@@ -137,13 +141,21 @@ def distance(one: Face, other: Face) -> float:
     return apart / max((w + h + p + q) / 4, 1)
 
 
-def nearest(face: Face, tracks: list[Track], seconds: float) -> Track | None:
-    """The track a face belongs to: near enough, more so the longer it was gone, and of its size."""
+def matched(faces: Sequence[Face], tracks: Sequence[Track], seconds: float) -> dict[int, Track]:
+    """{face's index: its track}, the nearest pairs first, so that no newcomer takes a number.
 
-    def near(track: Track) -> bool:
-        ratio = (face.box[2] * face.box[3]) / max(track.face.box[2] * track.face.box[3], 1)
-        reach = 0.6 + min(seconds - track.seen, 1.5)
-        return distance(face, track.face) < reach and 1 / 3 < ratio < 3
-
-    candidates = [track for track in tracks if near(track)]
-    return min(candidates, key=lambda t: distance(face, t.face), default=None)
+    Near enough means: more so the longer the track was gone; and of its size.
+    """
+    pairs = []
+    for i, face in enumerate(faces):
+        for j, track in enumerate(tracks):
+            ratio = (face.box[2] * face.box[3]) / max(track.face.box[2] * track.face.box[3], 1)
+            reach = 0.6 + min(seconds - track.seen, 1.5)
+            apart = distance(face, track.face)
+            if apart < reach and 1 / 3 < ratio < 3:
+                pairs.append((apart, i, j))
+    chosen: dict[int, int] = {}
+    for _, i, j in sorted(pairs):
+        if i not in chosen and j not in chosen.values():
+            chosen[i] = j
+    return {i: tracks[j] for i, j in chosen.items()}

@@ -143,8 +143,9 @@ def device_pictures(device: Device, stop: Event) -> Iterator[Picture]:
             with suppress(av.FFmpegError):  # the first pictures of many cameras are torn
                 for frame in packet.decode():
                     scale = min(1.0, LONGEST / max(frame.width, frame.height))
-                    size = round(frame.width * scale), round(frame.height * scale)
-                    yield frame.to_image(*size), frame.time if drawn else monotonic() - start
+                    width, height = round(frame.width * scale), round(frame.height * scale)
+                    image = frame.to_image(width=width, height=height)
+                    yield image, frame.time if drawn else monotonic() - start
     if not (drawn or stop.is_set()):
         raise OSError(f"camera {device.name} went away; check its cable and start again")
 
@@ -230,9 +231,9 @@ class Camera:
 
     @property
     def ended(self) -> bool:
-        """Whether all was shown that will ever come."""
+        """Whether the file is over and all of it was shown; a failure is for `latest` to tell."""
         with self.news:
-            return self.done and self.picture is None
+            return self.done and self.picture is None and self.failure is None
 
 
 # --- the window ---

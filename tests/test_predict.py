@@ -88,6 +88,8 @@ def test_box_is_cropped_as_training_pictures_were_and_one_outside_is_refused(che
     )
     with pytest.raises(ValueError, match="no part of a 200 × 100 picture"):
         predictor.predict(wide, box=(300, 0, 10, 10))
+    with pytest.raises(ValueError, match="far larger"):  # its crop would fill the memory
+        predictor.predict(wide, box=(0, 0, 100_000, 100_000))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "CMYK"])
