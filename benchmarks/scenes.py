@@ -1,0 +1,109 @@
+"""Pictures in which it is known where a face is: faces pasted into scenes without people.
+
+The backgrounds are photographs that come with scikit-image, and mosaics of shuffled blocks of
+face pictures: everything a face is made of, and no face.
+"""
+
+import contextlib
+import io
+import random
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import skimage.data
+from PIL import Image, ImageFilter
+
+from faces import Box
+
+__all__ = ["KINDS", "TEXTURES", "Scenes", "hit", "read_faces"]
+
+TEXTURES = (
+    "coffee chelsea rocket brick grass gravel coins page text moon hubble_deep_field "
+    "immunohistochemistry retina clock"
+).split()
+KINDS = {  # pasted size in pixels, turned by degrees either way
+    "200 px": (200, 0),
+    "80 px": (80, 0),
+    "50 px": (50, 0),
+    "30 px": (30, 0),
+    "200 px, 20°": (200, 20),
+    "200 px, 40°": (200, 40),
+}
+
+
+def read_faces(where: Path, count: int, seed: int) -> list[Image.Image]:
+    """`count` seeded-random pictures (RGB) of a folder or a tar; ValueError where there are fewer.
+
+    Nearly square ones only: these are faces, the others are whole film frames.
+    """
+    found: list[Image.Image] = []
+    with contextlib.ExitStack() as stack:
+        if where.is_dir():
+            files = {p.relative_to(where).as_posix(): p.read_bytes for p in where.rglob("*")}
+        elif where.exists() and not tarfile.is_tarfile(where):
+            raise ValueError(f"{where} is neither a folder of pictures nor a tar of them")
+        else:
+            tar = stack.enter_context(tarfile.open(where))
+            files = {m.name: lambda m=m: tar.extractfile(m).read() for m in tar if m.isfile()}
+        names = sorted(n for n in files if n.lower().endswith((".jpg", ".jpeg", ".png")))
+        random.Random(seed).shuffle(names)
+        while names and len(found) < count:
+            image = Image.open(io.BytesIO(files[names.pop()]()))
+            if abs(image.width - image.height) <= 0.1 * image.width:
+                found.append(image.convert("RGB"))
+    if len(found) < count:
+        raise ValueError(f"{where} holds {len(found)} square pictures; {count} are needed")
+    return found
+
+
+class Scenes:
+    """Backgrounds of 640 × 480 without people, and faces pasted into them; seeded.
+
+    Six in ten are crops of scikit-image's pictures; the others are mosaics of shuffled
+    blocks of `faces`, which hold every texture of a face but no face.
+    """
+
+    size = (640, 480)
+
+    def __init__(self, faces: Sequence[Image.Image], seed: int) -> None:
+        self.random = random.Random(seed)
+        self.faces = [face.resize((256, 256)) for face in faces]
+        self.textures = [
+            Image.fromarray(getattr(skimage.data, name)()).convert("RGB") for name in TEXTURES
+        ]
+
+    def background(self) -> Image.Image:
+        pick = self.random
+        if pick.random() < 0.6:
+            picture, share = pick.choice(self.textures), pick.uniform(0.4, 1)
+            width, height = int(picture.width * share), int(picture.height * share)
+            x, y = pick.randint(0, picture.width - width), pick.randint(0, picture.height - height)
+            part = picture.crop((x, y, x + width, y + height))
+            return part.resize(self.size, Image.Resampling.BICUBIC).rotate(pick.choice((0, 180)))
+        out, block = Image.new("RGB", self.size), pick.choice((16, 20, 32))
+        some = pick.sample(self.faces, min(6, len(self.faces)))
+        for y in range(0, out.height, block):
+            for x in range(0, out.width, block):
+                u, v = pick.randrange(256 - block), pick.randrange(256 - block)
+                out.paste(pick.choice(some).crop((u, v, u + block, v + block)), (x, y))
+        return out.filter(ImageFilter.GaussianBlur(1))  # else a block's edges tell it is one
+
+    def scene(self, face: Image.Image, size: int, angle: float = 0) -> tuple[Image.Image, Box]:
+        """A background with a face of `size` pixels, turned either way, and where it lies."""
+        out = self.background()
+        small = face.convert("RGBA").resize((size, size), Image.Resampling.BICUBIC)
+        if angle:
+            angle *= self.random.choice((-1, 1))
+            small = small.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+        x = self.random.randrange(out.width - small.width)
+        y = self.random.randrange(out.height - small.height)
+        out.paste(small, (x, y), small)
+        return out, (x + (small.width - size) // 2, y + (small.height - size) // 2, size, size)
+
+
+def hit(box: Box, place: Box) -> bool:
+    """Whether a box lies on the face pasted at `place`: centre within 0.3 of its size."""
+    (x, y, width, height), (u, v, size, _) = box, place
+    off = max(abs(x + width / 2 - u - size / 2), abs(y + height / 2 - v - size / 2))
+    return off < 0.3 * size and 0.3 * size < height < 1.5 * size
