@@ -1,8 +1,8 @@
 """What `predict.py` does with its arguments: many pictures fast, videos frame by frame.
 
-Pictures are read and searched for faces by as many threads as the machine has cores,
-one picture each (the detector's networks are too small to share out one picture), and
-their faces go through the network together, some dozens at a time.
+Pictures are read and searched for faces by as many threads as the machine has cores, some
+pictures each (the detector's networks are too small to share out one picture), and their
+faces go through the network together.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from faces import Face
+from faces import Face, FaceFinder
 from studio.drawing import draw_faces, timeline_figure
 from studio.follow import Seen
 from studio.pictures import expand, is_video, open_picture
@@ -32,7 +32,7 @@ from studio.video import annotate_video
 __all__ = ["answer_all", "answer_pictures", "watch"]
 
 Progress = Callable[[float, float | None], None]
-TOGETHER = 32  # pictures whose faces go through the network in one batch
+GROUP, AHEAD = 8, 6  # pictures that go through the networks together; such groups at once
 LONGEST = 2048  # pixels: a larger JPEG may be decoded at a half, a quarter or an eighth
 
 
@@ -44,6 +44,9 @@ class Answer:
     image: Image.Image | None = None
     seen: list[Seen] = field(default_factory=list)
     error: str = ""
+
+
+Looked = tuple[Answer, list[Face]]
 
 
 @contextmanager
@@ -62,57 +65,63 @@ def answer_pictures(
 ) -> Iterator[Answer]:
     """The answers in the order of `names`; at most some dozens of pictures are held at once."""
 
-    def look(name: str) -> tuple[Image.Image, list[Face]]:
-        image = open_picture(name, longest=LONGEST, allow_private=allow_private)
-        if whole:
-            return image, []
-        return image, predictor.finder.find(image)
+    def look(some: Sequence[str]) -> list[Looked]:
+        return look_at(predictor.finder, some, whole, allow_private)
 
-    cores = os.cpu_count() or 1
+    groups = [names[i : i + GROUP] for i in range(0, len(names), GROUP)]
     if not whole:
         predictor.finder.find(Image.new("L", (64, 64)))  # made once, before the threads
-    with one_thread_each(), ThreadPoolExecutor(cores) as pool:
-        waiting: deque[tuple[str, Future[tuple[Image.Image, list[Face]]]]] = deque()
-        rest = iter(names)
+    with one_thread_each(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        waiting: deque[Future[list[Looked]]] = deque()
+        rest = iter(groups)
         try:
             while True:
-                while len(waiting) < 2 * TOGETHER and (name := next(rest, None)) is not None:
-                    waiting.append((name, pool.submit(look, name)))
+                while len(waiting) < AHEAD and (group := next(rest, None)) is not None:
+                    waiting.append(pool.submit(look, group))
                 if not waiting:
                     return
-                ready = [waiting.popleft() for _ in range(min(TOGETHER, len(waiting)))]
-                yield from settle(predictor, ready, whole)
+                yield from settle(predictor, waiting.popleft().result(), whole)
         finally:
-            for _, future in waiting:
+            for future in waiting:
                 future.cancel()
 
 
-def settle(
-    predictor: Any,
-    ready: Sequence[tuple[str, "Future[tuple[Image.Image, list[Face]]]"]],
-    whole: bool,
-) -> list[Answer]:
-    """Waits for some pictures and classifies all their faces in one batch."""
-    answers, images, found = [], [], []
-    for name, future in ready:
+def look_at(
+    finder: FaceFinder, names: Sequence[str], whole: bool, allow_private: bool
+) -> list[Looked]:
+    """Opens some pictures and finds their faces; those of one size go through together."""
+    looked: list[Looked] = []
+    for name in names:
         try:
-            image, faces = future.result()
+            image = open_picture(name, longest=LONGEST, allow_private=allow_private)
+            looked.append((Answer(name, image), []))
         except (OSError, ValueError) as error:
-            answers.append(Answer(name, error=str(error)))
-            continue
-        answers.append(Answer(name, image))
-        images.append(image)
-        found.append(faces)
+            looked.append((Answer(name, error=str(error)), []))
+    if whole:
+        return looked
+    sizes: dict[tuple[int, int], list[Looked]] = {}
+    for answer, faces in looked:
+        if answer.image is not None:
+            sizes.setdefault(answer.image.size, []).append((answer, faces))
+    for alike in sizes.values():
+        found = finder.find_batch([answer.image for answer, _ in alike])
+        for (answer, faces), here in zip(alike, found, strict=True):
+            faces += here or finder.find_tilted(answer.image)
+    return looked
+
+
+def settle(predictor: Any, looked: Sequence[Looked], whole: bool) -> list[Answer]:
+    """Classifies all faces of some pictures in one batch."""
+    good = [(answer, faces) for answer, faces in looked if answer.image is not None]
+    images = [answer.image for answer, _ in good]
     if whole:
         probs = predictor.predict_batch(images)
         seen = [[Seen((0, 0, *image.size), p)] for image, p in zip(images, probs, strict=True)]
     else:
-        seen = predictor.answer(images, found)
-    good = iter(seen)
-    for answer in answers:
-        if answer.image is not None:
-            answer.seen = next(good)
-    return answers
+        seen = predictor.answer(images, [faces for _, faces in good])
+    for (answer, _), here in zip(good, seen, strict=True):
+        answer.seen = here
+    return [answer for answer, _ in looked]
 
 
 def answer_all(predictor: Any, args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,11 @@ def checkpoint(splits: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """The system's Chromium under Playwright; its absence fails where REQUIRE_BROWSER=1."""
+def chromium() -> Iterator[Callable[..., Any]]:
+    """Starts the system's Chromium, with further flags, under one Playwright for all tests.
+
+    Its absence fails where REQUIRE_BROWSER=1.
+    """
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         reason = f"no browser: none of {', '.join(BROWSERS)} is installed"
@@ -98,6 +101,19 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=BROWSER_ARGS)
-        yield chromium
-        chromium.close()
+        yield lambda *flags: playwright.chromium.launch(executable_path=path,
+                                                        args=[*BROWSER_ARGS, *flags])
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: Callable[..., Any]) -> Iterator[Any]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def filmed_browser(chromium: Callable[..., Any]) -> Callable[[Path], Any]:
+    """A browser whose camera, allowed unasked, shows a file of JPEGs (.mjpeg), again and again."""
+    return lambda film: chromium("--use-fake-ui-for-media-stream",
+                                 "--use-fake-device-for-media-stream",
+                                 f"--use-file-for-fake-video-capture={film}")

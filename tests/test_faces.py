@@ -79,7 +79,8 @@ def test_our_cascade_and_the_packages_own_give_the_same_box(finder, astronaut):
     boxes, _ = MTCNN(keep_all=True).detect(astronaut)
     (face,) = finder.find(astronaut)
     assert len(boxes) == 1
-    assert np.abs(np.array(corners(face.box)) - boxes[0].astype(float)).max() <= 2
+    # ours reads large faces from a smaller copy: 3 pixels of 110
+    assert np.abs(np.array(corners(face.box)) - boxes[0].astype(float)).max() <= 4
     assert face.score > 0.95 and abs(face.tilt) < 10
 
 
