@@ -177,7 +177,8 @@ def video(
             raise refuse(spoken(error, file)) from error
         if not told["tracks"]:
             raise refuse("No face was found in the whole video.", "No face")
-        words = f"{told['tracks']} faces followed through {told['seconds']:.1f} seconds."
+        faces = "1 face" if told["tracks"] == 1 else f"{told['tracks']} faces"
+        words = f"{faces} followed through {told['seconds']:.1f} seconds."
         files = [next(Path(out).glob(f"*{end}")) for end in (".mp4", ".png", ".csv")]
         yield *(str(path) for path in files), words  # gradio copies them before they go
 
@@ -262,10 +263,11 @@ def photo_tab(answers: Answers, model: gr.Dropdown) -> None:
             drawings.dataset.click(lambda: True, None, whole, api_visibility="private")
         with gr.Column():
             drawn = gr.Image(show_label=False, height=360, interactive=False, format="jpeg")
+            cards = gr.HTML(notice("Faces appear here."))
             maps = gr.Gallery(
-                label="Where the network looks", columns=4, height="auto", visible=False
-            )
-    cards = gr.HTML(notice("Faces appear here."))
+                label="Where the network looks", columns=4, height=240, object_fit="contain",
+                preview=False, visible=False,
+            )  # fmt: skip
     faces = gr.JSON(visible=False)
     given, shown = [image, model, whole, cam], [drawn, cards, maps, faces]
     button.click(answers.photo, given, shown, api_name="photo")
@@ -307,7 +309,7 @@ def video_tab(answers: Answers, model: gr.Dropdown) -> None:
             shown = gr.Video(label="Faces followed", height=360, interactive=False)
             words = gr.Markdown()
             table = gr.File(label="Timeline as CSV")
-    timeline = gr.Image(label="Expressions over time", interactive=False)
+    timeline = gr.Image(show_label=False, interactive=False)
     button.click(
         answers.video, [file, model], [shown, timeline, table, words], api_name="video",
         concurrency_limit=1,

@@ -18,8 +18,8 @@ __all__ = ["CSS", "faces_html", "mirror_html", "notice"]
 
 CSS = """
 .gradio-container {max-width: 1180px !important; margin: 0 auto !important}
-.faces {display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(264px, 1fr))}
-.face {display: flex; gap: 12px; padding: 12px; border-radius: 12px;
+.faces {display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(236px, 1fr))}
+.face {display: flex; gap: 10px; padding: 10px; border-radius: 12px;
   background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary)}
 .face .look {flex: none; width: 64px; text-align: center}
 .face .look img {width: 64px; height: 64px; border-radius: 10px; object-fit: cover}
