@@ -131,11 +131,13 @@ class FaceFinder:
         if not 0 < smallest <= 1:
             raise ValueError(f"smallest is {smallest}; it is a share of the picture, in (0, 1]")
         self.device = torch.device(device)
-        # channels_last: torch pools that way twice as fast on a CPU
-        self.nets = [
-            net().to(self.device, memory_format=torch.channels_last).eval()
-            for net in (PNet, RNet, ONet)
-        ]
+        # Networks draw random weights before they load theirs: a training must not notice.
+        # channels_last: torch pools that way twice as fast on a CPU.
+        with torch.random.fork_rng(devices=[]):
+            self.nets = [
+                net().to(self.device, memory_format=torch.channels_last).eval()
+                for net in (PNet, RNet, ONet)
+            ]
         self.smallest, self.least, self.detail = smallest, least, detail
 
     def find(self, image: Image.Image, tilted: bool = True) -> list[Face]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from PIL import Image
 
 import faces
@@ -333,3 +334,11 @@ def test_the_file_alone_in_a_folder_runs(tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert "a face at (1" in run.stdout
+
+
+def test_making_a_finder_draws_no_random_numbers():
+    # A run that measures its crop would otherwise learn something else than one that does not
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    FaceFinder()
+    assert torch.equal(torch.get_rng_state(), before)
