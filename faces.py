@@ -110,7 +110,8 @@ class FaceFinder:
     """Finds faces in pictures; raises ImportError, one sentence, without facenet-pytorch.
 
     `smallest` is the size of the smallest face looked for, as a share of the picture's
-    longer side: halving it costs four times the work. `least` is the score from which
+    longer side: halving it costs four times the work. Nor is it below `pixels` of the
+    picture given: from fewer no expression is read. `least` is the score from which
     something counts as a face.
     """
 
@@ -120,6 +121,7 @@ class FaceFinder:
         least: float = 0.85,
         device: torch.device | str = "cpu",
         detail: int = 640,
+        pixels: int = 28,
     ) -> None:
         try:
             from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
@@ -138,7 +140,7 @@ class FaceFinder:
                 net().to(self.device, memory_format=torch.channels_last).eval()
                 for net in (PNet, RNet, ONet)
             ]
-        self.smallest, self.least, self.detail = smallest, least, detail
+        self.smallest, self.least, self.detail, self.pixels = smallest, least, detail, pixels
 
     def find(self, image: Image.Image, tilted: bool = True) -> list[Face]:
         """All faces, the largest first. Where there is none, also tries the picture turned.
@@ -167,7 +169,8 @@ class FaceFinder:
         if not images:
             return []
         halves, scales = self.canvas(images)
-        boxes, owner = self.propose(halves)
+        finest = min(max(self.smallest, self.pixels / max(max(i.size) for i in images)), 1.0)
+        boxes, owner = self.propose(halves, finest)
         for stage, size, overlap in ((1, 24, 0.7), (2, 48, 0.7)):
             boxes, owner, points, scores = self.refine(halves, boxes, owner, stage, size)
             sure = scores >= (0.7 if stage == 1 else self.least)
@@ -224,11 +227,11 @@ class FaceFinder:
             halves.append(F.avg_pool2d(halves[-1], 2, ceil_mode=True))
         return halves, scales
 
-    def propose(self, halves: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def propose(self, halves: list[Tensor], finest: float) -> tuple[Tensor, Tensor]:
         """The first network over a pyramid of scales → squares (K, 4) and their picture (K,)."""
         height, width = halves[0].shape[2:]
         longer, shorter = max(height, width), min(height, width)
-        side = min(max(CELL / self.smallest, CELL * longer / shorter), longer)  # finest level's
+        side = min(max(CELL / finest, CELL * longer / shorter), longer)  # finest level's
         boxes, scores, owners = [], [], []
         while True:
             scale = side / longer
@@ -351,7 +354,7 @@ def measure_crop(
     Pictures without a face, or with several, are passed over; where that leaves less than
     a third, the default rule comes back, with `measured=0`.
     """
-    finder = finder or FaceFinder(smallest=0.3)
+    finder = finder or FaceFinder(smallest=0.3, pixels=0)
     seen, places = 0, []
     for image in pictures:
         if seen == most:

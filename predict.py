@@ -119,7 +119,7 @@ class ExpressionPredictor:
                 f"{self.path} does not fit this version of the project ({reason})"
             ) from error
         self.temperature = float(self.card.get("temperature", 1.0))
-        self.model.to(self.device).eval()
+        self.model.to(self.device, memory_format=torch.channels_last).eval()  # faster on a CPU
         self.network = self.model if backend == "torch" else self.onnx()
         self._finder = finder
 

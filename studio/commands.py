@@ -145,6 +145,7 @@ def answer_all(predictor: Any, args: argparse.Namespace) -> int:
                 failed = True
             else:
                 report.add(answer)
+        report.finish()
         bar.close()
         for video in videos:
             try:
@@ -180,11 +181,14 @@ class Report:
             self.table.writerow(["picture", "face", *place, *self.class_names])
         if self.args.annotate:
             self.args.annotate.mkdir(parents=True, exist_ok=True)
+        self.pool = ThreadPoolExecutor(os.cpu_count() or 1)
+        self.saving: deque[Future[None]] = deque()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.file:
             self.file.close()
+        self.pool.shutdown(cancel_futures=True)
         if self.args.json:
             print(json.dumps(self.answers + self.videos, indent=1))
 
@@ -192,7 +196,9 @@ class Report:
         """One picture; boxes are told in pixels of the file."""
         if self.args.annotate:
             target = self.free(Path(answer.name.rstrip("/")).name or "picture")
-            draw_faces(answer.image, answer.seen).save(target, quality=90)
+            self.saving.append(self.pool.submit(save_drawn, answer, target))
+            if len(self.saving) > AHEAD * GROUP:
+                self.saving.popleft().result()
         times = answer.image.info.get("reduced", 1)
         seen = [replace(s, box=tuple(v * times for v in s.box)) for s in answer.seen]
         if self.file:
@@ -216,6 +222,11 @@ class Report:
             tqdm.write(f"{answer.name}: {', '.join(words) or 'no face found'}")
         else:
             show(answer.name, seen, kept)
+
+    def finish(self) -> None:
+        """Waits until the last picture is drawn; raises what went wrong there."""
+        while self.saving:
+            self.saving.popleft().result()
 
     def add_video(self, told: dict[str, Any]) -> None:
         self.videos.append(told)
@@ -243,6 +254,10 @@ def ticker(bar: Any) -> Progress:
         bar.refresh()
 
     return tick
+
+
+def save_drawn(answer: Answer, target: Path) -> None:
+    draw_faces(answer.image, answer.seen).save(target, quality=90)
 
 
 def show(name: str, seen: Sequence[Seen], kept: Sequence[dict[str, float]]) -> None:

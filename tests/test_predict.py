@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -249,15 +250,13 @@ def test_one_broken_picture_does_not_lose_the_others(checkpoint, face, tmp_path,
 def test_an_interrupt_leaves_the_rows_so_far(portrait, tmp_path, monkeypatch):
     import studio.commands
 
-    seen = []
+    whole = studio.commands.answer_pictures
 
-    def third(image, faces):
-        seen.append(1)
-        if len(seen) == 3:
-            raise KeyboardInterrupt
-        return image
+    def cut_short(*args):
+        yield from islice(whole(*args), 2)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(studio.commands, "draw_faces", third)
+    monkeypatch.setattr(studio.commands, "answer_pictures", cut_short)
     names = [shutil.copy(portrait, tmp_path / f"{i}.png") for i in range(4)]
     table = tmp_path / "out.csv"
     code = predict.main([*map(str, names), "--annotate", str(tmp_path / "o"), "--csv", str(table)])
