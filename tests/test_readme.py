@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from benchmarks import report
 from tools import results_table
 
 README = Path(__file__).parent.parent / "README.md"
@@ -11,3 +12,8 @@ def test_table_is_the_one_that_the_results_give():
     text = README.read_text(encoding="utf-8")
     assert results_table.replace(text, results_table.table()) == text, \
         "python tools/results_table.py --write"
+
+
+def test_the_benchmarks_page_is_the_one_that_their_files_give():
+    page = README.parent / "benchmarks" / "README.md"
+    assert page.read_text(encoding="utf-8") == report.markdown(), "python benchmarks/report.py"
