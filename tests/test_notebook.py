@@ -26,7 +26,7 @@ def story(tmp_path_factory):
     tree = tmp_path_factory.mktemp("tree")
     for path in [*ROOT.glob("*.py"), NOTEBOOK]:
         shutil.copy(path, tree)
-    for folder in ("checkpoints", "insight", "sources", "systems", "tools"):
+    for folder in ("checkpoints", "insight", "sources", "studio", "systems", "tools"):
         shutil.copytree(ROOT / folder, tree / folder)
     before = {p.name: p.stat().st_mtime_ns for p in (tree / "checkpoints").iterdir()}
     data = os.environ.get("EXPRESSION_DATA")
