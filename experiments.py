@@ -6,8 +6,12 @@
     python experiments.py explain checkpoints/X.safetensors --data fer2013    Grad-CAM, attention
     python experiments.py compare                                  results/RESULTS.md from the JSONs
     python experiments.py --all --quick --data fer2013             all of it, minutes on two cores
+    python experiments.py flagship --data fer2013 --seeds 5        the network that the demo serves
+    python experiments.py ensemble checkpoints/*-fer2013.safetensors --data fer2013
+    python experiments.py pack --data fer2013          one file that trains without `datasets`
 
-`--data` is whatever `sources.load` understands: a folder, a CSV, a hub id, "synthetic".
+`--data` is whatever `sources.load` understands: a folder, a CSV, a hub id, "synthetic"; or a
+packed file.
 Writes checkpoints/, results/ and runs/ below `--out` (with --quick: out/quick).
 """
 
@@ -27,8 +31,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import torch
 
 from hf_collate import Augment
-from lab import classical, comparison, evaluation, explanation
-from lab.data import Faces, read
+from insight import metrics
+from lab import classical, comparison, evaluation, explanation, flagship
+from lab.data import Faces, pack, read
 from lab.recipes import QUICK, RECIPES, Recipe
 from lab.training import Run, find_run, train_network
 
@@ -154,6 +159,32 @@ def train_all(names: Sequence[str], faces: Faces, args: argparse.Namespace) -> l
     return done
 
 
+def make_flagship(name: str, faces: Faces, args: argparse.Namespace) -> Path:
+    """Every seed trained and evaluated below out/flagship, the best one exported, all averaged."""
+    home, args.out = args.out, args.out / "out" / "flagship"
+    args.resume = True  # a seed that is done is not trained again; one cut short goes on
+    done = train_all([name], faces, args)
+    reports = [args.out / "results" / f"{path.stem}.json" for path in done]
+    best = flagship.export(reports, home, f"{name}-{faces.name}")
+    if len(done) > 1:
+        write_ensemble(done, faces, home, args.device)
+    return best
+
+
+def write_ensemble(
+    checkpoints: Sequence[Path], faces: Faces, out: Path, device: torch.device
+) -> Path:
+    """Measure networks together; writes results/ensemble-DATA.json."""
+    told = flagship.ensemble(checkpoints, faces, device)
+    path = out / "results" / f"ensemble-{faces.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    for split in flagship.SPLITS:
+        figures = told[split]
+        print(f"{split:10}  {metrics.percent(figures['k'], figures['n'])}")
+    return path
+
+
 def finish(checkpoints: Sequence[Path], faces: Faces, args: argparse.Namespace) -> None:
     """The end of `--all`: maps of every network, the table, the figures."""
     for checkpoint in checkpoints:
@@ -189,7 +220,15 @@ def parser() -> argparse.ArgumentParser:
     trainer.add_argument("--seeds", type=int, default=1, help="how many runs of each system")
     trainer.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     add_recipe_options(trainer)
-    for name, text in (("evaluate", "measure checkpoints"), ("explain", "where networks look")):
+    best = commands.add_parser("flagship", parents=[shared], help="seeds, the best one exported")
+    best.add_argument("which", nargs="?", default="expression", help="default: expression")
+    best.add_argument("--seed", type=int, default=0, help="the first seed")
+    best.add_argument("--seeds", type=int, default=5, help="how many")
+    add_recipe_options(best)
+    packer = commands.add_parser("pack", parents=[shared], help="a data set in one file")
+    packer.add_argument("--to", type=Path, help="default: .expression_cache/NAME.npz")
+    for name, text in (("evaluate", "measure checkpoints"), ("explain", "where networks look"),
+                       ("ensemble", "measure checkpoints together")):  # fmt: skip
         command = commands.add_parser(name, parents=[shared], help=text)
         command.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT")
     compare = commands.add_parser("compare", help="write results/RESULTS.md from the JSONs there")
@@ -215,8 +254,9 @@ def act(args: argparse.Namespace) -> None:
         print(f"wrote {comparison.compare(args.out / 'results')}")
         return
     args.out = args.out or Path("out/quick" if args.quick else ".")
-    if args.command == "train":
-        names = list(RECIPES) if args.all else args.systems
+    if args.command in ("train", "flagship"):
+        every = getattr(args, "all", False)
+        names = list(RECIPES) if every else getattr(args, "systems", [getattr(args, "which", "")])
         if not names or (unknown := [n for n in names if n not in RECIPES]):
             found = f"unknown: {', '.join(unknown)}" if names else "none named"
             raise SystemExit(f"which system? {found}; known: {', '.join(RECIPES)}, or --all")
@@ -225,6 +265,15 @@ def act(args: argparse.Namespace) -> None:
         done = train_all(names, faces, args)
         if args.all:
             finish(done, faces, args)
+        return
+    if args.command == "flagship":
+        print(f"exported {make_flagship(args.which, faces, args)}")
+        return
+    if args.command == "pack":
+        print(f"wrote {pack(faces, args.to or Path(f'.expression_cache/{faces.name}.npz'))}")
+        return
+    if args.command == "ensemble":
+        print(f"wrote {write_ensemble(args.checkpoints, faces, args.out, args.device)}")
         return
     for checkpoint in args.checkpoints:
         if args.command == "evaluate":

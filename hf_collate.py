@@ -238,7 +238,8 @@ class Augment:
     `flip` and `erase` are probabilities; `degrees`, `shift` (share of the side),
     `scale` (0.1: 90–110 %), `brightness` and `contrast` (0.2: 80–120 %) are the
     largest changes. Called with float images (N, C, H, W) in [0, 1]; returns the
-    same shape and range. Randomness comes from the generator alone.
+    same shape and range, or with `side` pictures of that many pixels, resampled in
+    the same step as they are turned. Randomness comes from the generator alone.
     """
 
     flip: float = 0.5
@@ -248,6 +249,7 @@ class Augment:
     brightness: float = 0.1
     contrast: float = 0.1
     erase: float = 0.0
+    side: int = 0
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         count, device = len(images), images.device
@@ -263,7 +265,8 @@ class Augment:
         theta = torch.stack(
             [cos * mirror, -sin, offset[:, 0], sin * mirror, cos, offset[:, 1]], dim=1
         ).view(-1, 2, 3)
-        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        shape = [*images.shape[:2], *([self.side] * 2 if self.side else images.shape[2:])]
+        grid = F.affine_grid(theta, shape, align_corners=False)
         images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
         gain = 1 + draw(1, 1, 1) * self.contrast

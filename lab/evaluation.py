@@ -15,7 +15,7 @@ from lab.board import Board
 from lab.data import Faces, some
 from train_loop import load_checkpoint, save_checkpoint
 
-__all__ = ["evaluate", "load_model"]
+__all__ = ["evaluate", "found", "load_model"]
 
 SPLITS = ("validation", "test")
 
@@ -32,6 +32,12 @@ def load_model(
     )
     model.load_state_dict(state)
     return model.to(device).eval(), card, rule
+
+
+def found(path: str) -> str:
+    """A checkpoint's path: as given, or else below the repository, where recipes mean it."""
+    ours = Path(__file__).resolve().parent.parent / path
+    return str(ours) if not Path(path).exists() and ours.is_file() else path
 
 
 def evaluate(

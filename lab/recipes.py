@@ -31,6 +31,7 @@ class Recipe:
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
     augment: Augment | None = Augment(degrees=10, shift=0.05, scale=0.05)
+    sides: tuple[int, ...] = ()  # training pictures grow: each side for an equal share of epochs
     limit: int = 0  # training pictures, 0 for all
     limit_eval: int = 0  # validation and test pictures, 0 for all
     # learning
@@ -56,7 +57,7 @@ class Recipe:
     weights: str = ""  # "imagenet" or a checkpoint's path
     head_epochs: int = 0  # of the head alone, before everything is set free
     head_lr: float = 1e-3
-    teacher: str = ""  # a checkpoint's path
+    teacher: str = ""  # a checkpoint's path, or several joined by commas: they are averaged
     teacher_weight: float = 0.7  # share of its probabilities in the targets
 
     def __post_init__(self) -> None:
@@ -68,9 +69,19 @@ class Recipe:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} {getattr(self, name)!r} is none of {', '.join(known)}")
+        if self.sides and self.augment is None:
+            raise ValueError(f"sides {self.sides} need `augment`, which resamples the pictures")
         for name in ("size", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+
+    def side(self, epoch: int) -> int:
+        """Pixels of a training picture's side in this epoch; 0 for `size`."""
+        return (
+            self.sides[min(epoch * len(self.sides) // self.epochs, len(self.sides) - 1)]
+            if self.sides
+            else 0
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `Recipe.from_dict` gives the recipe again."""
@@ -114,6 +125,13 @@ RECIPES = {
     "resnet18": Recipe(
         "resnet18", size=64, **_rgb, optimizer="sgd", lr=0.05, weight_decay=5e-4, batch_size=128,
         epochs=12, schedule="onecycle", label_smoothing=0.1,
+        augment=Augment(degrees=12, shift=0.06, scale=0.08),
+    ),
+    # what the demo serves: chosen on FER2013's validation split
+    "expression": Recipe(
+        "resnet9", system_args={"widths": [64, 128, 256], "residuals": [0, 1, 1]},
+        optimizer="sgd", lr=0.15, weight_decay=5e-4, batch_size=128, epochs=18,
+        schedule="onecycle", label_smoothing=0.05, sides=(32, 32, 40, 48), teacher_weight=0.5,
         augment=Augment(degrees=12, shift=0.06, scale=0.08),
     ),
     "face_transfer": Recipe(

@@ -4,8 +4,8 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,41 @@ from tqdm.auto import tqdm
 import systems
 import transfer
 from hf_collate import Batches
-from insight import metrics
 from lab.board import Board
 from lab.data import Faces, preprocess
-from lab.evaluation import load_model
+from lab.evaluation import found
 from lab.recipes import Recipe
+from lab.teaching import taught_targets
 from train_loop import History, load_checkpoint, read_card, save_checkpoint, train
 from train_state import load_state, save_state
 
-__all__ = ["Run", "find_run", "train_network"]
+__all__ = ["Run", "fast_precision", "find_run", "train_network"]
 
 VERSIONS = ("torch", "torchvision", "timm", "datasets")
 
 
-def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
-    """ "auto": bfloat16 where the processor or GPU has it, float16 on an older GPU."""
-    if recipe.precision != "auto":
-        return getattr(torch, recipe.precision)
+def versions() -> dict[str, str]:
+    """Of the packages that shape a training; a packed data set does without `datasets`."""
+    found = {}
+    for package in VERSIONS:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "none"
+    return found
+
+
+def fast_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor or GPU is made for it, float16 on an older GPU."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if device.type == "cpu" and fast else torch.float32
+
+
+def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
+    auto = recipe.precision == "auto"
+    return fast_precision(device) if auto else getattr(torch, recipe.precision)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -84,32 +98,6 @@ def balanced(labels: Tensor, num_classes: int) -> Tensor:
     """Weights that let each class count the same: n / (classes · n_class); absent classes 0."""
     counts = torch.bincount(labels, minlength=num_classes).float()
     return torch.where(counts > 0, labels.numel() / (num_classes * counts.clamp(min=1)), 0.0)
-
-
-def found(path: str) -> str:
-    """A checkpoint's path: as given, or else below the repository, where recipes mean it."""
-    ours = Path(__file__).resolve().parent.parent / path
-    return str(ours) if not Path(path).exists() and ours.is_file() else path
-
-
-def taught_targets(recipe: Recipe, faces: Faces, rows: Tensor, device: torch.device) -> Tensor:
-    """Targets (N, num_classes): labels mixed with a teacher's probabilities, at `rows` of train.
-
-    The teacher sees each picture and its mirror image once, unaugmented.
-    """
-    teacher, card, rule = load_model(Path(found(recipe.teacher)), device)
-    if card["class_names"] != faces.class_names:
-        raise ValueError(
-            f"teacher {recipe.teacher} knows {card['class_names']}, the data {faces.class_names}"
-        )
-    data = faces.decoded(rule)["train"]
-    print(f"teacher {Path(recipe.teacher).name} looks at {len(rows)} faces", flush=True)
-    loader = Batches(data, 256, device=device, indices=rows.cpu())
-    logits, labels = metrics.collect(teacher, loader, device, flip=True)
-    targets = torch.zeros(len(data), len(faces.class_names))
-    hard = nn.functional.one_hot(labels, len(faces.class_names)).float()
-    targets[rows.cpu()] = hard + recipe.teacher_weight * (logits.softmax(1) - hard)
-    return targets
 
 
 def start_model(recipe: Recipe, num_classes: int) -> nn.Module:
@@ -213,7 +201,7 @@ class Run:
             "crop": self.faces.crop,
             "data": {"name": self.faces.name, "fingerprint": self.faces.fingerprint},
             "seed": self.seed,
-            "versions": {p: version(p) for p in VERSIONS},
+            "versions": versions(),
             "command": self.command,
             "recipe": self.recipe.as_dict(),
             "revision": revision(),
@@ -253,6 +241,7 @@ def train_network(run: Run) -> Path:
         print(f"{run.stem}: going on after epoch {len(history['lr'])}, from {run.folder}")
     done = len(history.get("lr", []))
     loader.epoch = recipe.head_epochs + done  # the order and the changes that come next
+    grow(loader, recipe, done)
     board = Board(run.folder / "board", class_names, preprocess(recipe))
     if not resumed:
         board.start(model, loader)
@@ -263,6 +252,7 @@ def train_network(run: Run) -> Path:
         save_state(state_path, **parts, history=history, head_history=head_history,
                    settings=run.settings())  # fmt: skip
         board.epoch(epoch, history)
+        grow(loader, recipe, epoch + 1)
         if not sys.stderr.isatty():
             report(epoch, history)
         return stalled(history, recipe.stop, recipe.stop_patience)
@@ -296,6 +286,12 @@ def train_network(run: Run) -> Path:
     if head_history:
         card["head_history"] = head_history
     return save_checkpoint(run.checkpoint, model, card, torch.float16)
+
+
+def grow(loader: Batches, recipe: Recipe, epoch: int) -> None:
+    """Give training pictures the side that the recipe wants in this epoch."""
+    if recipe.sides:
+        loader.augment = replace(recipe.augment, side=recipe.side(epoch))
 
 
 def hard_labels(loader: Batches) -> Tensor:

@@ -8,7 +8,7 @@ from torch import nn
 import tinyvgg
 import transfer
 
-from . import attention_cnn, baseline_cnn, custom_cnn, gray_resnet, hog_svm, vit_tiny
+from . import attention_cnn, baseline_cnn, custom_cnn, gray_resnet, hog_svm, resnet9, vit_tiny
 
 __all__ = ["BUILDERS", "NAMES", "build"]
 
@@ -32,6 +32,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "attention_cnn": attention_cnn.AttentionCNN,
     "tinyvgg": tinyvgg.TinyVGG,
     "gray_resnet": gray_resnet.GrayResNet,
+    "resnet9": resnet9.ResNet9,
     "vit_tiny": vit_tiny.build,
     "resnet18": build_transfer("resnet18"),
     "efficientnet_lite0": build_transfer("efficientnet_lite0"),

@@ -11,7 +11,7 @@ from torch import nn
 
 import experiments
 from insight import metrics
-from lab import training
+from lab import teaching, training
 from lab.board import Board
 from lab.recipes import RECIPES, Recipe
 from predict import ExpressionPredictor
@@ -255,7 +255,7 @@ def test_a_teacher_moves_the_targets_by_its_share(drawn, trained, here):
     faces = experiments.read(drawn)
     recipe = replace(RECIPES["tinyvgg"], teacher=str(teacher), teacher_weight=0.25)
     rows = torch.tensor([1, 4, 7])
-    targets = training.taught_targets(recipe, faces, rows, torch.device("cpu"))
+    targets = teaching.taught_targets(recipe, faces, rows, torch.device("cpu"))
     hard = nn.functional.one_hot(torch.tensor(faces.splits["train"]["label"])[rows], 3)
     probs = (targets[rows] - 0.75 * hard) / 0.25
     assert torch.allclose(probs.sum(1), torch.ones(3), atol=1e-5) and (probs >= -1e-6).all()

@@ -1,0 +1,81 @@
+"""The network that the demo serves: several seeds, the best on validation exported; ensembles."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from hf_collate import Batches
+from insight import metrics
+from lab.data import Faces
+from lab.evaluation import load_model
+
+__all__ = ["SPLITS", "ensemble", "export", "spread"]
+
+SPLITS = ("validation", "test")
+
+
+def spread(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over seeds, accuracy in [0, 1], of each split and way."""
+    told: dict[str, Any] = {"seeds": [report["seed"] for report in reports]}
+    for split in SPLITS:
+        for way in ("plain", "flip"):
+            values = [report[split][way]["accuracy"] for report in reports]
+            told[f"{split}_{way}"] = {
+                "mean": mean(values),
+                "sd": stdev(values) if len(values) > 1 else None,
+                "values": values,
+            }
+    return told
+
+
+def export(reports: Sequence[Path], out: Path, stem: str) -> Path:
+    """Copy the seed that is best on validation to `out`, under `stem`; returns the checkpoint.
+
+    `reports` are the results JSONs that `evaluate` wrote, one a seed, with their checkpoints
+    beside them (`../checkpoints`). The copied JSON says what all the seeds gave.
+    """
+    read = [json.loads(path.read_text(encoding="utf-8")) for path in reports]
+    best = max(range(len(read)), key=lambda k: read[k]["validation"]["flip"]["accuracy"])
+    source = reports[best]
+    folder = source.parent.parent / "checkpoints"
+    (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (out / "results" / stem).mkdir(parents=True, exist_ok=True)
+    target = out / "checkpoints" / f"{stem}.safetensors"
+    shutil.copy(folder / f"{source.stem}.safetensors", target)
+    card = (folder / f"{source.stem}.md").read_text(encoding="utf-8")
+    target.with_suffix(".md").write_text(card.replace(source.stem, stem), encoding="utf-8")
+    for path in source.with_suffix("").iterdir():
+        shutil.copy(path, out / "results" / stem)
+    content = {**read[best], "name": stem, "all_seeds": spread(read)}
+    report = out / "results" / f"{stem}.json"
+    report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return target
+
+
+@torch.inference_mode()
+def ensemble(checkpoints: Sequence[Path], faces: Faces, device: torch.device) -> dict[str, Any]:
+    """Validation and test figures of several networks' mean probabilities, mirror images too.
+
+    Raises ValueError when a checkpoint knows other classes than the data.
+    """
+    sums: dict[str, torch.Tensor] = {}
+    labels: dict[str, torch.Tensor] = {}
+    for path in checkpoints:
+        model, card, rule = load_model(path, device)
+        if card["class_names"] != faces.class_names:
+            raise ValueError(f"{path.name} knows {card['class_names']}, not {faces.class_names}")
+        decoded = faces.decoded(rule)
+        for split in SPLITS:
+            loader = Batches(decoded[split], 128, device=device)
+            logits, labels[split] = metrics.collect(model, loader, device, flip=True)
+            sums[split] = sums.get(split, 0) + logits.softmax(1)
+    told: dict[str, Any] = {"members": [path.stem for path in checkpoints], "data": faces.name}
+    for split in SPLITS:
+        logits = (sums[split] / len(checkpoints)).log()
+        told[split] = metrics.evaluate(logits, labels[split], faces.class_names).as_dict()
+    return told
