@@ -1,6 +1,7 @@
 """A data set as the laboratory uses it: read or unpacked, decoded once, in batches."""
 
 import json
+import zipfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -126,7 +127,7 @@ def unpack(path: Path) -> Packed:
                 )
                 for split in ("train", "validation", "test")
             }
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is not a packed data set ({error}); make one with "
             "`python experiments.py pack --data fer2013`"

@@ -1,0 +1,191 @@
+"""The flagship: growing pictures, several teachers, seeds, an ensemble, a data set in one file."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import experiments
+from hf_collate import Augment, Batches, Preprocess
+from insight import metrics
+from lab import teaching, training
+from lab.data import pack, read
+from lab.evaluation import load_model
+from lab.recipes import RECIPES, Recipe
+from predict import ExpressionPredictor
+from systems.resnet9 import ResNet9
+
+CPU = torch.device("cpu")
+TINY = ["--size", "24", "--batch-size", "32", "--epochs", "2", "--device", "cpu", "--arg",
+        "widths=[8, 16]", "--arg", "residuals=[0, 1]", "--arg", "stem=4"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def drawn(splits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "drawn"
+    splits.save_to_disk(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def home(drawn, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flagship")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setitem(RECIPES, "expression", replace(RECIPES["expression"], sides=(16, 24)))
+        experiments.main(["flagship", "--data", drawn, "--seeds", "2", *TINY])
+    return folder
+
+
+# --- pictures that grow ---
+
+
+def test_pictures_grow_by_equal_shares_of_the_epochs():
+    recipe = Recipe("resnet9", epochs=7, sides=(16, 24, 32))
+    assert [recipe.side(epoch) for epoch in range(7)] == [16, 16, 16, 24, 24, 32, 32]
+    assert recipe.side(7) == 32  # after the last epoch, when the loader is set once more
+    assert Recipe("resnet9").side(3) == 0
+    with pytest.raises(ValueError, match="need `augment`"):
+        Recipe("resnet9", sides=(16,), augment=None)
+
+
+def test_a_smaller_side_is_the_same_picture_smaller():
+    images = torch.rand(6, 1, 8, 8).repeat_interleave(6, 2).repeat_interleave(6, 3)
+    unchanged = Augment(flip=0, degrees=0, shift=0, scale=0, brightness=0, contrast=0)
+    smaller = replace(unchanged, side=24)(images, torch.Generator().manual_seed(0))
+    assert smaller.shape == (6, 1, 24, 24)
+    assert torch.allclose(smaller, images[..., 1::2, 1::2], atol=0.51)
+    blocks = smaller.view(6, 1, 8, 3, 8, 3)[:, :, :, 1, :, 1]  # the middle of each block
+    assert torch.allclose(blocks, images[..., 3::6, 3::6], atol=1e-5)
+
+
+def test_an_interrupted_run_goes_on_with_the_side_of_its_epoch(drawn):
+    faces = read(drawn)
+    recipe = replace(RECIPES["expression"], sides=(16, 24), epochs=4, size=24, teacher="")
+    loader = faces.batches(recipe, 0, CPU)["train"]
+    for epoch, side in ((0, 16), (1, 16), (2, 24), (3, 24)):
+        training.grow(loader, recipe, epoch)
+        assert next(iter(loader))[0].shape[-1] == side
+    assert next(iter(faces.batches(recipe, 0, CPU)["validation"]))[0].shape[-1] == 24
+
+
+def test_resnet9_says_what_does_not_fit():
+    with pytest.raises(ValueError, match="2 widths .* and 1 residuals"):
+        ResNet9(widths=(8, 16), residuals=(1,))
+
+
+# --- several teachers ---
+
+
+def test_two_teachers_are_averaged_and_remembered(drawn, home, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pair = sorted((home / "out/flagship/checkpoints").glob("*.safetensors"))
+    faces, rows = read(drawn), torch.arange(20)
+    count = len(faces.labels("train"))
+    hard = nn.functional.one_hot(faces.labels("train"), 3).float()
+
+    def taught(*paths):
+        recipe = Recipe("resnet9", teacher=",".join(map(str, paths)), teacher_weight=1.0)
+        return teaching.taught_targets(recipe, faces, rows, CPU)
+
+    both, one, other = taught(*pair), taught(pair[0]), taught(pair[1])
+    assert both.shape == (count, 3) and not torch.allclose(one[rows], other[rows], atol=1e-3)
+    assert torch.allclose(both[rows], (one[rows] + other[rows]) / 2, atol=1e-6)
+    assert not torch.allclose(both[rows], hard[rows], atol=1e-2)
+    assert capsys.readouterr().out.count("looks at 20 faces") == 2  # each once, then kept
+    model, _, rule = load_model(pair[0], CPU)
+    loader = Batches(faces.decoded(rule)["train"], 20, indices=rows)
+    images, _ = next(iter(loader))
+    with torch.inference_mode():
+        expected = (model(images).softmax(1) + model(images.flip(-1)).softmax(1)) / 2
+    assert torch.allclose(one[rows], expected, atol=1e-4)
+
+
+# --- seeds, the best one, all of them ---
+
+
+def test_the_seed_best_on_validation_is_exported_whole(home):
+    folder = home / "out/flagship/results"
+    runs = [
+        json.loads((folder / f"expression-drawn{tail}.json").read_text()) for tail in ("", "-seed1")
+    ]
+    told = json.loads((home / "results/expression-drawn.json").read_text())
+    best = max(run["validation"]["flip"]["accuracy"] for run in runs)
+    assert len(runs) == 2 and told["validation"]["flip"]["accuracy"] == best
+    assert told["all_seeds"]["seeds"] == [0, 1]
+    values = [run["test"]["flip"]["accuracy"] for run in runs]
+    assert told["all_seeds"]["test_flip"]["values"] == values
+    assert told["all_seeds"]["test_flip"]["mean"] == pytest.approx(np.mean(values))
+    assert told["all_seeds"]["test_flip"]["sd"] == pytest.approx(np.std(values, ddof=1))
+    predictor = ExpressionPredictor(home / "checkpoints/expression-drawn.safetensors")
+    assert predictor.card["seed"] == told["seed"]
+    assert "expression-drawn" in (home / "checkpoints/expression-drawn.md").read_text()
+    assert (home / "results/expression-drawn/confusion.png").exists()
+
+
+def test_a_second_call_trains_nothing_again(home, drawn, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(experiments, "train_network", lambda run: pytest.fail("trained again"))
+    monkeypatch.setitem(RECIPES, "expression", replace(RECIPES["expression"], sides=(16, 24)))
+    experiments.main(["flagship", "--data", drawn, "--seeds", "2", *TINY])
+    assert "exported checkpoints/expression-drawn.safetensors" in capsys.readouterr().out
+
+
+def test_an_ensemble_averages_probabilities(home, drawn):
+    told = json.loads((home / "results/ensemble-drawn.json").read_text())
+    faces, total = read(drawn), 0
+    pair = sorted((home / "out/flagship/checkpoints").glob("*.safetensors"))
+    assert set(told["members"]) == {path.stem for path in pair}
+    for path in pair:
+        model, _, rule = load_model(path, CPU)
+        loader = Batches(faces.decoded(rule)["test"], 64)
+        logits, labels = metrics.collect(model, loader, flip=True)
+        total = total + logits.softmax(1)
+    assert told["test"]["k"] == int((total.argmax(1) == labels).sum())
+
+
+# --- a data set in one file ---
+
+
+@pytest.fixture(scope="module")
+def packed(drawn, tmp_path_factory):
+    return pack(read(drawn), tmp_path_factory.mktemp("packed") / "drawn.npz", side=48)
+
+
+def test_a_packed_set_is_the_set(drawn, packed):
+    faces, again = read(drawn), read(str(packed))
+    assert (again.name, again.fingerprint) == (faces.name, faces.fingerprint)
+    assert again.class_names == faces.class_names and again.crop == faces.crop
+    rule = Preprocess(48, "L")
+    expected, found = faces.decoded(rule), again.decoded(rule)
+    for split in ("train", "validation", "test"):
+        assert torch.equal(expected[split].pixels, found[split].pixels)
+        assert torch.equal(faces.labels(split), again.labels(split))
+    assert again.decoded(Preprocess(16, "RGB"))["test"].pixels.shape[1:] == (3, 16, 16)
+
+
+def test_a_packed_set_trains_where_datasets_is_not_installed(packed, tmp_path):
+    program = (
+        "import sys; sys.modules['datasets'] = None\n"
+        f"sys.path.insert(0, {str(Path(experiments.__file__).parent)!r})\n"
+        "import experiments\n"
+        f"experiments.main({['train', 'expression', '--data', str(packed), *TINY]!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=120)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "checkpoints/expression-drawn.safetensors").exists()
+
+
+def test_what_is_not_packed_is_refused(tmp_path):
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 half a file")
+    np.savez(tmp_path / "other.npz", numbers=np.arange(3))
+    for name in ("broken.npz", "other.npz", "absent.npz"):
+        with pytest.raises(ValueError, match=f"{name} is not a packed data set"):
+            read(str(tmp_path / name))
