@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, 
 import torch
 from torch import Tensor
 
+from benchmarks.machine import processor
 from predict import CHECKPOINTS, ExpressionPredictor, checkpoints
 from studio.onnx_model import OnnxModel, blotches, export_onnx
 
@@ -129,14 +130,6 @@ def table(results: list[dict[str, Any]]) -> str:
     """All rows as Markdown, and below them why some have no figures of onnxruntime."""
     notes = [f"\n`{r['name']}`: {r['reason']}." for r in results if "reason" in r]
     return "\n".join([HEAD, *(line(r) for r in results), *notes])
-
-
-def processor() -> str:
-    """The processor's name as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [text.split(":", 1)[1].strip() for text in lines if text.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def surroundings(threads: int) -> dict[str, Any]:

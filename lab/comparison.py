@@ -73,7 +73,8 @@ class Row:
         elif self.content["system"] == "vit_tiny":
             words.append("random start, no ImageNet weights")
         if recipe.get("teacher"):
-            words.append(f"taught by {Path(recipe['teacher']).stem}")
+            teachers = " and ".join(Path(t).stem for t in recipe["teacher"].split(","))
+            words.append(f"taught by {teachers}")
         return "; ".join(words) or "to the end"
 
 
@@ -98,9 +99,12 @@ def line(row: Row, seeds: list[Row]) -> str:
     """A row of the table; with several seeds it is the first one's, and says their mean."""
     content = row.content
     test = row.count("test")
-    if len(seeds) > 1:
+    if "all_seeds" in content:
+        values = [100 * v for v in content["all_seeds"]["test_plain"]["values"]]
+    else:
         values = [100 * r.content["test"]["plain"]["accuracy"] for r in seeds]
-        test += f"; {len(seeds)} seeds {mean(values):.1f} ± {stdev(values):.1f} %"
+    if len(values) > 1:
+        test += f"; {len(values)} seeds {mean(values):.1f} ± {stdev(values):.1f} %"
     cells = [
         f"`{row.name}`",
         row.count("validation"),
@@ -132,6 +136,19 @@ def missing(rows: list[Row]) -> list[str]:
     """The systems that were not run on these data, in a sentence; nothing when all were."""
     absent = [f"`{name}`" for name in RECIPES if name not in {row.name for row in rows}]
     return [f"Not run on these data: {', '.join(absent)}."] if absent else []
+
+
+def together(path: Path) -> list[str]:
+    """What several networks reach when their probabilities are averaged, in a sentence."""
+    if not path.exists():
+        return []
+    told = json.loads(path.read_text(encoding="utf-8"))
+    figures = {s: metrics.percent(told[s]["k"], told[s]["n"]) for s in ("validation", "test")}
+    members = ", ".join(f"`{name}`" for name in told["members"])
+    return [
+        f"Averaged, mirror images too ({members}): validation {figures['validation']}, "
+        f"test {figures['test']}."
+    ]
 
 
 def commands(rows: list[Row]) -> str:
@@ -184,6 +201,7 @@ def compare(results: Path) -> Path:
             f"## {data}: {names}",
             f"![Systems on {data} with their intervals]({figure})",
             table(here),
+            *together(results / f"ensemble-{data}.json"),
             *missing(here),
             "Figures, report and maps of each run lie in the folder of its name. Made by:",
             commands(here),

@@ -21,6 +21,7 @@ __all__ = ["replace", "table"]
 HEAD = """| Model | Trained | Validation | Test k/n (95 % CI) | Seeds | Minutes, hardware | Where |
 |---|---|---|---|---|---|---|"""
 LABORATORY = {
+    "expression-fer2013": "ResNet9 on FER2013, seven classes: what the demo serves",
     "attention_cnn-fer2013": "Attention CNN on FER2013, seven classes",
     "resnet18-fer2013": "ResNet18 on FER2013, seven classes",
     "gray_resnet-fer2013_4": "Gray ResNet on FER2013, merged to four classes",

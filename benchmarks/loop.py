@@ -1,0 +1,250 @@
+"""How close the training loop comes to the bare step, and whether it stays so as data grow.
+
+    python benchmarks/loop.py --data path/to/fer2013              → benchmarks/loop.json
+    python benchmarks/loop.py --data path/to/fer2013 --growth     the set repeated, 3.6 k to 359 k
+
+The limit is the step on a batch already in place: forward, loss, backward, optimizer, nothing
+else. Beside it one epoch as everybody runs it: `hf_collate.Batches` with augmentation, `train_step`
+with its checks and metrics. Both take turns on the same network, so that a machine that slows down
+slows both; the share is the median of the turns' shares. Run it on an idle machine.
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, from any folder
+
+import torch
+from torch import Tensor, nn
+
+import systems
+from benchmarks.machine import surroundings, wait
+from hf_collate import Augment, Batches, Decoded, Preprocess, decode
+from lab.data import read
+from lab.training import fast_precision
+from train_loop import autocast, train_step
+
+__all__ = ["growth_table", "loop_table"]
+
+OUT = Path(__file__).resolve().parent / "loop.json"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and the pictures it is trained on."""
+
+    name: str
+    system: str
+    size: int
+    channels: int
+    batch_size: int
+    args: dict[str, Any]
+
+    def preprocess(self) -> Preprocess:
+        return Preprocess(self.size, "L", self.channels)
+
+
+CASES = (
+    Case("TinyVGG, 64 px", "tinyvgg", 64, 3, 64, {"hidden_channels": 16}),
+    Case("gray ResNet18, 48 px", "gray_resnet", 48, 1, 64, {"stem": "stock"}),
+    Case("ResNet18, 112 px", "resnet18", 112, 3, 64, {}),
+    Case("ResNet9, 48 px", "resnet9", 48, 1, 128, {}),
+)
+
+
+def bare_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor], precision: Any
+) -> Callable[[], None]:
+    """The limit: everything a step must do, and nothing that a loop adds."""
+    images, labels = batch
+    loss_fn = nn.CrossEntropyLoss()
+    model.train()
+
+    def step() -> None:
+        with autocast(images.device, precision):
+            logits = model(images)
+        loss = loss_fn(logits.float(), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def compare(case: Case, data: Decoded, device: torch.device, runs: int, pictures: int) -> dict:
+    """Pictures a second of the bare step and of the loop, in turns; the loop's share of it."""
+    torch.manual_seed(0)
+    model = systems.build(case.system, num_classes=7, in_channels=case.channels, **case.args)
+    model = model.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
+    precision = fast_precision(device)
+    count = pictures // case.batch_size * case.batch_size
+    loader = Batches(data, case.batch_size, shuffle=True, augment=Augment(), device=device,
+                     indices=range(count))  # fmt: skip
+    batch = next(iter(loader))
+    step = bare_step(model, optimizer, batch, precision)
+    turns = []
+    for turn in range(runs + 1):
+        wait(device)
+        start = time.perf_counter()
+        for _ in range(count // case.batch_size):
+            step()
+        wait(device)
+        middle = time.perf_counter()
+        train_step(model, loader, nn.CrossEntropyLoss(), optimizer, device, precision=precision)
+        wait(device)
+        end = time.perf_counter()
+        if turn:  # the first warms up
+            turns.append({"bare": count / (middle - start), "loop": count / (end - middle)})
+            turns[-1]["share"] = turns[-1]["loop"] / turns[-1]["bare"]
+    return {"case": case.name, "batch_size": case.batch_size, "pictures": count,
+            "precision": str(precision), "turns": turns}  # fmt: skip
+
+
+# --- growth ---
+
+GROWTH = (0.125, 1.0, 12.5)  # times FER2013's training split: 3.6 k, 28.7 k, 359 k pictures
+
+
+class Peak(threading.Thread):
+    """The most memory of its own that this process holds, sampled; mapped files do not count.
+
+    The kernel gives back pages of a mapped file whenever somebody needs them, so they are no
+    demand; Linux tells the two apart (RssAnon).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.bytes, self.over = 0, threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(0.02):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            now = next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+            self.bytes = max(self.bytes, now * 1024)
+
+
+def grow(where: str, times: float, device: torch.device, steps: int) -> dict[str, Any]:
+    """Decode the training split `times` over, train on parts of it: rates, peak memory.
+
+    As many steps at each size, over rows spread through the whole file.
+    """
+    from datasets import concatenate_datasets
+
+    import sources
+
+    case = CASES[0]
+    rows = sources.load(where, say=lambda _: None)["train"].select_columns(["image", "label"])
+    count = round(len(rows) * times)
+    rows = concatenate_datasets([rows] * math.ceil(times)).select(range(count))
+    torch.manual_seed(0)
+    model = systems.build(case.system, num_classes=7, in_channels=case.channels, **case.args)
+    model = model.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
+    chosen = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    chosen = chosen[: steps * case.batch_size]
+    peak = Peak()
+    peak.start()
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        data = decode(rows, case.preprocess(), folder)
+        decoding = time.perf_counter() - start
+        loader = Batches(data, case.batch_size, augment=Augment(), device=device, indices=chosen)
+        rates = []
+        for turn in range(4):
+            start = time.perf_counter()
+            train_step(model, loader, nn.CrossEntropyLoss(), optimizer, device)
+            wait(device)
+            if turn:  # the first warms up
+                rates.append(len(chosen) / (time.perf_counter() - start))
+    peak.over.set()
+    return {"pictures": count, "file_megabytes": data.pixels.nbytes / 2**20,
+            "decoded_per_second": count / decoding, "rates": rates,
+            "peak_megabytes": peak.bytes / 2**20}  # fmt: skip
+
+
+def growth(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Each size in a process of its own, so that no peak is another's."""
+    found = []
+    for times in GROWTH:
+        command = [sys.executable, __file__, "--data", args.data, "--device", args.device,
+                   "--grown", str(times), "--steps", str(args.steps)]  # fmt: skip
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+        print(growth_table(found).splitlines()[-1], flush=True)
+    return found
+
+
+# --- tables ---
+
+
+def loop_table(cases: list[dict[str, Any]]) -> str:
+    lines = ["| Network | Batch | Bare step (pictures/s) | Whole loop (pictures/s) | Share of the "
+             "limit (turns) | Wanted |", "|---|---|---|---|---|---|"]  # fmt: skip
+    for case in cases:
+        bare, loop, share = ([t[k] for t in case["turns"]] for k in ("bare", "loop", "share"))
+        lines.append(
+            f"| {case['case']} | {case['batch_size']} | {median(bare):,.0f} | {median(loop):,.0f} "
+            f"| {median(share):.3f} ({min(share):.3f}–{max(share):.3f}) | ≥ 0.95 |"
+        )
+    return "\n".join(lines)
+
+
+def growth_table(sizes: list[dict[str, Any]]) -> str:
+    lines = ["| Pictures | Decoded file | Decoding, once (pictures/s) | Training (pictures/s) | "
+             "Peak memory of its own |", "|---|---|---|---|---|"]  # fmt: skip
+    for row in sizes:
+        rates = row["rates"]
+        lines.append(
+            f"| {row['pictures']:,} | {row['file_megabytes']:,.0f} MB | "
+            f"{row['decoded_per_second']:,.0f} | {median(rates):,.0f} ({min(rates):,.0f}–"
+            f"{max(rates):,.0f}) | {row['peak_megabytes']:,.0f} MB |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="FER2013: folder or CSV")
+    parser.add_argument("--growth", action="store_true", help="the set repeated, instead")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--pictures", type=int, default=1920, help="of one turn")
+    parser.add_argument("--steps", type=int, default=60, help="of one turn, with --growth")
+    parser.add_argument("--grown", type=float, help=argparse.SUPPRESS)  # one size, for --growth
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, default=OUT)
+    args = parser.parse_args(arguments)
+    device = torch.device(args.device)
+    if args.grown:
+        print(json.dumps(grow(args.data, args.grown, device, args.steps)))
+        return
+    told = json.loads(args.out.read_text("utf-8")) if args.out.exists() else {}
+    told |= surroundings(device)
+    if args.growth:
+        told["growth"] = growth(args)
+    else:
+        faces, told["cases"] = read(args.data), []
+        for case in CASES:
+            data = faces.decoded(case.preprocess())["train"]
+            told["cases"].append(compare(case, data, device, args.runs, args.pictures))
+            print(loop_table(told["cases"]).splitlines()[-1], flush=True)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    print(growth_table(told["growth"]) if args.growth else loop_table(told["cases"]))
+
+
+if __name__ == "__main__":
+    main()
