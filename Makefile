@@ -39,9 +39,10 @@ notebook:
 # A seed that is done is not trained again, one cut short goes on where it stood.
 DATA  ?= fer2013
 SEEDS ?= 5
+TEACHER ?= checkpoints/attention_cnn-fer2013.safetensors,checkpoints/resnet18-fer2013.safetensors
 flagship:
 	$(call prepare,requirements.txt)
-	@$(RUN) experiments.py flagship --data "$(DATA)" --seeds $(SEEDS) $(ARGS)
+	@$(RUN) experiments.py flagship --data "$(DATA)" --seeds $(SEEDS) --teacher "$(TEACHER)" $(ARGS)
 
 # STATUS=file: pytest's exit code goes there, so that the last line is pytest's (see .ci/run).
 test:

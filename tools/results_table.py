@@ -14,6 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import report  # noqa: E402
 from insight.metrics import percent  # noqa: E402
 
 __all__ = ["replace", "table"]
@@ -27,6 +28,7 @@ LABORATORY = {
     "gray_resnet-fer2013_4": "Gray ResNet on FER2013, merged to four classes",
 }
 START, END = "<!-- table: tools/results_table.py --write -->", "<!-- end of table -->"
+SPEED, SPEED_END = "<!-- speed: tools/results_table.py --write -->", "<!-- end of speed -->"
 
 
 def count(figures: dict[str, Any]) -> str:
@@ -104,13 +106,18 @@ def table(results: Path = ROOT / "results") -> str:
     return "\n".join([HEAD, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def replace(text: str, new: str) -> str:
+def replace(text: str, new: str, start: str = START, end: str = END) -> str:
     """`text` with what stands between the two marks replaced by `new`."""
-    before, _, rest = text.partition(START)
-    _, found, after = rest.partition(END)
+    before, _, rest = text.partition(start)
+    _, found, after = rest.partition(end)
     if not found:
-        raise ValueError(f"README.md has no {START} … {END}")
-    return f"{before}{START}\n\n{new}\n\n{END}{after}"
+        raise ValueError(f"README.md has no {start} … {end}")
+    return f"{before}{start}\n\n{new}\n\n{end}{after}"
+
+
+def whole(text: str) -> str:
+    """The README with both of its tables as the JSON files give them."""
+    return replace(replace(text, table()), report.quoted(), SPEED, SPEED_END)
 
 
 if __name__ == "__main__":
@@ -118,5 +125,5 @@ if __name__ == "__main__":
     parser.add_argument("--write", action="store_true", help="put it into README.md")
     if parser.parse_args().write:
         readme = ROOT / "README.md"
-        readme.write_text(replace(readme.read_text(encoding="utf-8"), table()), encoding="utf-8")
+        readme.write_text(whole(readme.read_text(encoding="utf-8")), encoding="utf-8")
     print(table())
