@@ -33,7 +33,7 @@ from studio.timeline import COLUMNS
 from studio.video import VideoWriter
 
 ROOT = Path(demo.__file__).parent
-SERVED = "attention_cnn-fer2013"  # real faces come first, so it is chosen unasked
+SERVED = "expression-fer2013"  # real faces come first, so it is chosen unasked
 CENTRE = (224.5, 117.5)  # of the astronaut's face
 GROUND = (90, 110, 100)
 PHONE = {"width": 390, "height": 844}
