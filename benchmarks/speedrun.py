@@ -51,6 +51,7 @@ class Settings:
 
     epochs: int
     sides: tuple[int, ...] = (32, 40, 48)  # of the training pictures, an equal share of epochs each
+    stem: int = 32
     widths: tuple[int, ...] = (64, 128, 256)
     residuals: tuple[int, ...] = (0, 1, 1)
     batch_size: int = 128
@@ -64,10 +65,17 @@ class Settings:
 
 
 TARGETS = {
-    65: Settings(epochs=7, sides=(32,)),
+    65: Settings(epochs=20, sides=(32,), stem=16, widths=(32, 64, 128)),
     70: Settings(epochs=40),
     72: Settings(epochs=80, widths=(64, 128, 256, 512), residuals=(1, 1, 1, 1)),
 }
+
+
+def network(settings: Settings, classes: int = 7) -> ResNet9:
+    """Gray images (N, 1, H, W) → logits (N, classes)."""
+    return ResNet9(
+        1, classes, stem=settings.stem, widths=settings.widths, residuals=settings.residuals
+    )
 
 
 def batches(pixels: Tensor, labels: Tensor, side: int, settings: Settings,
@@ -134,7 +142,7 @@ def accuracy(model: nn.Module, pixels: Tensor, labels: Tensor, side: int,
 
 def flops_per_picture(settings: Settings, side: int) -> float:
     """Operations (a multiplication and an addition are two) of a step, divided by its pictures."""
-    model = ResNet9(1, 7, widths=settings.widths, residuals=settings.residuals)
+    model = network(settings)
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(8, 1, side, side)).sum().backward()
     return counter.get_total_flops() / 8
@@ -151,7 +159,7 @@ def run(data: dict[str, tuple[Tensor, Tensor]], settings: Settings, seed: int,
     device = pixels.device
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    model = ResNet9(1, int(labels.max()) + 1, widths=settings.widths, residuals=settings.residuals)
+    model = network(settings, int(labels.max()) + 1)
     model = model.to(device, memory_format=torch.channels_last)
     steps = len(labels) // settings.batch_size * settings.epochs
     optimizer, schedule = make_optimizer(model, settings, steps)
