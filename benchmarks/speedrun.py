@@ -271,6 +271,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="JSON; other targets in it are kept")
     args = parser.parse_args(arguments)
     device, settings = torch.device(args.device), TARGETS[args.target]
+    precision = fast_precision(device)
+    if precision == torch.float16:  # it wants its gradients scaled, which nothing here does
+        precision = torch.float32
     if args.epochs:
         settings = replace(settings, epochs=args.epochs)
     start = time.perf_counter()
@@ -278,7 +281,7 @@ def main(arguments: list[str] | None = None) -> None:
     wait(device)
     loading, runs = time.perf_counter() - start, []
     for seed in range(args.first_seed, args.first_seed + args.seeds):
-        runs.append(run(data, settings, seed, fast_precision(device), args.compile, args.final))
+        runs.append(run(data, settings, seed, precision, args.compile, args.final))
         print(json.dumps({k: round(v, 4) for k, v in runs[-1].items()}), flush=True)
         told = {**surroundings(device), "loading": loading, "settings": asdict(settings),
                 "runs": runs}  # fmt: skip
