@@ -254,18 +254,18 @@ def main(arguments: list[str] | None = None) -> None:
         print(json.dumps(grow(args.data, args.grown, device, args.steps)))
         return
     told = json.loads(args.out.read_text("utf-8")) if args.out.exists() else {}
-    told |= surroundings(device)
     if args.growth:
-        told["growth"] = growth(args)
+        told["growth"] = {**surroundings(device), "sizes": growth(args)}
     else:
-        faces, told["cases"] = read(args.data), []
+        faces, cases = read(args.data), []
         for case in CASES:
             data = faces.decoded(case.preprocess())["train"]
-            told["cases"].append(compare(case, data, device, args.turns, args.seconds))
-            print(loop_table(told["cases"]).splitlines()[-1], flush=True)
+            cases.append(compare(case, data, device, args.turns, args.seconds))
+            print(loop_table(cases).splitlines()[-1], flush=True)
+        told["loop"] = {**surroundings(device), "cases": cases}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    print(growth_table(told["growth"]) if args.growth else loop_table(told["cases"]))
+    print(growth_table(told["growth"]["sizes"]) if args.growth else loop_table(cases))
 
 
 if __name__ == "__main__":

@@ -59,14 +59,15 @@ def app_table(told: dict[str, Any]) -> str:
 
 def machine_of(told: dict[str, Any]) -> str:
     return (
-        f"{told['device']}, {told['threads']} threads, torch {told['versions']['torch']}, "
+        f"{told['device']}, {told['threads']} thread{'s' * (told['threads'] > 1)}, torch {told['versions']['torch']}, "
         f"{told['date']}"
     )
 
 
 def training() -> str:
     """The part about the speed of training."""
-    looped, stepped, compared = (read(name) for name in ("loop", "step", "trainers"))
+    stepped, compared, grown = read("step"), read("trainers"), read("loop")["growth"]
+    looped = read("loop")["loop"]
     shared = compared["settings"]
     return f"""## Training: the loop beside its limit
 
@@ -76,10 +77,11 @@ takes its batches from `Batches`, changes every picture, counts and checks.
 
 {loop.loop_table(looped["cases"])}
 
-The same with `--growth`, TinyVGG on FER2013's training pictures repeated. Decoded pictures lie in
+The same with `--growth` ({machine_of(grown)}), TinyVGG on FER2013's training pictures repeated,
+equally many steps at every size. Decoded pictures lie in
 a mapped file; memory of its own is what the process cannot give back.
 
-{loop.growth_table(looped["growth"])}
+{loop.growth_table(grown["sizes"])}
 
 ## Training: beside what people use
 
@@ -136,7 +138,8 @@ def beside_fer(rows: list[dict[str, Any]]) -> str:
 
 
 def share(row: dict[str, Any], split: str) -> float:
-    return 100 * row[split]["k"] / row[split]["n"]
+    counted = row["accuracy"][split]
+    return 100 * counted["k"] / counted["n"]
 
 
 def runs() -> str:
@@ -152,7 +155,7 @@ chosen on PublicTest (validation); PrivateTest (test) was read once a seed, afte
 
 def quoted() -> str:
     """The few rows that the README shows first."""
-    looped, compared, beside = (read(name) for name in ("loop", "trainers", "against_fer"))
+    looped, compared, beside = read("loop")["loop"], read("trainers"), read("against_fer")
     lines = ["| Speed | This repository | Beside it |", "|---|---|---|"]
     for case in looped["cases"]:
         share = median(turn["share"] for turn in case["turns"])

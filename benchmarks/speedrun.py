@@ -241,7 +241,7 @@ def table(told: dict[str, Any]) -> str:
         sides = ", ".join(map(str, settings["sides"]))
         cells = [
             f"{name.split()[1]} %",
-            f"{row['device']}, {row['threads']} threads, torch {row['versions']['torch']}",
+            f"{row['device']}, {row['threads']} thread{'s' * (row['threads'] > 1)}, torch {row['versions']['torch']}",
             str(len(runs)),
             told_of(runs, "validation", 100),
             told_of(runs, "test", 100),
