@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["processor", "surroundings", "wait"]
+__all__ = ["described", "processor", "surroundings", "wait"]
 
 
 def processor() -> str:
@@ -36,6 +36,15 @@ def surroundings(device: torch.device, *packages: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": versions,
     }
+
+
+def described(told: dict[str, Any]) -> str:
+    """What `surroundings` told, in a few words."""
+    threads = told["threads"]
+    return (
+        f"{told['device']}, {threads} thread{'s' * (threads > 1)}, "
+        f"torch {told['versions']['torch']}, {told['date']}"
+    )
 
 
 def wait(device: torch.device) -> None:

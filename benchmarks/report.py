@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, 
 
 from benchmarks import against_fer, loop, speedrun, step, trainers
 from benchmarks.detectors import crop_table, detector_table
+from benchmarks.machine import described
 from benchmarks.serving import Timing, table
 
 __all__ = ["markdown", "quoted"]
@@ -57,13 +58,6 @@ def app_table(told: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def machine_of(told: dict[str, Any]) -> str:
-    return (
-        f"{told['device']}, {told['threads']} thread{'s' * (told['threads'] > 1)}, torch {told['versions']['torch']}, "
-        f"{told['date']}"
-    )
-
-
 def training() -> str:
     """The part about the speed of training."""
     stepped, compared, grown = read("step"), read("trainers"), read("loop")["growth"]
@@ -71,13 +65,13 @@ def training() -> str:
     shared = compared["settings"]
     return f"""## Training: the loop beside its limit
 
-`python benchmarks/loop.py --data path/to/fer2013` ({machine_of(looped)}). The bare step is
+`python benchmarks/loop.py --data path/to/fer2013` ({described(looped)}). The bare step is
 forward, loss, backward and optimizer on a batch already in place, in channels_last; the whole loop
 takes its batches from `Batches`, changes every picture, counts and checks.
 
 {loop.loop_table(looped["cases"])}
 
-The same with `--growth` ({machine_of(grown)}), TinyVGG on FER2013's training pictures repeated,
+The same with `--growth` ({described(grown)}), TinyVGG on FER2013's training pictures repeated,
 equally many steps at every size. Decoded pictures lie in
 a mapped file; memory of its own is what the process cannot give back.
 
@@ -85,7 +79,7 @@ a mapped file; memory of its own is what the process cannot give back.
 
 ## Training: beside what people use
 
-`python benchmarks/trainers.py --data path/to/fer2013` ({machine_of(compared)}). TinyVGG,
+`python benchmarks/trainers.py --data path/to/fer2013` ({described(compared)}). TinyVGG,
 {shared["size"]} px, {shared["pictures"]:,} pictures, batches of {shared["batch_size"]}, AdamW.
 "Plain" is a DataLoader that opens and changes each picture by itself; "Batches" is this
 repository's.
@@ -96,7 +90,7 @@ repository's.
 
 ## Training: the step itself
 
-`python benchmarks/step.py` ({machine_of(stepped)}).
+`python benchmarks/step.py` ({described(stepped)}).
 
 {step.table(stepped["cases"])}
 

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.machine import surroundings, wait
+from benchmarks.machine import described, surroundings, wait
 from hf_collate import Augment, Preprocess
 from lab.data import read
 from lab.training import fast_precision
@@ -241,7 +241,7 @@ def table(told: dict[str, Any]) -> str:
         sides = ", ".join(map(str, settings["sides"]))
         cells = [
             f"{name.split()[1]} %",
-            f"{row['device']}, {row['threads']} thread{'s' * (row['threads'] > 1)}, torch {row['versions']['torch']}",
+            described(row),
             str(len(runs)),
             told_of(runs, "validation", 100),
             told_of(runs, "test", 100),
