@@ -86,7 +86,8 @@ repository's.
 
 {trainers.table(compared)}
 
-{against_plain(compared, looped)}
+{against_plain(compared, looped)} These are of one round: where this machine's
+own pace moves by a quarter from minute to minute, rows that lie closer are not told apart.
 
 ## Training: the step itself
 
