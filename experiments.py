@@ -255,8 +255,10 @@ def act(args: argparse.Namespace) -> None:
         return
     args.out = args.out or Path("out/quick" if args.quick else ".")
     if args.command in ("train", "flagship"):
-        every = getattr(args, "all", False)
-        names = list(RECIPES) if every else getattr(args, "systems", [getattr(args, "which", "")])
+        if args.command == "flagship":
+            names = [args.which]
+        else:
+            names = list(RECIPES) if args.all else args.systems
         if not names or (unknown := [n for n in names if n not in RECIPES]):
             found = f"unknown: {', '.join(unknown)}" if names else "none named"
             raise SystemExit(f"which system? {found}; known: {', '.join(RECIPES)}, or --all")

@@ -82,16 +82,21 @@ def bare_step(
     return step
 
 
+def fresh(case: Case, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A case's network from seed 0, in channels_last, and its optimizer."""
+    torch.manual_seed(0)
+    model = systems.build(case.system, num_classes=7, in_channels=case.channels, **case.args)
+    model = model.to(device, memory_format=torch.channels_last)
+    return model, torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
+
+
 def compare(case: Case, data: Decoded, device: torch.device, turns: int, seconds: float) -> dict:
     """Pictures a second of the bare step and of the loop, in turns; the loop's share of it.
 
     A turn is as many steps as fill `seconds`, first of the one, then of the other, and the other
     way round in the next turn.
     """
-    torch.manual_seed(0)
-    model = systems.build(case.system, num_classes=7, in_channels=case.channels, **case.args)
-    model = model.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
+    model, optimizer = fresh(case, device)
     precision, loss_fn = fast_precision(device), nn.CrossEntropyLoss()
     settings = {"shuffle": True, "augment": Augment(), "device": device}
     batch = next(iter(Batches(data, case.batch_size, **settings)))
@@ -169,10 +174,7 @@ def grow(where: str, times: float, device: torch.device, steps: int) -> dict[str
     rows = sources.load(where, say=lambda _: None)["train"].select_columns(["image", "label"])
     count = round(len(rows) * times)
     rows = concatenate_datasets([rows] * math.ceil(times)).select(range(count))
-    torch.manual_seed(0)
-    model = systems.build(case.system, num_classes=7, in_channels=case.channels, **case.args)
-    model = model.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
+    model, optimizer = fresh(case, device)
     chosen = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     chosen = chosen[: steps * case.batch_size]
     peak = Peak()

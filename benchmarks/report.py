@@ -115,14 +115,12 @@ def against_plain(compared: dict[str, Any], looped: dict[str, Any]) -> str:
 
 def beside_fer(rows: list[dict[str, Any]]) -> str:
     """What was wanted of the two networks beside `fer`, and what came of it."""
-    told = {(row["name"], row["engine"].split()[0]): row for row in rows if "one" in row}
-    lite = told["fer", "TFLite"]
     lines = []
     for name, wanted in (
         (QUOTED[0], "above `fer` in accuracy at under 5 ms a face"),
         (QUOTED[1], "≥ 69 % of PrivateTest, and ahead of `fer` in both times"),
     ):
-        row = told[name, "onnxruntime"]
+        row, lite = pair(name, rows)
         lines.append(
             f"- `{name}`: {share(row, 'test'):.1f} % of PrivateTest "
             f"(`fer` {share(lite, 'test'):.1f} %), a face in {1000 * row['one']['median']:.2f} ms "
@@ -130,6 +128,12 @@ def beside_fer(rows: list[dict[str, Any]]) -> str:
             f"({128 / lite['many']['median']:,.0f}). Wanted: {wanted}."
         )
     return "\n".join(lines)
+
+
+def pair(name: str, rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The measured rows of a checkpoint by onnxruntime and of `fer`'s TFLite network."""
+    told = {(row["name"], row["engine"].split()[0]): row for row in rows if "one" in row}
+    return told[name, "onnxruntime"], told["fer", "TFLite"]
 
 
 def share(row: dict[str, Any], split: str) -> float:
@@ -172,8 +176,7 @@ def quoted() -> str:
 
 def answering(name: str, rows: list[dict[str, Any]]) -> str:
     """One face through a checkpoint by onnxruntime, beside `fer`'s TFLite network."""
-    told = {(row["name"], row["engine"].split()[0]): row for row in rows if "one" in row}
-    mine, theirs = told[name, "onnxruntime"], told["fer", "TFLite"]
+    mine, theirs = pair(name, rows)
 
     def words(row: dict[str, Any]) -> str:
         return (

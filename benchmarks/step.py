@@ -22,12 +22,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, from any folder
 
 import torch
-from torch import nn
 
 import systems
-from benchmarks.loop import CASES, Case
+from benchmarks.loop import CASES, Case, bare_step
 from benchmarks.machine import surroundings, wait
-from train_loop import autocast
 
 __all__ = ["lesson", "table"]
 
@@ -65,7 +63,7 @@ def make_step(case: Case, way: Way, device: torch.device) -> tuple[Callable[[], 
     count = max(int(case.batch_size * way.batch), 1)
     form = torch.channels_last if way.channels_last else torch.contiguous_format
     model = systems.build(case.system, num_classes=7, in_channels=case.channels, **case.args)
-    model = model.to(device, memory_format=form).train()
+    model = model.to(device, memory_format=form)
     images = torch.rand(count, case.channels, case.size, case.size, device=device)
     images = images.contiguous(memory_format=form)
     labels = torch.randint(0, 7, (count,), device=device)
@@ -75,15 +73,7 @@ def make_step(case: Case, way: Way, device: torch.device) -> tuple[Callable[[], 
     network = torch.compile(model) if way.compiled else model
     precision = torch.bfloat16 if way.bfloat16 else torch.float32
 
-    def step() -> None:
-        with autocast(device, precision):
-            logits = network(images)
-        loss = nn.functional.cross_entropy(logits.float(), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return step, count
+    return bare_step(network, optimizer, (images, labels), precision), count
 
 
 def timed(step: Callable[[], None], device: torch.device, seconds: float) -> float:

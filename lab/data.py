@@ -118,15 +118,11 @@ def unpack(path: Path) -> Packed:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(file["about"].item())
             names = tuple(about["class_names"])
-            splits = {
-                split: Decoded(
-                    torch.from_numpy(file[f"{split}_pixels"])[:, None],
-                    torch.from_numpy(file[f"{split}_labels"]).long(),
-                    names,
-                    Preprocess(file[f"{split}_pixels"].shape[-1], "L"),
-                )
-                for split in ("train", "validation", "test")
-            }
+            splits = {}
+            for split in ("train", "validation", "test"):
+                pixels = torch.from_numpy(file[f"{split}_pixels"])[:, None]  # unpacked each time
+                labels = torch.from_numpy(file[f"{split}_labels"]).long()
+                splits[split] = Decoded(pixels, labels, names, Preprocess(pixels.shape[-1], "L"))
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is not a packed data set ({error}); make one with "

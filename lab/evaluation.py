@@ -15,7 +15,7 @@ from lab.board import Board
 from lab.data import Faces, some
 from train_loop import load_checkpoint, save_checkpoint
 
-__all__ = ["evaluate", "found", "load_model"]
+__all__ = ["SPLITS", "evaluate", "found", "load_model"]
 
 SPLITS = ("validation", "test")
 

@@ -12,12 +12,9 @@ import torch
 from hf_collate import Batches
 from insight import metrics
 from lab.data import Faces
-from lab.evaluation import load_model
+from lab.evaluation import SPLITS, load_model
 
 __all__ = ["SPLITS", "ensemble", "export", "spread"]
-
-SPLITS = ("validation", "test")
-
 
 def spread(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over seeds, accuracy in [0, 1], of each split and way."""

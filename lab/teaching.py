@@ -46,12 +46,14 @@ def teach(checkpoint: Path, faces: Faces, rows: Tensor, device: torch.device) ->
     print(f"teacher {checkpoint.name} looks at {len(rows)} faces", flush=True)
     teacher = teacher.to(memory_format=torch.channels_last)
     loader = Batches(faces.decoded(rule)["train"], 256, device=device, indices=rows.cpu())
-    answers = [
-        (teacher(images).softmax(1) + teacher(images.flip(-1)).softmax(1)).cpu() / 2
-        for images, _ in loader
-    ]
+    answers = torch.cat(
+        [
+            (teacher(images).softmax(1) + teacher(images.flip(-1)).softmax(1)).cpu() / 2
+            for images, _ in loader
+        ]
+    )
     kept.parent.mkdir(exist_ok=True)
     part = kept.with_suffix(f".{os.getpid()}.tmp")
-    torch.save(torch.cat(answers), part)
+    torch.save(answers, part)
     part.replace(kept)
-    return torch.cat(answers)
+    return answers
