@@ -66,6 +66,10 @@ def markdown(card: dict[str, Any], name: str) -> str:
             "Chosen",
             f"epoch {card['epoch'] + 1}, by validation accuracy" if "epoch" in card else "–",
         ),
+        *[
+            ("Learnt from", f"`{path}`, sha256 {digest[:16]}…")
+            for path, digest in card.get("learnt_from", {}).items()
+        ],
         ("Seed", card.get("seed", "–")),
         ("Versions", ", ".join(f"{k} {v}" for k, v in card.get("versions", {}).items()) or "–"),
         ("Command", f"`{card['command']}`" if card.get("command") else "–"),

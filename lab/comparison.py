@@ -68,6 +68,8 @@ class Row:
                 words[-1] += f" (published settings: up to {usual})"
         if recipe.get("limit"):
             words.append(f"**{recipe['limit']} training faces only**")
+        if recipe.get("start"):
+            words.append(f"goes on from {Path(recipe['start']).stem}")
         if recipe.get("weights"):
             words.append(f"starts from {Path(recipe['weights']).stem} weights")
         elif self.content["system"] == "vit_tiny":

@@ -54,6 +54,7 @@ class Recipe:
     stop: str = "never"
     stop_patience: int = 10
     # a pretrained start, and a teacher
+    start: str = ""  # a checkpoint of this very network and these classes: it goes on learning
     weights: str = ""  # "imagenet" or a checkpoint's path
     head_epochs: int = 0  # of the head alone, before everything is set free
     head_lr: float = 1e-3

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -100,13 +101,33 @@ def balanced(labels: Tensor, num_classes: int) -> Tensor:
     return torch.where(counts > 0, labels.numel() / (num_classes * counts.clamp(min=1)), 0.0)
 
 
-def start_model(recipe: Recipe, num_classes: int) -> nn.Module:
+def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
+    """The network before its first step: random, pretrained, or one that goes on learning.
+
+    Raises ValueError when `recipe.start` is of another network or knows other classes.
+    """
     args = dict(recipe.system_args)
     if recipe.weights:
         args["weights"] = found(recipe.weights)
-    return systems.build(
-        recipe.system, num_classes=num_classes, in_channels=recipe.channels, **args
+    model = systems.build(
+        recipe.system, num_classes=len(class_names), in_channels=recipe.channels, **args
     )
+    if recipe.start:
+        state, card = load_checkpoint(found(recipe.start))
+        theirs = card["system"], card["system_args"], card["class_names"]
+        if theirs != (recipe.system, recipe.system_args, class_names):
+            raise ValueError(
+                f"{recipe.start} is {' '.join(map(str, theirs))}; to go on from it, the run must "
+                f"have the same, not {recipe.system} {recipe.system_args} {class_names}"
+            )
+        model.load_state_dict(state)
+    return model
+
+
+def learnt_from(recipe: Recipe) -> dict[str, str]:
+    """Checkpoint paths that a run starts from or is taught by → SHA-256 of the files."""
+    paths = [path for path in (recipe.start, *recipe.teacher.split(",")) if path]
+    return {path: sha256(Path(found(path)).read_bytes()).hexdigest() for path in paths}
 
 
 def train_head(
@@ -205,6 +226,7 @@ class Run:
             "command": self.command,
             "recipe": self.recipe.as_dict(),
             "revision": revision(),
+            "learnt_from": learnt_from(self.recipe),
         }
 
 
@@ -219,7 +241,7 @@ def train_network(run: Run) -> Path:
     torch.manual_seed(run.seed)
     batches = run.faces.batches(recipe, run.seed, device)
     loader, class_names = batches["train"], run.faces.class_names
-    model = start_model(recipe, len(class_names)).to(device, memory_format=torch.channels_last)
+    model = start_model(recipe, class_names).to(device, memory_format=torch.channels_last)
     resumed = check_settings(load_state(state_path), run) if state_path.exists() else {}
     head_history = resumed.get("head_history", {})
     if recipe.head_epochs and not resumed:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,22 @@ def home(drawn, tmp_path_factory):
         patch.setitem(RECIPES, "expression", replace(RECIPES["expression"], sides=(16, 24)))
         experiments.main(["flagship", "--data", drawn, "--seeds", "2", *TINY])
     return folder
+
+
+# --- going on from a checkpoint ---
+
+
+def test_a_run_goes_on_from_a_checkpoint_and_says_from_which(home, drawn, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    before = home / "checkpoints" / "expression-drawn.safetensors"
+    recipe = ["train", "expression", "--data", drawn, *TINY, "--lr", "0", "--start", str(before)]
+    experiments.main(recipe)
+    model, card, _ = load_model(tmp_path / "checkpoints" / "expression-drawn.safetensors", CPU)
+    for name, value in load_model(before, CPU)[0].named_parameters():
+        assert torch.equal(model.get_parameter(name), value), name  # no step was taken
+    assert card["learnt_from"] == {str(before): sha256(before.read_bytes()).hexdigest()}
+    with pytest.raises(SystemExit, match=r"expression-drawn.safetensors is resnet9 .*go on from"):
+        experiments.main([*recipe, "--arg", "stem=8"])
 
 
 # --- pictures that grow ---
