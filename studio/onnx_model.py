@@ -165,6 +165,8 @@ class OnnxModel:
             raise FileNotFoundError(f"no ONNX file at {self.path}")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised; the rest is chatter
+        # Between calls its threads would spin, and take the cores from torch, which finds faces.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
