@@ -104,13 +104,7 @@ class ExpressionPredictor:
         try:
             self.class_names: tuple[str, ...] = tuple(self.card["class_names"])
             self.preprocess = Preprocess(**self.card["preprocess"])
-            self.model = systems.build(
-                self.card["system"],
-                num_classes=len(self.class_names),
-                in_channels=self.preprocess.channels,
-                **self.card.get("system_args", {}),
-            )
-            self.model.load_state_dict(state)
+            self.model = systems.restore(state, self.card)
             crop = self.card.get("crop")  # cards without a measured one carry words
             self.crop = CropRule(**crop) if isinstance(crop, dict) else CropRule()
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 import systems
 from hf_collate import Batches
-from lab.training import Run, hardware
+from lab.origin import hardware
+from lab.training import Run
 from train_loop import save_checkpoint
 
 __all__ = ["SYSTEMS", "train_svm"]

@@ -1,6 +1,7 @@
 """Measure a checkpoint as it is shipped: one results JSON, its figures, a report in text."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,17 @@ SPLITS = ("validation", "test")
 
 
 def load_model(
-    checkpoint: Path, device: torch.device
+    checkpoint: Path, device: torch.device, class_names: Sequence[str] | None = None
 ) -> tuple[torch.nn.Module, dict[str, Any], Preprocess]:
-    """(network in eval mode, card, preprocessing) of a checkpoint file."""
+    """(network in eval mode, card, preprocessing) of a checkpoint file.
+
+    Raises ValueError when it knows other classes than `class_names`, those of the data.
+    """
     state, card = load_checkpoint(checkpoint)
-    rule = Preprocess(**card["preprocess"])
-    args = {k: v for k, v in card["system_args"].items() if k != "weights"}
-    model = systems.build(
-        card["system"], num_classes=len(card["class_names"]), in_channels=rule.channels, **args
-    )
-    model.load_state_dict(state)
-    return model.to(device).eval(), card, rule
+    if class_names is not None and card["class_names"] != list(class_names):
+        raise ValueError(f"{checkpoint} knows {card['class_names']}, the data {class_names}")
+    model = systems.restore(state, card)
+    return model.to(device).eval(), card, Preprocess(**card["preprocess"])
 
 
 def found(path: str) -> str:
@@ -49,11 +50,7 @@ def evaluate(
     and the validation and test counts into the checkpoint's card. Returns the JSON's path.
     Raises ValueError when the data have other classes than the checkpoint.
     """
-    model, card, rule = load_model(checkpoint, device)
-    if card["class_names"] != faces.class_names:
-        raise ValueError(
-            f"{checkpoint.name} knows {card['class_names']}, the data {faces.class_names}"
-        )
+    model, card, rule = load_model(checkpoint, device, faces.class_names)
     limit = card.get("recipe", {}).get("limit_eval", 0)
     decoded = faces.decoded(rule)
     figures: dict[str, dict[str, metrics.Evaluation]] = {}

@@ -16,6 +16,7 @@ from lab.evaluation import SPLITS, load_model
 
 __all__ = ["SPLITS", "ensemble", "export", "spread"]
 
+
 def spread(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over seeds, accuracy in [0, 1], of each split and way."""
     told: dict[str, Any] = {"seeds": [report["seed"] for report in reports]}
@@ -63,9 +64,7 @@ def ensemble(checkpoints: Sequence[Path], faces: Faces, device: torch.device) ->
     sums: dict[str, torch.Tensor] = {}
     labels: dict[str, torch.Tensor] = {}
     for path in checkpoints:
-        model, card, rule = load_model(path, device)
-        if card["class_names"] != faces.class_names:
-            raise ValueError(f"{path.name} knows {card['class_names']}, not {faces.class_names}")
+        model, _, rule = load_model(path, device, faces.class_names)
         decoded = faces.decoded(rule)
         for split in SPLITS:
             loader = Batches(decoded[split], 128, device=device)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_collate import Batches
+from insight import metrics
 from lab.data import Faces
 from lab.evaluation import found, load_model
 from lab.recipes import Recipe
@@ -26,32 +27,22 @@ def taught_targets(recipe: Recipe, faces: Faces, rows: Tensor, device: torch.dev
     return targets
 
 
-@torch.inference_mode()
 def teach(checkpoint: Path, faces: Faces, rows: Tensor, device: torch.device) -> Tensor:
     """A teacher's probabilities (n, num_classes) for training faces, kept for the next time.
 
-    It sees each picture and its mirror image once, unaugmented; the two answers are averaged.
-    Raises ValueError when it knows other classes than the data.
+    It sees each picture and its mirror image once, unaugmented; their log-probabilities are
+    averaged. Raises ValueError when it knows other classes than the data.
     """
-    teacher, card, rule = load_model(checkpoint, device)
-    if card["class_names"] != faces.class_names:
-        raise ValueError(
-            f"teacher {checkpoint} knows {card['class_names']}, the data {faces.class_names}"
-        )
+    teacher, _, rule = load_model(checkpoint, device, faces.class_names)
     key = hashlib.sha256(checkpoint.read_bytes() + faces.fingerprint.encode())
     key.update(rows.cpu().numpy().tobytes())
-    kept = Path(".expression_cache") / f"taught-{key.hexdigest()[:20]}.pt"
+    kept = Path(".expression_cache") / f"answers-{key.hexdigest()[:20]}.pt"
     if kept.exists():
         return torch.load(kept, weights_only=True)
     print(f"teacher {checkpoint.name} looks at {len(rows)} faces", flush=True)
     teacher = teacher.to(memory_format=torch.channels_last)
     loader = Batches(faces.decoded(rule)["train"], 256, device=device, indices=rows.cpu())
-    answers = torch.cat(
-        [
-            (teacher(images).softmax(1) + teacher(images.flip(-1)).softmax(1)).cpu() / 2
-            for images, _ in loader
-        ]
-    )
+    answers = metrics.collect(teacher, loader, device, flip=True)[0].softmax(1)
     kept.parent.mkdir(exist_ok=True)
     part = kept.with_suffix(f".{os.getpid()}.tmp")
     torch.save(answers, part)

@@ -1,12 +1,8 @@
 """Train one recipe on one data set: the loop's settings, the run's folder, resuming."""
 
-import platform
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +16,13 @@ from hf_collate import Batches
 from lab.board import Board
 from lab.data import Faces, preprocess
 from lab.evaluation import found
+from lab.origin import hardware, learnt_from, revision, versions
 from lab.recipes import Recipe
 from lab.teaching import taught_targets
 from train_loop import History, load_checkpoint, read_card, save_checkpoint, train
 from train_state import load_state, save_state
 
 __all__ = ["Run", "fast_precision", "find_run", "train_network"]
-
-VERSIONS = ("torch", "torchvision", "timm", "datasets")
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that shape a training; a packed data set does without `datasets`."""
-    found = {}
-    for package in VERSIONS:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "none"
-    return found
 
 
 def fast_precision(device: torch.device) -> torch.dtype:
@@ -122,12 +106,6 @@ def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
             )
         model.load_state_dict(state)
     return model
-
-
-def learnt_from(recipe: Recipe) -> dict[str, str]:
-    """Checkpoint paths that a run starts from or is taught by → SHA-256 of the files."""
-    paths = [path for path in (recipe.start, *recipe.teacher.split(",")) if path]
-    return {path: sha256(Path(found(path)).read_bytes()).hexdigest() for path in paths}
 
 
 def train_head(
@@ -341,24 +319,3 @@ def find_run(runs: Path, *parts: str) -> Path | None:
     """The newest runs/<timestamp>/… of an experiment, model and extra that has a state."""
     found = sorted(runs.glob("/".join(["*", *parts, "state.pt"])))
     return found[-1].parent if found else None
-
-
-def revision() -> str:
-    """The git commit, with '+' when files differ from it; 'unknown' outside a checkout."""
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=10"],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=Path(__file__).parent,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"cpu, {threads} thread{'s' * (threads > 1)}, {platform.machine()}"

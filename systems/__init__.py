@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 import tinyvgg
 import transfer
 
 from . import attention_cnn, baseline_cnn, custom_cnn, gray_resnet, hog_svm, resnet9, vit_tiny
 
-__all__ = ["BUILDERS", "NAMES", "build"]
+__all__ = ["BUILDERS", "NAMES", "build", "restore"]
 
 
 def build_transfer(backbone: str) -> Callable[..., nn.Module]:
@@ -49,3 +49,18 @@ def build(name: str, *, num_classes: int, in_channels: int = 3, **kwargs: Any) -
     if name not in BUILDERS:
         raise ValueError(f"no system {name!r}; known: {', '.join(NAMES)}")
     return BUILDERS[name](in_channels=in_channels, num_classes=num_classes, **kwargs)
+
+
+def restore(state: dict[str, Tensor], card: dict[str, Any]) -> nn.Module:
+    """The network of a checkpoint, from what `train_loop.load_checkpoint` returns.
+
+    Raises KeyError, TypeError, ValueError or RuntimeError where card and weights do not fit.
+    """
+    model = build(
+        card["system"],
+        num_classes=len(card["class_names"]),
+        in_channels=card["preprocess"]["channels"],
+        **card.get("system_args", {}),
+    )
+    model.load_state_dict(state)
+    return model
