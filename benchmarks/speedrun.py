@@ -256,6 +256,32 @@ def table(told: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def as_json(settings: Settings) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(settings)))
+
+
+def joined(out: Path, name: str, told: dict[str, Any]) -> dict[str, Any]:
+    """Write a seed's row into the JSON; returns all rows.
+
+    Other seeds of the same settings, machine, threads and versions are kept beside it, so that
+    seeds may be run one by one, or side by side; those of anything else, or with PrivateTest
+    unread beside read, give way to it.
+    """
+    known = json.loads(out.read_text("utf-8")) if out.exists() else {}
+    before = known.get(name, {})
+    same = all(
+        before.get(key) == told[key]
+        for key in ("settings", "device", "cores", "threads", "versions")
+    )
+    if same and all(run.keys() == told["runs"][0].keys() for run in before["runs"]):
+        others = [run for run in before["runs"] if run["seed"] != told["runs"][0]["seed"]]
+        told["runs"] = sorted([*others, *told["runs"]], key=lambda run: run["seed"])
+    known[name] = told
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    return known
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -268,7 +294,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--final", action="store_true", help="read PrivateTest after each seed")
     parser.add_argument("--compile", action="store_true", help="torch.compile")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=OUT, help="JSON; other targets in it are kept")
+    parser.add_argument("--out", type=Path, default=OUT, help="JSON; what else is in it is kept")
     args = parser.parse_args(arguments)
     device, settings = torch.device(args.device), TARGETS[args.target]
     precision = fast_precision(device)
@@ -279,17 +305,14 @@ def main(arguments: list[str] | None = None) -> None:
     start = time.perf_counter()
     data = load(args.data, device)
     wait(device)
-    loading, runs = time.perf_counter() - start, []
+    loading, name = time.perf_counter() - start, f"{device.type} {args.target}"
     for seed in range(args.first_seed, args.first_seed + args.seeds):
-        runs.append(run(data, settings, seed, precision, args.compile, args.final))
-        print(json.dumps({k: round(v, 4) for k, v in runs[-1].items()}), flush=True)
-        told = {**surroundings(device), "loading": loading, "settings": asdict(settings),
-                "runs": runs}  # fmt: skip
-        known = json.loads(args.out.read_text("utf-8")) if args.out.exists() else {}
-        known[f"{device.type} {args.target}"] = told  # after every seed: a cut loses one
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-    print(table({f"{device.type} {args.target}": told}))
+        found = run(data, settings, seed, precision, args.compile, args.final)
+        print(json.dumps({k: round(v, 4) for k, v in found.items()}), flush=True)
+        told = {**surroundings(device), "loading": loading, "settings": as_json(settings),
+                "runs": [found]}  # fmt: skip
+        known = joined(args.out, name, told)  # after every seed: a cut loses one
+    print(table({name: known[name]}))
 
 
 if __name__ == "__main__":

@@ -58,6 +58,28 @@ def test_private_test_is_read_by_final_alone(packed, quick, tmp_path, monkeypatc
     assert "| 65 % |" in capsys.readouterr().out
 
 
+def test_seeds_of_one_machine_and_setting_join_and_others_give_way(tmp_path):
+    out = tmp_path / "told.json"
+
+    def seeds(seed, name="cpu 65", threads=1, **found):
+        told = dict.fromkeys(("settings", "device", "cores", "versions"), "one")
+        told |= {"threads": threads, "runs": [{"seed": seed, **found}]}
+        known = speedrun.joined(out, name, told)
+        assert json.loads(out.read_text()) == known
+        return {name: [run["seed"] for run in row["runs"]] for name, row in known.items()}
+
+    assert seeds(1, validation=0.5) == {"cpu 65": [1]}
+    assert seeds(0, validation=0.6) == {"cpu 65": [0, 1]}
+    assert seeds(1, validation=0.7) == {"cpu 65": [0, 1]}
+    assert [run["validation"] for run in json.loads(out.read_text())["cpu 65"]["runs"]] == [
+        0.6,
+        0.7,
+    ]
+    assert seeds(0, name="cpu 70", validation=0.6) == {"cpu 65": [0, 1], "cpu 70": [0]}
+    assert seeds(2, validation=0.6, test=0.6)["cpu 65"] == [2]
+    assert seeds(3, threads=2, validation=0.6, test=0.6)["cpu 65"] == [3]
+
+
 def test_an_epoch_shows_every_picture_at_most_once_and_in_another_order():
     data = drawn_data()
     pixels = torch.zeros_like(data.pixels)
