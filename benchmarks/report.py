@@ -63,6 +63,8 @@ def training() -> str:
     stepped, compared, grown = read("step"), read("trainers"), read("loop")["growth"]
     looped = read("loop")["loop"]
     shared = compared["settings"]
+    epochs = max(len(row.get("rates", ())) for row in compared["rows"])
+    rounds = f"{epochs // shared['runs']} round{'s' * (epochs > shared['runs'])}"
     return f"""## Training: the loop beside its limit
 
 `python benchmarks/loop.py --data path/to/fer2013` ({described(looped)}). The bare step is
@@ -86,8 +88,10 @@ repository's.
 
 {trainers.table(compared)}
 
-{against_plain(compared, looped)} These are of one round: where this machine's
-own pace moves by a quarter from minute to minute, rows that lie closer are not told apart.
+{against_plain(compared, looped)}
+
+Medians of {epochs} epochs a row, in {rounds} of all. This machine's own pace moves by
+a quarter from minute to minute: rows whose brackets overlap are not told apart.
 
 ## Training: the step itself
 

@@ -58,13 +58,12 @@ def spoken(error: Exception, file: str) -> str:
     return str(error).replace(file, Path(file).name)
 
 
-def photo(
-    image: str | None, checkpoint: str, whole: bool, cam: bool, folder: Path = CHECKPOINTS
-) -> tuple[Image.Image, str, list[Image.Image], list[dict[str, Any]]]:
-    """A picture file → (drawn picture, HTML of its faces, Grad-CAM maps, faces as JSON).
+def look(
+    image: str | None, checkpoint: str, whole: bool, folder: Path
+) -> tuple[ExpressionPredictor, Image.Image, list[Seen]]:
+    """A picture file → (what answered, the picture, its faces); `whole`: it is one face.
 
-    Without a face the lists are empty and the HTML says so. gr.Error, one sentence, for a
-    picture that cannot be read.
+    gr.Error, one sentence, for a picture that cannot be read.
     """
     if image is None:
         raise refuse(
@@ -74,11 +73,20 @@ def photo(
         server = predictor(checkpoint, folder)
         picture = open_picture(Path(image), longest=2048)
         if whole:
-            seen = [Seen((0, 0, *picture.size), server.predict(picture))]
-        else:
-            seen = server.find(picture)
+            return server, picture, [Seen((0, 0, *picture.size), server.predict(picture))]
+        return server, picture, server.find(picture)
     except (OSError, ValueError, ImportError) as error:
         raise refuse(spoken(error, image)) from error
+
+
+def photo(
+    image: str | None, checkpoint: str, whole: bool, cam: bool, folder: Path = CHECKPOINTS
+) -> tuple[Image.Image, str, list[Image.Image], list[dict[str, Any]]]:
+    """A picture file → (drawn picture, HTML of its faces, Grad-CAM maps, faces as JSON).
+
+    Without a face the lists are empty and the HTML says so. gr.Error as from `look`.
+    """
+    server, picture, seen = look(image, checkpoint, whole, folder)
     if not seen:
         return picture, notice(NO_FACE), [], []
     crops = [picture] if whole else [server.crop(picture, s.box, s.tilt) for s in seen]
@@ -185,9 +193,10 @@ class Answers:
 
     def predict(self, image: str | None, model: str) -> dict[str, float]:
         """{class name: probability} of the largest face, or of a picture that is one face."""
-        found = photo(image, model, False, False, self.folder)[3]
-        found = found or photo(image, model, True, False, self.folder)[3]
-        return found[0]["probabilities"]
+        *_, seen = look(image, model, False, self.folder)
+        if not seen:
+            *_, seen = look(image, model, True, self.folder)
+        return seen[0].probs
 
     def several(self, files: list[str] | None, model: str) -> list[Any]:
         return several(files, model, self.folder)
