@@ -103,7 +103,8 @@ def photo_tab(answers: Answers, model: gr.Dropdown) -> None:
             cards = gr.HTML(notice("Faces appear here."), label="cards")
             maps = gr.Gallery(
                 label="Where the network looks", columns=4, height=240, object_fit="contain",
-                preview=False, visible=False, buttons=["download", "fullscreen"],
+                preview=False, visible=False, elem_classes="maps",
+                buttons=["download", "fullscreen"],
             )  # fmt: skip
     faces = gr.JSON(label="faces", visible=False)
     given, shown = [image, model, whole, cam], [drawn, cards, maps, faces]

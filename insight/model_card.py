@@ -67,6 +67,10 @@ def markdown(card: dict[str, Any], name: str) -> str:
             f"epoch {card['epoch'] + 1}, by validation accuracy" if "epoch" in card else "–",
         ),
         *[
+            (f"Stage {i}", f"{stage['epochs']} epochs: `{stage['command']}` at {stage['revision']}")
+            for i, stage in enumerate(card.get("stages", ()), 1)
+        ],
+        *[
             ("Learnt from", f"`{path}`, sha256 {digest[:16]}…")
             for path, digest in card.get("learnt_from", {}).items()
         ],

@@ -69,7 +69,8 @@ class Row:
         if recipe.get("limit"):
             words.append(f"**{recipe['limit']} training faces only**")
         if recipe.get("start"):
-            words.append(f"goes on from {Path(recipe['start']).stem}")
+            epochs = " and ".join(str(stage["epochs"]) for stage in self.content["stages"])
+            words.append(f"goes on from a network of {epochs} epochs")
         if recipe.get("weights"):
             words.append(f"starts from {Path(recipe['weights']).stem} weights")
         elif self.content["system"] == "vit_tiny":

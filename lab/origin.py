@@ -5,13 +5,15 @@ import subprocess
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lab.evaluation import found
 from lab.recipes import Recipe
+from train_loop import read_card
 
-__all__ = ["hardware", "learnt_from", "revision", "versions"]
+__all__ = ["hardware", "learnt_from", "revision", "stages", "versions"]
 
 VERSIONS = ("torch", "torchvision", "timm", "datasets")
 
@@ -31,6 +33,16 @@ def learnt_from(recipe: Recipe) -> dict[str, str]:
     """Checkpoint paths that a run starts from or is taught by → SHA-256 of the files."""
     paths = [path for path in (recipe.start, *recipe.teacher.split(",")) if path]
     return {path: sha256(Path(found(path)).read_bytes()).hexdigest() for path in paths}
+
+
+def stages(recipe: Recipe) -> list[dict[str, Any]]:
+    """The trainings that went before a run: of the checkpoint it starts from, and of its start."""
+    if not recipe.start:
+        return []
+    card = read_card(found(recipe.start))
+    told = {key: card[key] for key in ("command", "revision", "seed", "minutes", "hardware")}
+    epochs = len(card["history"]["val_accuracy"])
+    return [*card.get("stages", ()), {**told, "epochs": epochs}]
 
 
 def revision() -> str:

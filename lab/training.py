@@ -16,7 +16,7 @@ from hf_collate import Batches
 from lab.board import Board
 from lab.data import Faces, preprocess
 from lab.evaluation import found
-from lab.origin import hardware, learnt_from, revision, versions
+from lab.origin import hardware, learnt_from, revision, stages, versions
 from lab.recipes import Recipe
 from lab.teaching import taught_targets
 from train_loop import History, load_checkpoint, read_card, save_checkpoint, train
@@ -205,6 +205,7 @@ class Run:
             "recipe": self.recipe.as_dict(),
             "revision": revision(),
             "learnt_from": learnt_from(self.recipe),
+            "stages": stages(self.recipe),
         }
 
 

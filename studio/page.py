@@ -41,6 +41,8 @@ CSS = """
 .mirror .others {margin-top: 10px; color: var(--body-text-color-subdued)}
 .mirror .bar {max-width: 420px; margin: 0 auto; text-align: left}
 .grid-container {grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)) !important}
+.maps .grid-wrap {padding-top: 40px !important}  /* below the label */
+.maps .grid-container {grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)) !important}
 .notice {padding: 18px; border-radius: 12px; text-align: center;
   color: var(--body-text-color-subdued); background: var(--background-fill-secondary);
   border: 1px dashed var(--border-color-primary)}

@@ -55,6 +55,10 @@ def test_a_run_goes_on_from_a_checkpoint_and_says_from_which(home, drawn, monkey
     model, card, _ = load_model(tmp_path / "checkpoints" / "expression-drawn.safetensors", CPU)
     for name, value in load_model(before, CPU)[0].named_parameters():
         assert torch.equal(model.get_parameter(name), value), name  # no step was taken
+    (stage,) = card["stages"]
+    assert stage["epochs"] == 2 and stage["command"].startswith("python experiments.py flagship")
+    written = (tmp_path / "checkpoints" / "expression-drawn.md").read_text()
+    assert f"| Stage 1 | 2 epochs: `{stage['command']}`" in written
     assert card["learnt_from"] == {str(before): sha256(before.read_bytes()).hexdigest()}
     with pytest.raises(SystemExit, match=r"expression-drawn.safetensors is resnet9 .*go on from"):
         experiments.main([*recipe, "--arg", "stem=8"])

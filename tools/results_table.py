@@ -92,14 +92,17 @@ def table(results: Path = ROOT / "results") -> str:
     )
     for stem, name in LABORATORY.items():
         run = json.loads((results / f"{stem}.json").read_text(encoding="utf-8"))
+        stages = [*run.get("stages", ()), {**run, "epochs": run["recipe"]["epochs"]}]
+        epochs = " + ".join(str(stage["epochs"]) for stage in stages)
+        minutes = " + ".join(f"{stage['minutes']:.0f}" for stage in stages)
         rows.append(
             (
                 f"**{name}**",
-                f"from scratch, {run['recipe']['epochs']} epochs",
+                f"from scratch, {epochs} epochs",
                 count(run["validation"]["plain"]),
                 count(run["test"]["plain"]),
                 "1",
-                f"{run['minutes']:.0f}, {run['hardware']}",
+                f"{minutes}, {run['hardware']}",
                 "[results](results/RESULTS.md)",
             )
         )
