@@ -137,10 +137,10 @@ RECIPES = {
     ),
     # the same for a machine that has little time for a face
     "expression_small": Recipe(
-        "resnet9", system_args={"stem": 16, "widths": [24, 48, 96], "residuals": [0, 1, 1]},
-        size=40, optimizer="sgd", lr=0.15, weight_decay=2e-4, batch_size=128, epochs=30,
+        "resnet9", system_args={"stem": 16, "widths": [32, 64, 128], "residuals": [0, 1, 1]},
+        size=40, optimizer="sgd", lr=0.15, weight_decay=4e-4, batch_size=128, epochs=60,
         schedule="onecycle", sides=(32, 40), teacher_weight=0.6,
-        augment=Augment(degrees=10, shift=0.05, scale=0.06),
+        augment=Augment(degrees=12, shift=0.06, scale=0.08),
     ),
     "face_transfer": Recipe(
         "resnet18", size=64, **_rgb, epochs=12, head_epochs=3, lr=3e-4, stop="loss",
