@@ -56,7 +56,8 @@ def test_a_run_goes_on_from_a_checkpoint_and_says_from_which(home, drawn, monkey
     for name, value in load_model(before, CPU)[0].named_parameters():
         assert torch.equal(model.get_parameter(name), value), name  # no step was taken
     (stage,) = card["stages"]
-    assert stage["epochs"] == 2 and stage["command"].startswith("python experiments.py train expression")
+    assert stage["epochs"] == 2
+    assert stage["command"].startswith("python experiments.py train expression --data drawn")
     written = (tmp_path / "checkpoints" / "expression-drawn.md").read_text()
     assert f"| Stage 1 | 2 epochs: `{stage['command']}`" in written
     assert card["learnt_from"] == {str(before): sha256(before.read_bytes()).hexdigest()}
