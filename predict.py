@@ -123,7 +123,7 @@ class ExpressionPredictor:
         how = f"python predict.py --export-onnx --checkpoint {self.path}"
         if not path.exists():
             raise FileNotFoundError(f"there is no {path}; {how} writes it")
-        network = OnnxModel(path)
+        network = OnnxModel(path, spin=False)  # torch finds faces between its calls
         if network.card != self.card:
             raise ValueError(f"{path} was exported from another {self.path.name}; again: {how}")
         return network

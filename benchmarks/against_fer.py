@@ -73,7 +73,12 @@ def ours(path: Path, train: Tensor, threads: int) -> Iterator[Contender | Missin
 
     def contender(engine: str, network: Callable[[Tensor], Tensor], file: Path) -> Contender:
         known = (count(), file.stat().st_size, predictor.class_names, prepare, network)
-        photo = {"FaceFinder": lambda: partial(answer, network)}
+
+        def beside_finder() -> Answer:  # as `predict.py --backend onnx` does it
+            quiet = isinstance(network, OnnxModel)
+            return partial(answer, OnnxModel(file, threads, spin=False) if quiet else network)
+
+        photo = {"FaceFinder": beside_finder}
         return Contender(path.stem, engine, *known, photo)
 
     yield contender("torch", model, path)

@@ -147,12 +147,13 @@ class OnnxModel:
 
     Called with images (N, C, H, W), normalised, it returns logits (N, num_classes) float32
     on the CPU. `card` is the dict that was exported with it. `threads` are the cores that
-    share one call (default: onnxruntime's choice, all of them). Raises FileNotFoundError
-    when the file is missing, ValueError when it is not one of ours, ImportError without
-    onnxruntime.
+    share one call (default: onnxruntime's choice, all of them); they `spin` for a while after
+    it, which makes the next one come sooner, but takes the cores from whatever torch does in
+    between, such as finding faces. Raises FileNotFoundError when the file is missing,
+    ValueError when it is not one of ours, ImportError without onnxruntime.
     """
 
-    def __init__(self, path: Path | str, threads: int | None = None) -> None:
+    def __init__(self, path: Path | str, threads: int | None = None, spin: bool = True) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -165,8 +166,8 @@ class OnnxModel:
             raise FileNotFoundError(f"no ONNX file at {self.path}")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised; the rest is chatter
-        # Between calls its threads would spin, and take the cores from torch, which finds faces.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if not spin:
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
