@@ -33,7 +33,10 @@ def teach(checkpoint: Path, faces: Faces, rows: Tensor, device: torch.device) ->
     It sees each picture and its mirror image once, unaugmented; their log-probabilities are
     averaged. Raises ValueError when it knows other classes than the data.
     """
-    teacher, _, rule = load_model(checkpoint, device, faces.class_names)
+    try:
+        teacher, _, rule = load_model(checkpoint, device, faces.class_names)
+    except ValueError as error:
+        raise ValueError(f"teacher {error}") from error
     key = hashlib.sha256(checkpoint.read_bytes() + faces.fingerprint.encode())
     key.update(rows.cpu().numpy().tobytes())
     kept = Path(".expression_cache") / f"answers-{key.hexdigest()[:20]}.pt"
