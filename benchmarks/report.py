@@ -8,7 +8,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, from any folder
 
-from benchmarks import against_fer, loop, speedrun, step, trainers
+from benchmarks import against_fer, loop, speedrun, step, trainers, wanted
 from benchmarks.detectors import crop_table, detector_table
 from benchmarks.machine import described
 from benchmarks.serving import Timing, table
@@ -88,8 +88,6 @@ repository's.
 
 {trainers.table(compared)}
 
-{against_plain(compared, looped)}
-
 Medians of {epochs} epochs a row, in {rounds} of all. This machine's own pace moves by
 a quarter from minute to minute: rows whose brackets overlap are not told apart.
 
@@ -101,37 +99,6 @@ a quarter from minute to minute: rows whose brackets overlap are not told apart.
 
 {step.lesson(stepped["cases"])}
 """
-
-
-def against_plain(compared: dict[str, Any], looped: dict[str, Any]) -> str:
-    """What was wanted of the loop beside the plain way, and what bounds it."""
-    rates = {row["name"]: row["median"] for row in compared["rows"] if "median" in row}
-    plain, ours = rates["train_loop-plain-0"], rates[trainers.OURS.name]
-    fastest = rates["train_loop-Batches-channels_last"]
-    bare = median(turn["bare"] for turn in looped["cases"][0]["turns"])
-    return (
-        f"The loop makes {ours / plain:.2f} × the pictures of the plain way, and with the network "
-        f"in channels_last, as the laboratory trains, {fastest / plain:.2f} ×. Wanted were 3 ×: "
-        f"the bare step of this network takes so much of these cores ({bare:,.0f} pictures/s, "
-        f"table above) that even pictures for nothing would give {bare / plain:.2f} ×."
-    )
-
-
-def beside_fer(rows: list[dict[str, Any]]) -> str:
-    """What was wanted of the two networks beside `fer`, and what came of it."""
-    lines = []
-    for name, wanted in (
-        (QUOTED[0], "above `fer` in accuracy at under 5 ms a face"),
-        (QUOTED[1], "≥ 69 % of PrivateTest, and ahead of `fer` in both times"),
-    ):
-        row, lite = pair(name, rows)
-        lines.append(
-            f"- `{name}`: {share(row, 'test'):.1f} % of PrivateTest "
-            f"(`fer` {share(lite, 'test'):.1f} %), a face in {1000 * row['one']['median']:.2f} ms "
-            f"({1000 * lite['one']['median']:.2f}), {128 / row['many']['median']:,.0f} faces/s "
-            f"({128 / lite['many']['median']:,.0f}). Wanted: {wanted}."
-        )
-    return "\n".join(lines)
 
 
 def pair(name: str, rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -162,7 +129,7 @@ def quoted() -> str:
     lines = ["| Speed | This repository | Beside it |", "|---|---|---|"]
     for case in looped["cases"]:
         share = median(turn["share"] for turn in case["turns"])
-        bare = median(turn["bare"] for turn in case["turns"])
+        bare = wanted.bare_pace(case)
         lines.append(
             f"| training {case['case']}: share of the bare step's pace | {share:.2f} | "
             f"the bare step, {bare:,.0f} pictures/s |"
@@ -205,6 +172,10 @@ def markdown() -> str:
 
 Written by `python benchmarks/report.py` from the JSON files in this folder. Measured on
 {machine}, idle but for the program measured; times are not part of the tests.
+
+## Wanted, and what came of it
+
+{wanted.table(wanted.aims())}
 
 ## The front doors
 
@@ -252,8 +223,6 @@ onnxruntime is ahead for single faces everywhere; for batches of large networks 
 network, each prepared as it wants them; int8 is calibrated on training faces.
 
 {against_fer.table(beside)}
-
-{beside_fer(beside["rows"])}
 
 {training()}
 {runs()}"""
