@@ -17,7 +17,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -141,6 +142,7 @@ def steps_for(step: Callable[[], None], device: torch.device, seconds: float) ->
 # --- growth ---
 
 GROWTH = (0.125, 1.0, 12.5)  # times FER2013's training split: 3.6 k, 28.7 k, 359 k pictures
+GROWTH_TURNS = 5
 
 
 class Peak(threading.Thread):
@@ -161,10 +163,11 @@ class Peak(threading.Thread):
             self.bytes = max(self.bytes, now * 1024)
 
 
-def grow(where: str, times: float, device: torch.device, steps: int) -> dict[str, Any]:
-    """Decode the training split `times` over, train on parts of it: rates, peak memory.
+def grow(where: str, times: float, device: torch.device, steps: int) -> Iterator[dict[str, Any]]:
+    """Decode the training split `times` over, then train on parts of it, a turn for each `next`.
 
-    As many steps at each size, over rows spread through the whole file.
+    As many steps at each size, over rows spread through the whole file. Yields what is known so
+    far: rates, peak memory; the first time after a turn that warms up and does not count.
     """
     from datasets import concatenate_datasets
 
@@ -184,29 +187,52 @@ def grow(where: str, times: float, device: torch.device, steps: int) -> dict[str
         data = decode(rows, case.preprocess(), folder)
         decoding = time.perf_counter() - start
         loader = Batches(data, case.batch_size, augment=Augment(), device=device, indices=chosen)
-        rates = []
-        for turn in range(4):
-            start = time.perf_counter()
-            train_step(model, loader, nn.CrossEntropyLoss(), optimizer, device)
-            wait(device)
-            if turn:  # the first warms up
+        rates: list[float] = []
+        train_step(model, loader, nn.CrossEntropyLoss(), optimizer, device)
+        try:
+            while True:
+                yield {"pictures": count, "file_megabytes": data.pixels.nbytes / 2**20,
+                       "decoded_per_second": count / decoding, "rates": list(rates),
+                       "peak_megabytes": peak.bytes / 2**20}  # fmt: skip
+                start = time.perf_counter()
+                train_step(model, loader, nn.CrossEntropyLoss(), optimizer, device)
+                wait(device)
                 rates.append(len(chosen) / (time.perf_counter() - start))
-    peak.over.set()
-    return {"pictures": count, "file_megabytes": data.pixels.nbytes / 2**20,
-            "decoded_per_second": count / decoding, "rates": rates,
-            "peak_megabytes": peak.bytes / 2**20}  # fmt: skip
+        finally:
+            peak.over.set()
 
 
 def growth(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Each size in a process of its own, so that no peak is another's."""
-    found = []
-    for times in GROWTH:
-        command = [sys.executable, __file__, "--data", args.data, "--device", args.device,
-                   "--grown", str(times), "--steps", str(args.steps)]  # fmt: skip
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-        print(growth_table(found).splitlines()[-1], flush=True)
+    """Each size in a process of its own, so that no peak is another's; they train in turns.
+
+    A machine that slows down then slows them all.
+    """
+    with ExitStack() as stack:
+        sizes = []
+        for times in GROWTH:
+            command = [sys.executable, __file__, "--data", args.data, "--device", args.device,
+                       "--grown", str(times), "--steps", str(args.steps)]  # fmt: skip
+            pipe = subprocess.PIPE
+            process = stack.enter_context(
+                subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+            )
+            told_by(process)  # decoded before the next begins
+            sizes.append(process)
+        for _ in range(GROWTH_TURNS):
+            found = [told_by(process, turn=True) for process in sizes]
+            print(growth_table(found), flush=True)
     return found
+
+
+def told_by(process: "subprocess.Popen[str]", turn: bool = False) -> dict[str, Any]:
+    """What a process of `growth` tells, after one more turn if it is to take one."""
+    assert process.stdin and process.stdout
+    if turn:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    if not (line := process.stdout.readline()):
+        raise RuntimeError("a process of --growth ended early; what it said stands above")
+    return json.loads(line)
 
 
 # --- tables ---
@@ -253,8 +279,10 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     device = torch.device(args.device)
     if args.grown:
-        print(json.dumps(grow(args.data, args.grown, device, args.steps)))
-        return
+        for told in grow(args.data, args.grown, device, args.steps):
+            print(json.dumps(told), flush=True)
+            if not sys.stdin.readline():  # `growth` wants no more turns
+                return
     told = json.loads(args.out.read_text("utf-8")) if args.out.exists() else {}
     if args.growth:
         told["growth"] = {**surroundings(device), "sizes": growth(args)}

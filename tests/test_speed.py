@@ -3,6 +3,8 @@
 No test here looks at a clock.
 """
 
+import argparse
+import itertools
 import json
 from dataclasses import replace
 
@@ -172,11 +174,25 @@ def test_the_bare_step_is_a_real_step():
 def test_growth_repeats_the_set(tmp_path, splits):
     splits.save_to_disk(tmp_path / "drawn")
     count = len(splits["train"])
-    told = loop.grow(str(tmp_path / "drawn"), 2.5, CPU, steps=1)
+    *_, told = itertools.islice(loop.grow(str(tmp_path / "drawn"), 2.5, CPU, steps=1), 4)
     assert told["pictures"] == round(2.5 * count) and len(told["rates"]) == 3
     assert told["file_megabytes"] == pytest.approx(told["pictures"] * 64 * 64 / 2**20)
     assert told["peak_megabytes"] > 50  # torch alone is more
     assert f"| {told['pictures']:,} |" in loop.growth_table([told])
+
+
+def test_sizes_take_turns_and_one_that_fails_says_so(tmp_path, splits, monkeypatch, capfd):
+    splits.save_to_disk(tmp_path / "drawn")
+    monkeypatch.setattr(loop, "GROWTH", (1.0, 2.0))
+    monkeypatch.setattr(loop, "GROWTH_TURNS", 2)
+    args = argparse.Namespace(data=str(tmp_path / "drawn"), device="cpu", steps=1)
+    small, large = loop.growth(args)
+    assert large["pictures"] == 2 * small["pictures"] == 2 * len(splits["train"])
+    assert len(small["rates"]) == len(large["rates"]) == 2
+    args.data = str(tmp_path / "nowhere")
+    with pytest.raises(RuntimeError, match="ended early"):
+        loop.growth(args)
+    assert "nowhere" in capfd.readouterr().err
 
 
 # --- the step ---
