@@ -172,10 +172,10 @@ def make_flagship(name: str, faces: Faces, args: argparse.Namespace) -> Path:
 
 
 def write_ensemble(
-    checkpoints: Sequence[Path], faces: Faces, out: Path, device: torch.device
+    checkpoints: Sequence[Path], faces: Faces, out: Path, device: torch.device, way: str = "flip"
 ) -> Path:
     """Measure networks together; writes results/ensemble-DATA.json."""
-    told = flagship.ensemble(checkpoints, faces, device)
+    told = flagship.ensemble(checkpoints, faces, device, way)
     path = out / "results" / f"ensemble-{faces.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
@@ -231,6 +231,10 @@ def parser() -> argparse.ArgumentParser:
                        ("ensemble", "measure checkpoints together")):  # fmt: skip
         command = commands.add_parser(name, parents=[shared], help=text)
         command.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT")
+        if name != "explain":
+            command.add_argument("--shifts", action="store_true",
+                                 help="look 18 times: mirrored, and moved to eight neighbouring "
+                                 "places")  # fmt: skip
     compare = commands.add_parser("compare", help="write results/RESULTS.md from the JSONs there")
     compare.add_argument("--out", type=Path, default=Path())
     return parser
@@ -275,11 +279,14 @@ def act(args: argparse.Namespace) -> None:
         print(f"wrote {pack(faces, args.to or Path(f'.expression_cache/{faces.name}.npz'))}")
         return
     if args.command == "ensemble":
-        print(f"wrote {write_ensemble(args.checkpoints, faces, args.out, args.device)}")
+        way = "shift" if args.shifts else "flip"
+        print(f"wrote {write_ensemble(args.checkpoints, faces, args.out, args.device, way)}")
         return
     for checkpoint in args.checkpoints:
         if args.command == "evaluate":
-            print(f"wrote {evaluation.evaluate(checkpoint, faces, args.out, args.device)}")
+            ways = ("plain", "flip", "shift") if args.shifts else ("plain", "flip")
+            done = evaluation.evaluate(checkpoint, faces, args.out, args.device, ways=ways)
+            print(f"wrote {done}")
         for path in explanation.explain(checkpoint, faces, args.out, args.device):
             print(f"wrote {path}")
 

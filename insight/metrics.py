@@ -7,8 +7,9 @@ Source: Wilson's interval (Wilson 1927); definitions as in scikit-learn.
 Needs only torch; copy freely (MIT, see LICENSE).
 """
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
@@ -16,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Evaluation", "collect", "evaluate", "paired_gain", "percent", "wilson"]
+__all__ = ["VIEWS", "Evaluation", "collect", "evaluate", "paired_gain", "percent", "wilson"]
+
+VIEWS = {"plain": 1, "flip": 2, "shift": 18}  # how a picture may be looked at, and how often
 
 
 def wilson(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -105,6 +108,11 @@ class Evaluation:
             "confusion": self.confusion.tolist(),
         }
 
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any], class_names: Sequence[str]) -> "Evaluation":
+        """What `as_dict` gave, read again."""
+        return cls(torch.tensor(told["confusion"]), tuple(class_names), told["loss"])
+
     def __str__(self) -> str:
         return percent(self.k, self.n)
 
@@ -131,22 +139,41 @@ def collect(
     loader: Iterable[tuple[Tensor, Tensor]],
     device: torch.device | str = "cpu",
     *,
-    flip: bool = False,
+    views: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Logits (N, num_classes) and labels (N,) of a whole split, on the CPU.
 
-    `flip=True` averages the log-probabilities of each picture and its mirror image.
+    With more `views` of a picture (see `seen`), the mean of their log-probabilities.
     """
     model.to(device).eval()
     logits, labels = [], []
     for images, batch_labels in loader:
         images = images.to(device)
-        answer = model(images)
-        if flip:
-            answer = (answer.log_softmax(1) + model(images.flip(-1)).log_softmax(1)) / 2
+        if views == 1:
+            answer = model(images)
+        else:
+            answer = sum(model(view).log_softmax(1) for view in seen(images, views)) / views
         logits.append(answer.float().cpu())
         labels.append(batch_labels.cpu())
     return torch.cat(logits), torch.cat(labels)
+
+
+def seen(images: Tensor, views: int) -> Iterator[Tensor]:
+    """Images (N, C, H, W) as they are (1), with their mirror images (2), or both of these also
+    moved by a 24th of the side to the eight neighbouring places, edges repeated (18).
+
+    Raises ValueError on any other number.
+    """
+    if views not in VIEWS.values():
+        raise ValueError(f"views is {views}; it must be one of {sorted(VIEWS.values())}")
+    step = max(1, round(images.shape[-1] / 24)) if views == VIEWS["shift"] else 0
+    padded = nn.functional.pad(images, (step,) * 4, mode="replicate") if step else images
+    height, width = images.shape[-2:]
+    for y, x in itertools.product(sorted({0, step, 2 * step}), repeat=2):
+        view = padded[..., y : y + height, x : x + width]
+        yield view
+        if views > 1:
+            yield view.flip(-1)
 
 
 if __name__ == "__main__":

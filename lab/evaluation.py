@@ -16,9 +16,10 @@ from lab.board import Board
 from lab.data import Faces, some
 from train_loop import load_checkpoint, save_checkpoint
 
-__all__ = ["SPLITS", "evaluate", "found", "load_model"]
+__all__ = ["SPLITS", "draw", "evaluate", "found", "load_model"]
 
 SPLITS = ("validation", "test")
+NAMES = {"plain": "", "flip": "with its mirror image: ", "shift": "18 views: "}
 
 
 def load_model(
@@ -42,9 +43,15 @@ def found(path: str) -> str:
 
 
 def evaluate(
-    checkpoint: Path, faces: Faces, out: Path, device: torch.device, board: Path | None = None
+    checkpoint: Path,
+    faces: Faces,
+    out: Path,
+    device: torch.device,
+    board: Path | None = None,
+    ways: Sequence[str] = ("plain", "flip"),
 ) -> Path:
-    """Validation and test figures of one checkpoint, plain and averaged with the mirror image.
+    """Validation and test figures of one checkpoint, in those `ways` to look at a picture
+    (`insight.metrics.VIEWS`).
 
     Writes `out/results/NAME.json`, `out/results/NAME/` (figures, classification_report.txt),
     and the validation and test counts into the checkpoint's card. Returns the JSON's path.
@@ -59,13 +66,15 @@ def evaluate(
         loader = Batches(decoded[split], 128, device=device, indices=rows)
         figures[split] = {
             way: metrics.evaluate(
-                *metrics.collect(model, loader, device, flip=way == "flip"), card["class_names"]
+                *metrics.collect(model, loader, device, views=metrics.VIEWS[way]),
+                card["class_names"],
             )
-            for way in ("plain", "flip")
+            for way in ways
         }
-        plain, flip = figures[split]["plain"], figures[split]["flip"]
+        plain = figures[split]["plain"]
         card[split] = {"k": plain.k, "n": plain.n}
-        print(f"{split:10}  {plain}   with its mirror image: {flip}", flush=True)
+        words = (f"{NAMES[way]}{figures[split][way]}" for way in ways)
+        print(f"{split:10}  {'   '.join(words)}", flush=True)
     save_checkpoint(checkpoint, model, card, torch.float16)
     checkpoint.with_suffix(".md").write_text(
         model_card.markdown(card, checkpoint.stem), encoding="utf-8"
@@ -84,7 +93,7 @@ def draw(
     figures: dict[str, dict[str, metrics.Evaluation]],
     card: dict[str, Any],
     folder: Path,
-    board: Path | None,
+    board: Path | None = None,
 ) -> None:
     """The figures of one run as PNG, the report as text, and the same on its board."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ def teach(checkpoint: Path, faces: Faces, rows: Tensor, device: torch.device) ->
     print(f"teacher {checkpoint.name} looks at {len(rows)} faces", flush=True)
     teacher = teacher.to(memory_format=torch.channels_last)
     loader = Batches(faces.decoded(rule)["train"], 256, device=device, indices=rows.cpu())
-    answers = metrics.collect(teacher, loader, device, flip=True)[0].softmax(1)
+    answers = metrics.collect(teacher, loader, device, views=2)[0].softmax(1)
     kept.parent.mkdir(exist_ok=True)
     part = kept.with_suffix(f".{os.getpid()}.tmp")
     torch.save(answers, part)

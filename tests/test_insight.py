@@ -40,12 +40,35 @@ def test_wilson_interval_stays_inside_and_matches_published_values():
         metrics.wilson(3, 2)
 
 
-def test_mirror_images_are_averaged_and_the_model_is_left_in_eval():
+@pytest.mark.parametrize("views", [2, 18])
+def test_mirror_images_are_averaged_and_the_model_is_left_in_eval(views):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
     images = torch.rand(3, 1, 2, 2)
-    plain, _ = metrics.collect(model, [(images, torch.zeros(3))], flip=True)
-    mirrored, _ = metrics.collect(model, [(images.flip(-1), torch.zeros(3))], flip=True)
+    plain, _ = metrics.collect(model, [(images, torch.zeros(3))], views=views)
+    mirrored, _ = metrics.collect(model, [(images.flip(-1), torch.zeros(3))], views=views)
     assert torch.allclose(plain, mirrored, atol=1e-6) and not model.training
+
+
+def test_an_evaluation_is_read_again_from_its_json():
+    logits, labels = torch.randn(30, 3), torch.randint(0, 3, (30,))
+    told = metrics.evaluate(logits, labels, "abc")
+    again = metrics.Evaluation.from_dict(json.loads(json.dumps(told.as_dict())), "abc")
+    assert str(again) == str(told) and again.per_class() == told.per_class()
+    assert again.loss == told.loss and again.majority == told.majority
+
+
+def test_eighteen_views_are_the_picture_at_nine_places_and_mirrored():
+    images = torch.rand(2, 1, 48, 48)
+    views = list(metrics.seen(images, 18))
+    assert len(views) == 18 and all(view.shape == images.shape for view in views)
+    assert sum(torch.equal(view, images) for view in views) == 1
+    assert sum(torch.equal(view, images.flip(-1)) for view in views) == 1
+    moved = views[0]  # down and to the right by two pixels of 48, its first row and column repeated
+    assert torch.equal(moved[..., 2:, 2:], images[..., :-2, :-2])
+    assert torch.equal(moved[..., 0, 2:], images[..., 0, :-2])
+    assert [torch.equal(view, images) for view in metrics.seen(images, 1)] == [True]
+    with pytest.raises(ValueError, match="views is 10"):
+        next(metrics.seen(images, 10))
 
 
 def test_paired_gain_is_smaller_in_error_than_unpaired_runs():
