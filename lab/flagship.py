@@ -12,7 +12,7 @@ import torch
 from hf_collate import Batches
 from insight import metrics
 from lab.data import Faces
-from lab.evaluation import SPLITS, load_model
+from lab.evaluation import SPLITS, draw, load_model
 
 __all__ = ["SPLITS", "ensemble", "export", "spread"]
 
@@ -42,23 +42,28 @@ def export(reports: Sequence[Path], out: Path, stem: str) -> Path:
     source = reports[best]
     folder = source.parent.parent / "checkpoints"
     (out / "checkpoints").mkdir(parents=True, exist_ok=True)
-    (out / "results" / stem).mkdir(parents=True, exist_ok=True)
     target = out / "checkpoints" / f"{stem}.safetensors"
     shutil.copy(folder / f"{source.stem}.safetensors", target)
     card = (folder / f"{source.stem}.md").read_text(encoding="utf-8")
     target.with_suffix(".md").write_text(card.replace(source.stem, stem), encoding="utf-8")
-    for path in source.with_suffix("").iterdir():
-        shutil.copy(path, out / "results" / stem)
     content = {**read[best], "name": stem, "all_seeds": spread(read)}
+    figures = {
+        split: {way: metrics.Evaluation.from_dict(told, content["class_names"])
+                for way, told in content[split].items()} for split in SPLITS
+    }  # fmt: skip
+    draw(figures, content, out / "results" / stem)
     report = out / "results" / f"{stem}.json"
     report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return target
 
 
 @torch.inference_mode()
-def ensemble(checkpoints: Sequence[Path], faces: Faces, device: torch.device) -> dict[str, Any]:
-    """Validation and test figures of several networks' mean probabilities, mirror images too.
+def ensemble(
+    checkpoints: Sequence[Path], faces: Faces, device: torch.device, way: str = "flip"
+) -> dict[str, Any]:
+    """Validation and test figures of several networks' mean probabilities.
 
+    Each looks at a picture in that `way` of `insight.metrics.VIEWS`.
     Raises ValueError when a checkpoint knows other classes than the data.
     """
     sums: dict[str, torch.Tensor] = {}
@@ -68,9 +73,13 @@ def ensemble(checkpoints: Sequence[Path], faces: Faces, device: torch.device) ->
         decoded = faces.decoded(rule)
         for split in SPLITS:
             loader = Batches(decoded[split], 128, device=device)
-            logits, labels[split] = metrics.collect(model, loader, device, flip=True)
+            logits, labels[split] = metrics.collect(model, loader, device, views=metrics.VIEWS[way])
             sums[split] = sums.get(split, 0) + logits.softmax(1)
-    told: dict[str, Any] = {"members": [path.stem for path in checkpoints], "data": faces.name}
+    told: dict[str, Any] = {
+        "members": [path.stem for path in checkpoints],
+        "data": faces.name,
+        "way": way,
+    }
     for split in SPLITS:
         logits = (sums[split] / len(checkpoints)).log()
         told[split] = metrics.evaluate(logits, labels[split], faces.class_names).as_dict()
