@@ -32,6 +32,7 @@ class Recipe:
     std: tuple[float, ...] = (0.25,)
     augment: Augment | None = Augment(degrees=10, shift=0.05, scale=0.05)
     sides: tuple[int, ...] = ()  # training pictures grow: each side for an equal share of epochs
+    plain_epochs: int = 0  # the last ones: full size, not turned or moved, as sharp as in use
     limit: int = 0  # training pictures, 0 for all
     limit_eval: int = 0  # validation and test pictures, 0 for all
     # learning
@@ -76,13 +77,22 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
 
+    def plain(self, epoch: int) -> bool:
+        """Whether an epoch is one of the last, which show pictures as they are."""
+        return 0 < self.plain_epochs >= self.epochs - epoch
+
     def side(self, epoch: int) -> int:
         """Pixels of a training picture's side in this epoch; 0 for `size`."""
-        return (
-            self.sides[min(epoch * len(self.sides) // self.epochs, len(self.sides) - 1)]
-            if self.sides
-            else 0
-        )
+        if not self.sides or self.plain(epoch):
+            return 0
+        return self.sides[min(epoch * len(self.sides) // self.epochs, len(self.sides) - 1)]
+
+    def changes(self, epoch: int) -> Augment | None:
+        """The augmentation of this epoch. Turning and moving resample a picture, which blurs it;
+        the last epochs show it as it is in use, at most mirrored, lighter or darker."""
+        if self.augment is None or not self.plain(epoch):
+            return self.augment and replace(self.augment, side=self.side(epoch))
+        return replace(self.augment, degrees=0, shift=0, scale=0, erase=0, side=0)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `Recipe.from_dict` gives the recipe again."""

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -290,9 +290,9 @@ def train_network(run: Run) -> Path:
 
 
 def grow(loader: Batches, recipe: Recipe, epoch: int) -> None:
-    """Give training pictures the side that the recipe wants in this epoch."""
-    if recipe.sides:
-        loader.augment = replace(recipe.augment, side=recipe.side(epoch))
+    """Give training pictures the side and the changes that the recipe wants in this epoch."""
+    if recipe.sides or recipe.plain_epochs:
+        loader.augment = recipe.changes(epoch)
 
 
 def hard_labels(loader: Batches) -> Tensor:

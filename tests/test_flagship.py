@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 import experiments
-from hf_collate import Augment, Batches, Preprocess
+from hf_collate import Augment, Batches, Decoded, Preprocess
 from insight import metrics
-from lab import teaching, training
+from lab import comparison, teaching, training
 from lab.data import pack, read
 from lab.evaluation import load_model
 from lab.recipes import RECIPES, Recipe
@@ -75,6 +76,27 @@ def test_pictures_grow_by_equal_shares_of_the_epochs():
     assert Recipe("resnet9").side(3) == 0
     with pytest.raises(ValueError, match="need `augment`"):
         Recipe("resnet9", sides=(16,), augment=None)
+
+
+def test_the_last_epochs_show_pictures_as_they_are_in_use():
+    recipe = Recipe(
+        "resnet9", epochs=6, plain_epochs=2, sides=(16, 24), size=32,
+        augment=Augment(brightness=0, contrast=0, erase=0.5),
+    )  # fmt: skip
+    assert [recipe.side(epoch) for epoch in range(7)] == [16, 16, 16, 24, 0, 0, 0]
+    pixels = torch.randint(0, 256, (40, 1, 32, 32), dtype=torch.uint8)
+    data = Decoded(pixels, torch.zeros(40, dtype=torch.int64), ("a",), Preprocess(32, "L"))
+    sharp, _ = next(iter(Batches(data, 40)))
+    loader = Batches(data, 40)
+    for epoch, shown in ((3, False), (4, True), (5, True)):
+        training.grow(loader, recipe, epoch)
+        images, _ = next(iter(loader))
+        assert (images.shape == sharp.shape) is shown
+        if shown:  # each as it is, or mirrored
+            same = (images - sharp).abs().amax((1, 2, 3)) < 1e-3
+            mirrored = (images - sharp.flip(-1)).abs().amax((1, 2, 3)) < 1e-3
+            assert (same | mirrored).all() and same.any() and mirrored.any()
+    assert Recipe("resnet9", plain_epochs=1, augment=None).changes(5) is None
 
 
 def test_a_smaller_side_is_the_same_picture_smaller():
@@ -148,7 +170,25 @@ def test_the_seed_best_on_validation_is_exported_whole(home):
     predictor = ExpressionPredictor(home / "checkpoints/expression-drawn.safetensors")
     assert predictor.card["seed"] == told["seed"]
     assert "expression-drawn" in (home / "checkpoints/expression-drawn.md").read_text()
-    assert (home / "results/expression-drawn/confusion.png").exists()
+    assert {path.name for path in (home / "results/expression-drawn").iterdir()} == {
+        "classification_report.txt", "confusion.png", "history.png", "per_class.png",
+    }  # fmt: skip
+    text = (home / "results/expression-drawn/classification_report.txt").read_text()
+    assert text.startswith("expression-drawn, test") and "seed" not in text
+
+
+def test_a_lone_seed_that_is_not_the_first_is_drawn_with_the_others(home, tmp_path, monkeypatch):
+    told = json.loads((home / "results/expression-drawn.json").read_text())
+    for name, seed in (("expression", 2), ("tinyvgg", 0)):
+        text = json.dumps({**told, "name": f"{name}-drawn", "seed": seed})
+        (tmp_path / f"{name}-drawn.json").write_text(text)
+    drawn = []
+    monkeypatch.setattr(
+        comparison.plots, "comparison", lambda shown, *_, **__: drawn.extend(shown) or Figure()
+    )
+    page = comparison.compare(tmp_path).read_text()
+    assert {row["name"] for row in drawn} == {"expression", "tinyvgg"}
+    assert "| `expression` |" in page and "| `tinyvgg` |" in page
 
 
 def test_a_second_call_trains_nothing_again(home, drawn, monkeypatch, capsys):
@@ -167,9 +207,30 @@ def test_an_ensemble_averages_probabilities(home, drawn):
     for path in pair:
         model, _, rule = load_model(path, CPU)
         loader = Batches(faces.decoded(rule)["test"], 64)
-        logits, labels = metrics.collect(model, loader, flip=True)
+        logits, labels = metrics.collect(model, loader, views=2)
         total = total + logits.softmax(1)
     assert told["test"]["k"] == int((total.argmax(1) == labels).sum())
+
+
+def test_more_views_are_told_beside_the_others(home, drawn, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(experiments.explanation, "explain", lambda *_: [])
+    checkpoint = "checkpoints/expression-drawn.safetensors"
+    before = json.loads(Path("results/expression-drawn.json").read_text())
+    experiments.main(["evaluate", checkpoint, "--data", drawn, "--shifts", "--out", "again"])
+    told = json.loads(Path("again/results/expression-drawn.json").read_text())
+    assert "18 views" in capsys.readouterr().out
+    for split in ("validation", "test"):
+        assert told[split]["plain"] == before[split]["plain"]
+        assert told[split]["flip"] == before[split]["flip"]
+    faces = read(drawn)
+    model, card, rule = load_model(Path(checkpoint), CPU)
+    loader = Batches(faces.decoded(rule)["test"], 64)
+    logits, labels = metrics.collect(model, loader, views=18)
+    assert told["test"]["shift"]["k"] == int((logits.argmax(1) == labels).sum())
+    experiments.main(["ensemble", checkpoint, "--data", drawn, "--shifts", "--out", "again"])
+    alone = json.loads(Path("again/results/ensemble-drawn.json").read_text())
+    assert alone["way"] == "shift" and alone["test"]["k"] == told["test"]["shift"]["k"]
 
 
 # --- a data set in one file ---
