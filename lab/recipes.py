@@ -142,14 +142,15 @@ RECIPES = {
     "expression": Recipe(
         "resnet9", system_args={"widths": [64, 128, 256], "residuals": [0, 1, 1]},
         optimizer="sgd", lr=0.15, weight_decay=5e-4, batch_size=128, epochs=18,
-        schedule="onecycle", label_smoothing=0.05, sides=(32, 32, 40, 48), teacher_weight=0.5,
+        schedule="onecycle", label_smoothing=0.05, sides=(32, 32, 40, 48), plain_epochs=2,
+        teacher_weight=0.5,
         augment=Augment(degrees=12, shift=0.06, scale=0.08),
     ),
     # the same for a machine that has little time for a face
     "expression_small": Recipe(
         "resnet9", system_args={"stem": 16, "widths": [32, 64, 128], "residuals": [0, 1, 1]},
         size=40, optimizer="sgd", lr=0.15, weight_decay=4e-4, batch_size=128, epochs=60,
-        schedule="onecycle", sides=(32, 40), teacher_weight=0.6,
+        schedule="onecycle", sides=(32, 40), plain_epochs=3, teacher_weight=0.6,
         augment=Augment(degrees=12, shift=0.06, scale=0.08),
     ),
     "face_transfer": Recipe(
