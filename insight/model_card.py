@@ -41,6 +41,13 @@ def crop_words(crop: dict[str, Any] | str) -> str:
     )
 
 
+def stage_words(stage: dict[str, Any]) -> str:
+    """A training that went before: how long, what it reached, its command."""
+    reached = stage.get("validation")
+    figures = f", validation {share(reached['k'], reached['n'])}" if reached else ""
+    return f"{stage['epochs']} epochs{figures}: `{stage['command']}` at {stage['revision']}"
+
+
 def headline(card: dict[str, Any]) -> str:
     """One line: system, data and validation accuracy."""
     line = f"{card['system']}, trained on {card['data']['name']}"
@@ -66,10 +73,7 @@ def markdown(card: dict[str, Any], name: str) -> str:
             "Chosen",
             f"epoch {card['epoch'] + 1}, by validation accuracy" if "epoch" in card else "–",
         ),
-        *[
-            (f"Stage {i}", f"{stage['epochs']} epochs: `{stage['command']}` at {stage['revision']}")
-            for i, stage in enumerate(card.get("stages", ()), 1)
-        ],
+        *[(f"Stage {i}", stage_words(stage)) for i, stage in enumerate(card.get("stages", ()), 1)],
         *[
             ("Learnt from", f"`{path}`, sha256 {digest[:16]}…")
             for path, digest in card.get("learnt_from", {}).items()

@@ -36,13 +36,16 @@ def learnt_from(recipe: Recipe) -> dict[str, str]:
 
 
 def stages(recipe: Recipe) -> list[dict[str, Any]]:
-    """The trainings that went before a run: of the checkpoint it starts from, and of its start."""
+    """The trainings that went before a run: of the checkpoint it starts from, and of its start.
+
+    Each with what it reached on validation, so that what a stage brought can be read off.
+    """
     if not recipe.start:
         return []
     card = read_card(found(recipe.start))
     told = {key: card[key] for key in ("command", "revision", "seed", "minutes", "hardware")}
-    epochs = len(card["history"]["val_accuracy"])
-    return [*card.get("stages", ()), {**told, "epochs": epochs}]
+    told |= {"epochs": len(card["history"]["val_accuracy"]), "validation": card.get("validation")}
+    return [*card.get("stages", ()), told]
 
 
 def revision() -> str:

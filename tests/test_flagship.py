@@ -24,6 +24,7 @@ from predict import ExpressionPredictor
 from systems.resnet9 import ResNet9
 
 CPU = torch.device("cpu")
+GROWING = replace(RECIPES["expression"], sides=(16, 24), plain_epochs=1)
 TINY = ["--size", "24", "--batch-size", "32", "--epochs", "2", "--device", "cpu", "--arg",
         "widths=[8, 16]", "--arg", "residuals=[0, 1]", "--arg", "stem=4"]  # fmt: skip
 
@@ -40,7 +41,7 @@ def home(drawn, tmp_path_factory):
     folder = tmp_path_factory.mktemp("flagship")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setitem(RECIPES, "expression", replace(RECIPES["expression"], sides=(16, 24)))
+        patch.setitem(RECIPES, "expression", GROWING)
         experiments.main(["flagship", "--data", drawn, "--seeds", "2", *TINY])
     return folder
 
@@ -60,7 +61,10 @@ def test_a_run_goes_on_from_a_checkpoint_and_says_from_which(home, drawn, monkey
     assert stage["epochs"] == 2
     assert stage["command"].startswith("python experiments.py train expression --data drawn")
     written = (tmp_path / "checkpoints" / "expression-drawn.md").read_text()
-    assert f"| Stage 1 | 2 epochs: `{stage['command']}`" in written
+    reached = load_model(before, CPU)[1]["validation"]
+    assert stage["validation"] == reached
+    words = f"| Stage 1 | 2 epochs, validation {reached['k']}/{reached['n']} = "
+    assert words in written and f": `{stage['command']}` at {stage['revision']} |" in written
     assert card["learnt_from"] == {str(before): sha256(before.read_bytes()).hexdigest()}
     with pytest.raises(SystemExit, match=r"expression-drawn.safetensors is resnet9 .*go on from"):
         experiments.main([*recipe, "--arg", "stem=8"])
@@ -194,7 +198,7 @@ def test_a_lone_seed_that_is_not_the_first_is_drawn_with_the_others(home, tmp_pa
 def test_a_second_call_trains_nothing_again(home, drawn, monkeypatch, capsys):
     monkeypatch.chdir(home)
     monkeypatch.setattr(experiments, "train_network", lambda run: pytest.fail("trained again"))
-    monkeypatch.setitem(RECIPES, "expression", replace(RECIPES["expression"], sides=(16, 24)))
+    monkeypatch.setitem(RECIPES, "expression", GROWING)
     experiments.main(["flagship", "--data", drawn, "--seeds", "2", *TINY])
     assert "exported checkpoints/expression-drawn.safetensors" in capsys.readouterr().out
 
