@@ -159,8 +159,6 @@ def learning() -> list[Aim]:
     for name, told, least, why in (
         ("`expression`, two CPU cores", large, 70, f"{epochs} epochs took {minutes:.0f} minutes of "
          "this processor; every further stage still brought something (`--start`)"),
-        ("`expression_small`", small, 69,
-         "it has come within reach of the networks that taught it"),
         ("ViT-Tiny without ImageNet, taught by the flagship", vit, 69.85,
          f"the committed one learnt for {vit['recipe']['epochs']} epochs, from an earlier teacher; "
          f"{NO_GPU} for the hundred that it wants"),
@@ -168,8 +166,12 @@ def learning() -> list[Aim]:
         way, reached = best(told)
         rows.append(Aim(f"{name}: PrivateTest", f"≥ {least} %", f"{reached:.1f} % ({way})", reached,
                         least=least, why=why))
+    once, twice = (100 * small["test"][way]["accuracy"] for way in ("plain", "flip"))
     return [
         *rows,
+        Aim("`expression_small`: PrivateTest, with the one look that its times are of", "≥ 69 %",
+            f"{once:.1f} %; {twice:.1f} % with the mirror image", once, least=69,
+            why="the mirror image is a second look, and takes as long again"),
         Aim("`expression`, mean of five seeds with a GPU", "≥ 74 %",
             f"not run; {seeds} seed{'s' * (seeds > 1)} on the CPU",
             why=f"{NO_GPU}; the command is `make flagship`"),
