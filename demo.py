@@ -13,11 +13,11 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from predict import CHECKPOINTS, checkpoints
-from sources import synthetic
-from studio.answers import SECONDS, Answers, refuse
-from studio.page import CSS, notice
-from studio.pictures import open_picture
+from expression.app.handlers import SECONDS, Answers, refuse
+from expression.app.page import CSS, notice
+from expression.pictures import open_picture
+from expression.predictor import CHECKPOINTS, checkpoints
+from lab.datasets import synthetic
 
 TITLE = "Expression Detect"
 INTRO = (

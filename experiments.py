@@ -31,8 +31,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import torch
 
 from hf_collate import Augment
-from insight import metrics
-from lab import classical, comparison, evaluation, explanation, flagship
+from lab import comparison, evaluation, explanation, flagship, metrics
+from lab import svm_training as classical
 from lab.data import Faces, pack, read
 from lab.recipes import QUICK, RECIPES, Recipe
 from lab.training import Run, find_run, train_network

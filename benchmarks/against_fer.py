@@ -36,12 +36,12 @@ from torch import Tensor
 
 from benchmarks.fer_package import Answer, Contender, Missing, theirs, why
 from benchmarks.serving import MANY, Timing, measure, surroundings
-from faces import FaceFinder
+from expression.face_detector import FaceFinder
+from expression.onnx_network import OnnxModel, export_onnx, reason
+from expression.predictor import CHECKPOINTS, ExpressionPredictor, checkpoints, open_picture
 from hf_collate import Preprocess
-from insight.metrics import evaluate, percent, wilson
 from lab.data import Faces, read, some
-from predict import CHECKPOINTS, ExpressionPredictor, checkpoints, open_picture
-from studio.onnx_model import OnnxModel, export_onnx, reason
+from lab.metrics import evaluate, percent, wilson
 
 __all__ = ["Contender", "Missing", "quantise", "table"]
 

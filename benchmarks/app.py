@@ -36,10 +36,10 @@ import torch
 from PIL import Image
 from skimage.data import astronaut
 
-import predict
 from benchmarks.scenes import read_faces
 from benchmarks.serving import processor
-from studio.commands import answer_pictures
+from expression import predictor as predict
+from expression.commands import answer_pictures
 
 __all__ = ["measure_folder", "measure_mirror"]
 

@@ -35,12 +35,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-import sources
 from benchmarks.scenes import KINDS, TEXTURES, Scenes, hit, read_faces
 from benchmarks.serving import processor
-from faces import Box, Face, FaceFinder
-from insight.metrics import percent
-from predict import ExpressionPredictor
+from expression.face_detector import Box, Face, FaceFinder
+from expression.predictor import ExpressionPredictor
+from lab import datasets
+from lab.metrics import percent
 
 __all__ = ["DETECTORS", "compare_crops", "compare_detectors"]
 
@@ -195,7 +195,7 @@ def validation_faces(
     data: str, class_names: Sequence[str], count: int, seed: int
 ) -> list[tuple[Image.Image, int]]:
     """Seeded-random validation pictures of the checkpoint's classes, with its class index."""
-    split = sources.load(data, say=lambda text: print(text, file=sys.stderr))["validation"]
+    split = datasets.load(data, say=lambda text: print(text, file=sys.stderr))["validation"]
     names = split.features["label"].names
     known = [i for i, label in enumerate(split["label"]) if names[label] in class_names]
     chosen = sorted(random.Random(seed).sample(known, min(count, len(known))))

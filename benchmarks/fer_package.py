@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from studio.onnx_model import reason
+from expression.onnx_network import reason
 
 __all__ = ["Answer", "Contender", "Missing", "fer_input", "theirs", "why"]
 

@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, 
 import torch
 from torch import Tensor, nn
 
-import systems
 from benchmarks.machine import surroundings, wait
 from hf_collate import Augment, Batches, Decoded, Preprocess, decode
+from lab import models
 from lab.data import read
 from lab.training import fast_precision
 from train_loop import autocast, train_step
@@ -86,7 +86,7 @@ def bare_step(
 def fresh(case: Case, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
     """A case's network from seed 0, in channels_last, and its optimizer."""
     torch.manual_seed(0)
-    model = systems.build(case.system, num_classes=7, in_channels=case.channels, **case.args)
+    model = models.build(case.system, num_classes=7, in_channels=case.channels, **case.args)
     model = model.to(device, memory_format=torch.channels_last)
     return model, torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
 
@@ -171,10 +171,10 @@ def grow(where: str, times: float, device: torch.device, steps: int) -> Iterator
     """
     from datasets import concatenate_datasets
 
-    import sources
+    from lab import datasets
 
     case = CASES[0]
-    rows = sources.load(where, say=lambda _: None)["train"].select_columns(["image", "label"])
+    rows = datasets.load(where, say=lambda _: None)["train"].select_columns(["image", "label"])
     count = round(len(rows) * times)
     rows = concatenate_datasets([rows] * math.ceil(times)).select(range(count))
     model, optimizer = fresh(case, device)

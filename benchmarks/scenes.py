@@ -14,7 +14,7 @@ from pathlib import Path
 import skimage.data
 from PIL import Image, ImageFilter
 
-from faces import Box
+from expression.face_detector import Box
 
 __all__ = ["KINDS", "TEXTURES", "Scenes", "hit", "read_faces"]
 

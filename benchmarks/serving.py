@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import processor
-from predict import CHECKPOINTS, ExpressionPredictor, checkpoints
-from studio.onnx_model import OnnxModel, blotches, export_onnx
+from expression.onnx_network import OnnxModel, blotches, export_onnx
+from expression.predictor import CHECKPOINTS, ExpressionPredictor, checkpoints
 
 __all__ = ["Timing", "measure", "measure_checkpoint", "table"]
 

@@ -34,8 +34,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.machine import described, surroundings, wait
 from hf_collate import Augment, Preprocess
 from lab.data import read
+from lab.models.resnet9 import ResNet9
 from lab.training import fast_precision
-from systems.resnet9 import ResNet9
 
 __all__ = ["table"]
 

@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, 
 
 import torch
 
-import systems
 from benchmarks.loop import CASES, Case, bare_step
 from benchmarks.machine import surroundings, wait
+from lab import models
 
 __all__ = ["lesson", "table"]
 
@@ -62,7 +62,7 @@ def make_step(case: Case, way: Way, device: torch.device) -> tuple[Callable[[], 
     torch.manual_seed(0)
     count = max(int(case.batch_size * way.batch), 1)
     form = torch.channels_last if way.channels_last else torch.contiguous_format
-    model = systems.build(case.system, num_classes=7, in_channels=case.channels, **case.args)
+    model = models.build(case.system, num_classes=7, in_channels=case.channels, **case.args)
     model = model.to(device, memory_format=form)
     images = torch.rand(count, case.channels, case.size, case.size, device=device)
     images = images.contiguous(memory_format=form)

@@ -225,7 +225,7 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time this repository's loop beside others.")
     names = ", ".join(row.name for row in ROWS)
     numbers = ("pictures", "size", "batch_size", "runs")
-    parser.add_argument("--data", help="what sources.load understands (default: what it finds)")
+    parser.add_argument("--data", help="what datasets.load understands (default: what it finds)")
     for name in numbers:
         option, usual = f"--{name.replace('_', '-')}", getattr(Settings, name)
         parser.add_argument(option, type=int, default=usual, metavar="N", help=f"default: {usual}")
@@ -252,17 +252,17 @@ def main(arguments: list[str] | None = None) -> int:
         row, shared, folder = json.loads(args.measure)
         print(json.dumps(measure(Row(**row), Settings(**shared), folder)))
         return 0
-    import sources  # a measured process needs none of it
+    from lab import datasets  # a measured process needs none of it
 
     settings = Settings(
         args.pictures, args.size, args.batch_size, args.runs, args.device, args.precision
     )
     try:
-        splits = sources.load(args.data, say=lambda text: print(text, file=sys.stderr))
+        splits = datasets.load(args.data, say=lambda text: print(text, file=sys.stderr))
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    told = conditions(settings, sources.origin(splits))
+    told = conditions(settings, datasets.origin(splits))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         repeated(splits["train"], settings.pictures).save_to_disk(folder)
         told = measure_all(args.chosen, settings, folder, told, args.out, rounds=args.rounds)

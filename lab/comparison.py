@@ -9,7 +9,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from insight import metrics, plots
+from lab import metrics, plots
 from lab.recipes import RECIPES
 
 __all__ = ["compare", "table"]

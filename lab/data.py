@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from faces import measure_crop
+from expression.face_detector import measure_crop
 from hf_collate import Batches, Decoded, Preprocess, decode
 from lab.recipes import Recipe
 
@@ -151,16 +151,16 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
         if classes or name:
             raise ValueError(f"{where} is packed: merge classes or name the data before packing")
         return unpack(Path(where))
-    import sources
-    from sources import fer2013
+    from lab import datasets
+    from lab.datasets import fer2013
 
-    splits = sources.load(where, strict=strict)
-    for line in sources.report(splits):
+    splits = datasets.load(where, strict=strict)
+    for line in datasets.report(splits):
         print(line)
-    name = name or sources.slug(splits)
+    name = name or datasets.slug(splits)
     if classes:
         if classes != 4:
             raise ValueError(f"--classes {classes}: the merge that is known makes 4 of 7 classes")
         splits, name = fer2013.merge(splits), f"{name}_4"
-    print(sources.summary(splits))
-    return Faces(splits, name, sources.fingerprint(splits))
+    print(datasets.summary(splits))
+    return Faces(splits, name, datasets.fingerprint(splits))

@@ -9,11 +9,10 @@ import matplotlib.pyplot as plt
 import torch
 from sklearn.metrics import classification_report
 
-import systems
 from hf_collate import Batches, Preprocess
-from insight import metrics, model_card, plots
-from lab.board import Board
+from lab import metrics, model_card, models, plots
 from lab.data import Faces, some
+from lab.tensorboard_log import Board
 from train_loop import load_checkpoint, save_checkpoint
 
 __all__ = ["SPLITS", "draw", "evaluate", "found", "load_model"]
@@ -32,7 +31,7 @@ def load_model(
     state, card = load_checkpoint(checkpoint)
     if class_names is not None and card["class_names"] != list(class_names):
         raise ValueError(f"{checkpoint} knows {card['class_names']}, the data {class_names}")
-    model = systems.restore(state, card)
+    model = models.restore(state, card)
     return model.to(device).eval(), card, Preprocess(**card["preprocess"])
 
 

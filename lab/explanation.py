@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_collate import Batches
-from insight import gradcam, plots
+from lab import gradcam, plots
 from lab.data import Faces
 from lab.evaluation import load_model
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hf_collate import Batches
-from insight import metrics
+from lab import metrics
 from lab.data import Faces
 from lab.evaluation import SPLITS, draw, load_model
 

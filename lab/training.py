@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-import systems
 import transfer
 from hf_collate import Batches
-from lab.board import Board
+from lab import models
 from lab.data import Faces, preprocess
+from lab.distillation import taught_targets
 from lab.evaluation import found
-from lab.origin import hardware, learnt_from, revision, stages, versions
+from lab.provenance import hardware, learnt_from, revision, stages, versions
 from lab.recipes import Recipe
-from lab.teaching import taught_targets
+from lab.tensorboard_log import Board
 from train_loop import History, load_checkpoint, read_card, save_checkpoint, train
 from train_state import load_state, save_state
 
@@ -93,7 +93,7 @@ def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
     args = dict(recipe.system_args)
     if recipe.weights:
         args["weights"] = found(recipe.weights)
-    model = systems.build(
+    model = models.build(
         recipe.system, num_classes=len(class_names), in_channels=recipe.channels, **args
     )
     if recipe.start:

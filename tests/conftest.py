@@ -55,7 +55,7 @@ def real_small() -> Path | None:
 @pytest.fixture(scope="session")
 def splits() -> Any:
     """Drawn faces: 90 train, 45 validation, 45 test, 48 x 48, three classes."""
-    from sources import synthetic
+    from lab.datasets import synthetic
 
     return synthetic.load(train=90, validation=45, test=45, size=48, seed=0,
                           class_names=("happy", "neutral", "sad"))
@@ -66,9 +66,9 @@ def checkpoint(splits: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A TinyVGG that has seen the drawn faces twice, exported with its card."""
     import torch
 
-    import sources
     from hf_collate import Batches, Preprocess, decode
-    from systems import build
+    from lab import datasets
+    from lab.models import build
     from train_loop import save_checkpoint, train
 
     torch.manual_seed(0)
@@ -83,7 +83,7 @@ def checkpoint(splits: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "system": "tinyvgg", "system_args": {"hidden_channels": 8},
         "class_names": ["happy", "neutral", "sad"], "preprocess": rule.settings(),
         "temperature": 1.0, "crop": "whole picture", "seed": 0, "validation": {"k": k, "n": 45},
-        "data": {"name": "synthetic", "fingerprint": sources.fingerprint(splits)}})
+        "data": {"name": "synthetic", "fingerprint": datasets.fingerprint(splits)}})
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from benchmarks import against_fer, fer_package
 from benchmarks.against_fer import Contender, Missing
 from benchmarks.serving import Timing
+from expression.onnx_network import OnnxModel, blotches, export_onnx
 from hf_collate import Preprocess
-from studio.onnx_model import OnnxModel, blotches, export_onnx
-from systems import build
+from lab.models import build
 from train_loop import save_checkpoint
 
 NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")

@@ -24,13 +24,13 @@ import skimage.data
 from PIL import Image, ImageColor, ImageOps
 
 import demo
-import sources
-from predict import CHECKPOINTS, ExpressionPredictor
-from studio import answers
-from studio.drawing import EMOJI, colour_of
-from studio.follow import Seen
-from studio.timeline import COLUMNS
-from studio.video import VideoWriter
+from expression.app import handlers as answers
+from expression.drawing import EMOJI, colour_of
+from expression.predictor import CHECKPOINTS, ExpressionPredictor
+from expression.timeline import COLUMNS
+from expression.tracker import Seen
+from expression.video import VideoWriter
+from lab import datasets
 
 ROOT = Path(demo.__file__).parent
 SERVED = "expression-fer2013"  # real faces come first, so it is chosen unasked
@@ -528,7 +528,7 @@ def two_expressions(predictor, real_small, astronaut):
     if real_small is None:
         faces = [astronaut.crop((140, 20, 310, 190)), None]
     else:
-        rows = islice(sources.load(real_small)["train"], 60)
+        rows = islice(datasets.load(real_small)["train"], 60)
         faces = (row["image"].convert("RGB") for row in rows)
     sure = {}
     for face in faces:

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.collections import PolyCollection
 from PIL import Image, ImageColor
 
-from studio import drawing
-from studio.drawing import COLOURS, EMOJI, colour_of, draw_faces, layout, timeline_figure
+from expression import drawing
+from expression.drawing import COLOURS, EMOJI, colour_of, draw_faces, layout, timeline_figure
 
 HAPPY = {"happy": 0.91, "neutral": 0.06, "sad": 0.02, "fear": 0.01}
 

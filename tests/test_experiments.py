@@ -10,11 +10,11 @@ from sklearn.metrics import classification_report
 from torch import nn
 
 import experiments
-from insight import metrics
-from lab import teaching, training
-from lab.board import Board
+from expression.predictor import ExpressionPredictor
+from lab import distillation as teaching
+from lab import metrics, training
 from lab.recipes import RECIPES, Recipe
-from predict import ExpressionPredictor
+from lab.tensorboard_log import Board
 from train_loop import load_checkpoint
 from train_state import load_state
 

@@ -5,11 +5,7 @@ The face is the astronaut's of scikit-image, which lies inside that package: no 
 
 import json
 import math
-import os
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +13,7 @@ import skimage.data
 import torch
 from PIL import Image
 
-import faces
-from faces import CropRule, Face, FaceFinder, measure_crop
+from expression.face_detector import CropRule, Face, FaceFinder, measure_crop
 
 BOX = (182, 62, 85, 111)  # the astronaut's face
 CENTRE = (224.5, 117.5)
@@ -324,16 +319,6 @@ def test_without_the_weights_one_sentence_says_what_to_install(monkeypatch):
     with pytest.raises(ImportError, match="pip install facenet-pytorch") as caught:
         FaceFinder()
     assert "\n" not in str(caught.value)
-
-
-def test_the_file_alone_in_a_folder_runs(tmp_path):
-    shutil.copy(Path(faces.__file__), tmp_path)
-    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    run = subprocess.run(
-        [sys.executable, "faces.py"], cwd=tmp_path, env=env, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
-    assert "a face at (1" in run.stdout
 
 
 def test_making_a_finder_draws_no_random_numbers():

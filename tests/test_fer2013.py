@@ -16,7 +16,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Pillow
 
-from sources import fer2013, hf_folder
+from lab.datasets import fer2013, hf_folder
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
 SPLITS = ("train", "validation", "test")

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
-import sources
-from sources import fer2013, ferplus, hf_folder
+from lab import datasets
+from lab.datasets import fer2013, ferplus, hf_folder
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
 SIZES = {"train": 28_709, "validation": 3_589, "test": 3_589}
@@ -245,14 +245,14 @@ def test_votes_through_the_front_door(tmp_path: Path, monkeypatch: pytest.Monkey
     file = tmp_path / "fer2013.csv"
     file.write_text("\n".join(["emotion,pixels,Usage", *lines]) + "\n")
     path = write_votes(tmp_path / "fer2013new.csv", numbered(12))
-    splits = sources.load(file, votes=path)
+    splits = datasets.load(file, votes=path)
     assert votes_of(splits) == np.delete(numbered(12), 1, axis=0).tolist()
     assert splits["test"].column_names == ["image", "label", "votes"]
-    assert sources.report(splits)[0] == "fer2013.csv: 11 of 12 rows kept, 1 left out"
-    assert sources.load(file).column_names["test"] == ["image", "label"]
+    assert datasets.report(splits)[0] == "fer2013.csv: 11 of 12 rows kept, 1 left out"
+    assert datasets.load(file).column_names["test"] == ["image", "label"]
 
     late = write_votes(tmp_path / "late.csv", numbered(12), None, [-1, *range(11)])
-    named = sources.load(file, votes=late, votes_by="name")
+    named = datasets.load(file, votes=late, votes_by="name")
     assert votes_of(named)[0] == numbered(2)[1].tolist()  # row 0 is picture 0, in row 1 of FER+
 
     (tmp_path / "set" / "data").mkdir(parents=True)  # another form, whose split has another name
@@ -260,13 +260,13 @@ def test_votes_through_the_front_door(tmp_path: Path, monkeypatch: pytest.Monkey
         name = split.replace("validation", "val")
         part.to_parquet(str(tmp_path / "set" / "data" / f"{name}-00000-of-00001.parquet"))
     monkeypatch.setenv("EXPRESSION_DATA", str(tmp_path / "set"))
-    splits = sources.load(votes=path, say=lambda text: None)
+    splits = datasets.load(votes=path, say=lambda text: None)
     assert votes_of(splits) == numbered(12).tolist()
 
     monkeypatch.delenv("EXPRESSION_DATA")  # drawn faces have no votes, and must not seem to
     for where in (None, "synthetic", "owner/name"):
         with pytest.raises(FileNotFoundError, match="votes belong to FER2013"):
-            sources.load(where, votes=path)
+            datasets.load(where, votes=path)
 
 
 # --- the majority ---

@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 from torch import nn
 
 import experiments
+from expression.predictor import ExpressionPredictor
 from hf_collate import Augment, Batches, Decoded, Preprocess
-from insight import metrics
-from lab import comparison, teaching, training
+from lab import comparison, metrics, training
+from lab import distillation as teaching
 from lab.data import pack, read
 from lab.evaluation import load_model
+from lab.models.resnet9 import ResNet9
 from lab.recipes import RECIPES, Recipe
-from predict import ExpressionPredictor
-from systems.resnet9 import ResNet9
 
 CPU = torch.device("cpu")
 GROWING = replace(RECIPES["expression"], sides=(16, 24), plain_epochs=1)

@@ -16,9 +16,9 @@ import pytest
 from datasets import DatasetDict, Image, load_dataset
 from PIL import Image as Pil
 
-import sources
 from hf_collate import Preprocess, decode
-from sources import folder
+from lab import datasets
+from lab.datasets import folder
 
 
 def noise(key: int | str, suffix: str = ".png") -> bytes:
@@ -103,7 +103,7 @@ def test_the_same_seed_draws_the_same_split_elsewhere(tmp_path: Path) -> None:
         (two / file.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy(file, two / file.parent.name)
     assert files(load(two), two) == files(load(one), one)
-    assert sources.fingerprint(load(two)) == sources.fingerprint(load(one))
+    assert datasets.fingerprint(load(two)) == datasets.fingerprint(load(one))
     other = load(one, seed=1)
     assert files(other, one)["test"] != files(load(one), one)["test"]
     assert counts(other) == counts(load(one))
@@ -389,7 +389,7 @@ def test_paths_go_all_the_way_to_pixels(tmp_path: Path, monkeypatch: pytest.Monk
     # Relative paths would break as soon as a notebook changes its folder.
     fill(tmp_path / "set", {"happy": 8, "sad": 8})
     monkeypatch.chdir(tmp_path)
-    splits = sources.normalise(folder.load("set", progress=False))
+    splits = datasets.normalise(folder.load("set", progress=False))
     monkeypatch.chdir(tmp_path / "set" / "sad")
     decoded = decode(splits["train"], Preprocess(16, "L"), tmp_path / "cache")
     name = files(splits, tmp_path)["train"][0]
@@ -397,7 +397,7 @@ def test_paths_go_all_the_way_to_pixels(tmp_path: Path, monkeypatch: pytest.Monk
         assert np.array_equal(decoded.pixels[0, 0].numpy(), np.asarray(image))
     row = splits["train"].cast_column("image", Image(decode=False))[0]["image"]
     assert row["bytes"] is None, "50,000 pictures do not belong into memory"
-    assert len(sources.fingerprint(splits)) == 16
+    assert len(datasets.fingerprint(splits)) == 16
 
 
 # --- the real set ---

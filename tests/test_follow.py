@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from faces import Face
-from studio.follow import Follower, Seen
+from expression.face_detector import Face
+from expression.tracker import Follower, Seen
 
 NAMES = ("happy", "neutral", "sad")
 SIZE = 40

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from insight.gradcam import attention_maps, grad_cam, last_layer, overlay
+from lab.gradcam import attention_maps, grad_cam, last_layer, overlay
 
 
 class Residual(nn.Module):

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor
 
-from systems.hog_svm import HogSvm, bars, hog
+from lab.models.hog_svm import HogSvm, bars, hog
 from train_loop import load_checkpoint, save_checkpoint
 
 Split = tuple[Tensor, Tensor]
@@ -100,7 +100,7 @@ def test_a_black_border_is_no_number_divided_by_zero(train: Split, validation: S
 
 def test_ties_between_votes_are_broken_by_confidence() -> None:
     # a beats b, b beats c, c beats a: one vote each, and argmax would always say a.
-    from systems.hog_svm import one_vs_rest
+    from lab.models.hog_svm import one_vs_rest
 
     pairs = torch.tensor([[0.1, -5.0, 0.2]])  # a-b, a-c, b-c
     values = one_vs_rest(pairs, 3)
@@ -262,10 +262,10 @@ def test_more_components_than_faces_are_refused(train: Split) -> None:
 
 @pytest.mark.skipif("FER2013_DATA" not in os.environ, reason="FER2013_DATA names no folder")
 def test_real_faces_beat_the_majority() -> None:
-    import sources
     from hf_collate import Collate, Preprocess
+    from lab import datasets
 
-    splits = sources.load(os.environ["FER2013_DATA"])
+    splits = datasets.load(os.environ["FER2013_DATA"])
     collate = Collate(Preprocess(48, "L"))
     train, validation = (
         collate([splits[name][row] for row in range(count)])

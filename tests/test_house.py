@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HELPERS = ("tinyvgg.py", "hf_collate.py", "train_loop.py", "train_state.py", "transfer.py",
-           "faces.py")
+HELPERS = ("tinyvgg.py", "hf_collate.py", "train_loop.py", "train_state.py", "transfer.py")
 DOORS = ("demo.py", "predict.py", "experiments.py")
-ROOMS = ("systems", "sources", "insight")
+ROOMS = ("lab/models",)
 NOT_OURS = {".git", ".venv", "out", "runs", "data"}
 
 ALONE = sorted(
@@ -61,8 +60,8 @@ def code_of(notebook: Path) -> str:
 
 
 def own_names() -> set[str]:
-    return {path.stem for path in ROOT.glob("*.py")} | {*ROOMS, "lab", "studio", "tools",
-                                                        "tests", "benchmarks"}
+    return {path.stem for path in ROOT.glob("*.py")} | {"expression", "lab", "tools", "tests",
+                                                        "benchmarks"}
 
 
 # --- one file stands alone ---

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from insight import metrics, model_card, plots
+from lab import metrics, model_card, plots
 
 NAMES = ("happy", "neutral", "sad")
 

@@ -17,8 +17,8 @@ import pytest
 from datasets import DatasetDict, Image
 from PIL import Image as Pil
 
-import sources
-from sources import folder, muxspace
+from lab import datasets
+from lab.datasets import folder, muxspace
 
 WORDS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 NAMES = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
@@ -269,7 +269,7 @@ def test_the_split_hangs_on_seed_and_names_alone(tmp_path: Path) -> None:
         images = clone(tmp_path / name, rows) / "images"
         (images / "Pb_0000.jpg").write_bytes((images / "Pa_0000.jpg").read_bytes())
     one, two = load(tmp_path / "one"), load(tmp_path / "two")
-    assert sources.fingerprint(one) == sources.fingerprint(two)
+    assert datasets.fingerprint(one) == datasets.fingerprint(two)
     assert faces(one) == faces(two)
     assert faces(load(tmp_path / "one", seed=1))["test"] != faces(one)["test"]
     assert {person(name) for name in faces(one)["test"]} == {"Pc", "Pi", "Po"}
@@ -345,8 +345,8 @@ def test_a_clone_is_the_same_however_it_is_packed(name: str, whole: Path, tmp_pa
         pack(whole, path)
     before = sorted(tmp_path.rglob("*"))
     assert muxspace.is_muxspace(path) and not folder.is_folder(path)
-    splits = sources.normalise(load(path, strict=True))
-    assert sources.fingerprint(splits) == sources.fingerprint(load(whole))
+    splits = datasets.normalise(load(path, strict=True))
+    assert datasets.fingerprint(splits) == datasets.fingerprint(load(whole))
     assert sorted(tmp_path.rglob("*")) == before
     value = splits["train"].cast_column("image", Image(decode=False))[0]["image"]
     assert (value["bytes"] is None) == path.is_dir()

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import demo
-import sources
-from predict import ExpressionPredictor
-from studio.answers import Answers
+from expression.app.handlers import Answers
+from expression.predictor import ExpressionPredictor
+from lab import datasets
 
 ROOT = Path(demo.__file__).parent
 NOTEBOOK = ROOT / "Expression_detect.ipynb"
@@ -61,7 +61,7 @@ def test_notebook_predict_and_demo_agree_on_one_picture(story, tmp_path):
     # Three programs with a preprocessing each is how "always sad" comes about
     record = json.loads(next((story[1] / "results").glob("notebook-*.json")).read_text())
     path = story[1] / "checkpoints" / record["chosen"]["checkpoint"]
-    picture = sources.load(say=lambda _: None)["validation"][0]["image"]
+    picture = datasets.load(say=lambda _: None)["validation"][0]["image"]
     assert ExpressionPredictor(path).predict(picture) == pytest.approx(record["answer"], abs=1e-6)
     picture.save(tmp_path / "face.png")
     faces = Answers(path.parent).photo(str(tmp_path / "face.png"), path.stem, True, False)[3]

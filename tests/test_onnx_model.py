@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-import systems
+from expression import onnx_network
+from expression.onnx_network import OnnxModel, blotches, export_onnx
 from hf_collate import Preprocess
-from studio import onnx_model
-from studio.onnx_model import OnnxModel, blotches, export_onnx
+from lab import models
 
 ROOT = Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-5
@@ -63,7 +63,7 @@ def pair(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Mod
     """(network in training mode, the same as ONNX), from random weights."""
     torch.manual_seed(0)
     channels, arguments = NETWORKS[request.param]
-    model = systems.build(request.param, num_classes=3, in_channels=channels, **arguments)
+    model = models.build(request.param, num_classes=3, in_channels=channels, **arguments)
     if request.param == "vit_tiny":  # blocks that are alike only take time
         model.blocks = model.blocks[:2]
     if request.param == "resnet18":
@@ -160,7 +160,7 @@ def test_nothing_is_printed(
 def test_a_file_that_answers_otherwise_leaves_the_old_one(
     fault: str, flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_model, "translate", lambda *_: flat.read_bytes())
+    monkeypatch.setattr(onnx_network, "translate", lambda *_: flat.read_bytes())
     model, card, path = (
         flat_network().half().float(),
         card_of("flat", size=4),
@@ -180,7 +180,7 @@ def test_a_file_that_answers_otherwise_leaves_the_old_one(
 
 def test_a_network_that_leaves_torch_is_refused(tmp_path: Path) -> None:
     # HOG is scikit-image's; a traced constant in its place would be one answer for all faces
-    model = systems.build("hog_svm", num_classes=3, in_channels=1, support=6)
+    model = models.build("hog_svm", num_classes=3, in_channels=1, support=6)
     model.counts.fill_(2)
     with pytest.raises(ValueError, match=r"^system hog_svm cannot be exported .*numpy") as caught:
         export_onnx(model, card_of("hog_svm", size=48), tmp_path / "svm.onnx")
@@ -233,6 +233,6 @@ def test_a_missing_package_is_named(
 
 def test_importing_is_cheap() -> None:
     # Who imports the workshop seldom meets an ONNX file, and may not have the packages
-    body = ast.parse(Path(onnx_model.__file__).read_text(encoding="utf-8")).body
+    body = ast.parse(Path(onnx_network.__file__).read_text(encoding="utf-8")).body
     imports = [ast.unparse(n) for n in body if isinstance(n, ast.Import | ast.ImportFrom)]
     assert "import torch" in imports and not [line for line in imports if "onnx" in line]

@@ -22,9 +22,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import hf_collate
-from studio import web as fetching
-from studio.pictures import expand, is_video, open_picture
-from studio.web import fetch
+from expression import download as fetching
+from expression.download import fetch
+from expression.pictures import expand, is_video, open_picture
 
 PUBLIC = "93.184.215.14"
 

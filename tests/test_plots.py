@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 
-from insight import plots
+from lab import plots
 
 NAMES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 LONG = "Disgust is found rarely: classes with few faces are learned worst, and accuracy hides it. "

@@ -13,12 +13,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-import predict
-import systems
-from faces import CropRule
+from expression import predictor as predict
+from expression.face_detector import CropRule
+from expression.predictor import ExpressionPredictor, open_picture
 from hf_collate import Batches, Preprocess, decode
-from insight import metrics, model_card
-from predict import ExpressionPredictor, open_picture
+from lab import metrics, model_card, models
 from train_loop import read_card, save_checkpoint
 
 ROOT = Path(predict.__file__).parent
@@ -248,15 +247,15 @@ def test_one_broken_picture_does_not_lose_the_others(checkpoint, face, tmp_path,
 
 
 def test_an_interrupt_leaves_the_rows_so_far(portrait, tmp_path, monkeypatch):
-    import studio.commands
+    from expression import commands
 
-    whole = studio.commands.answer_pictures
+    whole = commands.answer_pictures
 
     def cut_short(*args):
         yield from islice(whole(*args), 2)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(studio.commands, "answer_pictures", cut_short)
+    monkeypatch.setattr(commands, "answer_pictures", cut_short)
     names = [shutil.copy(portrait, tmp_path / f"{i}.png") for i in range(4)]
     table = tmp_path / "out.csv"
     code = predict.main([*map(str, names), "--annotate", str(tmp_path / "o"), "--csv", str(table)])
@@ -281,7 +280,7 @@ def test_command_line_mistakes_are_one_sentence_and_exit_code_2(face, tmp_path, 
 
 def test_checkpoint_that_does_not_fit_its_card_is_refused(checkpoint, tmp_path):
     card = read_card(checkpoint)
-    model = systems.build("tinyvgg", num_classes=3, in_channels=1)
+    model = models.build("tinyvgg", num_classes=3, in_channels=1)
     for changed, reason in (
         ({"system": "resnet18", "preprocess": Preprocess(8).settings()}, "hidden_channels"),
         ({"system": "unheard"}, "no system 'unheard'"),

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
-import sources
-from sources import hf_folder, hub, synthetic
+from lab import datasets
+from lab.datasets import hf_folder, hub, synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("happy", "neutral", "sad")
@@ -49,7 +49,7 @@ def write_parquet(folder: Path, splits: DatasetDict, names: dict[str, str] | Non
 def test_the_same_seed_draws_the_same_faces(faces: DatasetDict) -> None:
     # A generator shared between faces or seeded by the clock makes every test a lottery.
     again = synthetic.load(train=21, validation=9, test=9, size=32, class_names=NAMES)
-    assert sources.fingerprint(again) == sources.fingerprint(faces)
+    assert datasets.fingerprint(again) == datasets.fingerprint(faces)
     other = synthetic.load(train=21, validation=9, test=9, size=32, class_names=NAMES, seed=1)
     assert not set(pictures(other["train"])) & set(pictures(faces["train"]))
 
@@ -137,11 +137,11 @@ def test_a_folder_gives_back_what_was_written(faces: DatasetDict, tmp_path: Path
     faces.save_to_disk(str(tmp_path / "d"))
     before = sorted(tmp_path.rglob("*"))
     for folder in (parquet, tmp_path / "d"):
-        splits = sources.load(folder)
+        splits = datasets.load(folder)
         assert list(splits) == ["train", "validation", "test"]
         assert splits["train"].features["label"].names == list(NAMES)
-        assert sources.fingerprint(splits) == sources.fingerprint(faces)
-        assert sources.origin(splits) == f"folder {folder.name}"
+        assert datasets.fingerprint(splits) == datasets.fingerprint(faces)
+        assert datasets.origin(splits) == f"folder {folder.name}"
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -152,29 +152,29 @@ def test_parquet_without_hugging_face_notes_is_read(faces: DatasetDict, tmp_path
         for s in faces})
     folder = write_parquet(tmp_path / "bare", bare)
     with pytest.raises(ValueError, match="int64 without class names.*class_names="):
-        sources.load(folder)
-    splits = sources.load(folder, class_names=NAMES)
-    assert sources.fingerprint(splits) == sources.fingerprint(faces)
+        datasets.load(folder)
+    splits = datasets.load(folder, class_names=NAMES)
+    assert datasets.fingerprint(splits) == datasets.fingerprint(faces)
     with pytest.raises(ValueError):  # three classes in the data, two named
-        sources.load(folder, class_names=("happy", "sad"))
+        datasets.load(folder, class_names=("happy", "sad"))
 
 
 def test_what_a_folder_lacks_is_named(faces: DatasetDict, tmp_path: Path) -> None:
     # "KeyError: 'validation'" forty frames deep helps nobody.
     two = DatasetDict({s: faces[s] for s in ("train", "test")})
     with pytest.raises(ValueError, match="no split validation"):
-        sources.load(write_parquet(tmp_path / "two", two))
+        datasets.load(write_parquet(tmp_path / "two", two))
     renamed = DatasetDict({s: rows.rename_column("label", "emotion") for s, rows in faces.items()})
     with pytest.raises(ValueError, match=r"no column label; found \['image', 'emotion'\]"):
-        sources.load(write_parquet(tmp_path / "renamed", renamed))
+        datasets.load(write_parquet(tmp_path / "renamed", renamed))
     with pytest.raises(FileNotFoundError, match="expected parquet"):
         hf_folder.load(tmp_path / "nowhere")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "holiday.jpg").touch()
     with pytest.raises(ValueError, match="holiday.jpg.*understood are"):
-        sources.load(tmp_path / "odd")
+        datasets.load(tmp_path / "odd")
     with pytest.raises(FileNotFoundError, match="hub id"):
-        sources.load("nowhere")
+        datasets.load("nowhere")
 
 
 def test_one_shape_or_an_error(faces: DatasetDict) -> None:
@@ -184,17 +184,17 @@ def test_one_shape_or_an_error(faces: DatasetDict) -> None:
 
     train = faces["train"]
     with pytest.raises(ValueError, match="is empty"):
-        sources.normalise(with_train(train.select([])))
+        datasets.normalise(with_train(train.select([])))
     other = train.cast_column("label", Value("int64")).cast_column(
         "label", ClassLabel(names=["sad", "neutral", "happy"]))
     with pytest.raises(ValueError, match="names its classes"):
-        sources.normalise(with_train(other))
+        datasets.normalise(with_train(other))
     unknown = Dataset.from_dict({"image": train["image"][:2], "label": [0, -1]},
                                 features=train.features)
     with pytest.raises(ValueError, match="row 1: label -1"):
-        sources.normalise(with_train(unknown))
+        datasets.normalise(with_train(unknown))
     renamed = DatasetDict(train=train, dev=faces["validation"], test=faces["test"])
-    assert list(sources.normalise(renamed)) == ["train", "validation", "test"]
+    assert list(datasets.normalise(renamed)) == ["train", "validation", "test"]
 
 
 # --- what is said about the data ---
@@ -205,18 +205,18 @@ def test_fingerprint_sees_a_changed_label(faces: DatasetDict) -> None:
     changed = [(rows[0]["label"] + 1) % 3] + rows["label"][1:]
     other = Dataset.from_dict({"image": rows["image"][:], "label": changed},
                               features=faces["test"].features)
-    mark = sources.fingerprint(faces)
+    mark = datasets.fingerprint(faces)
     assert re.fullmatch("[0-9a-f]{16}", mark)
-    assert sources.fingerprint(DatasetDict(dict(faces) | {"test": other})) != mark
+    assert datasets.fingerprint(DatasetDict(dict(faces) | {"test": other})) != mark
     turned = faces["train"].select(range(20, -1, -1))
-    assert sources.fingerprint(DatasetDict(dict(faces) | {"train": turned})) != mark
+    assert datasets.fingerprint(DatasetDict(dict(faces) | {"train": turned})) != mark
 
 
 def test_summary_tells_what_the_laziest_model_reaches(faces: DatasetDict) -> None:
     # 60 % sounds good until the largest class holds 70 %.
     labels = faces["validation"]["label"][:]
     share = 100 * max(labels.count(k) for k in range(3)) / 9
-    assert f"{share:.1f} %" in sources.summary(faces).splitlines()[2]
+    assert f"{share:.1f} %" in datasets.summary(faces).splitlines()[2]
 
 
 # --- which source is taken ---
@@ -225,24 +225,24 @@ def test_none_asks_the_environment_first(faces: DatasetDict, tmp_path: Path,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
     folder, said = write_parquet(tmp_path / "mine", faces), []
     monkeypatch.setenv("EXPRESSION_DATA", str(folder))
-    assert sources.origin(sources.load(say=said.append)) == "folder mine"
+    assert datasets.origin(datasets.load(say=said.append)) == "folder mine"
     assert len(said) == 1 and "EXPRESSION_DATA" in said[0]
     # A misspelt path must not end in a model trained on drawn faces.
     monkeypatch.setenv("EXPRESSION_DATA", str(tmp_path / "mien"))
     with pytest.raises(FileNotFoundError, match="mien"):
-        sources.load(say=said.append)
+        datasets.load(say=said.append)
 
 
 def test_none_draws_faces_in_the_hubs_place(monkeypatch: pytest.MonkeyPatch) -> None:
     # The notebook's story needs 157 / 45 / 23 faces of these classes, and a reader must be told.
     monkeypatch.delenv("EXPRESSION_DATA", raising=False)
     said: list[str] = []
-    splits = sources.load(say=said.append, size=16)
-    assert [len(splits[s]) for s in sources.SPLITS] == [157, 45, 23]
+    splits = datasets.load(say=said.append, size=16)
+    assert [len(splits[s]) for s in datasets.SPLITS] == [157, 45, 23]
     assert splits["train"].features["label"].names == list(NAMES)
-    assert len(said) == 1 and "synthetic" in said[0] and sources.DEFAULT_HUB_ID in said[0]
+    assert len(said) == 1 and "synthetic" in said[0] and datasets.DEFAULT_HUB_ID in said[0]
     with pytest.raises(TypeError, match="sise"):
-        sources.load(sise=16)
+        datasets.load(sise=16)
 
 
 def test_the_hub_is_preferred_to_drawing(faces: DatasetDict,
@@ -250,7 +250,7 @@ def test_the_hub_is_preferred_to_drawing(faces: DatasetDict,
     monkeypatch.delenv("EXPRESSION_DATA", raising=False)
     monkeypatch.setattr(hub, "load", lambda name, timeout: faces)
     said: list[str] = []
-    assert sources.origin(sources.load(say=said.append)) == f"hub {sources.DEFAULT_HUB_ID}"
+    assert datasets.origin(datasets.load(say=said.append)) == f"hub {datasets.DEFAULT_HUB_ID}"
     assert len(said) == 1
 
 
@@ -346,8 +346,8 @@ def test_what_was_fetched_once_serves_without_a_network(
         faces: DatasetDict, stand_in: http.server.ThreadingHTTPServer, tmp_path: Path) -> None:
     # The data set fetched yesterday must open on the train, from the cache, as the same data.
     endpoint, home = f"http://127.0.0.1:{stand_in.server_port}", tmp_path / "home"
-    program = "import sources; print('mark', sources.fingerprint(sources.load('some/faces')))"
-    expected = f"mark {sources.fingerprint(faces)}"
+    program = "import sources; print('mark', datasets.fingerprint(datasets.load('some/faces')))"
+    expected = f"mark {datasets.fingerprint(faces)}"
     fetched = child(program, home, endpoint)
     assert expected in fetched.stdout, fetched.stderr[-3000:]
     stand_in.shutdown()
@@ -360,7 +360,7 @@ def test_what_was_fetched_once_serves_without_a_network(
 def test_the_hub_says_no(stand_in: http.server.ThreadingHTTPServer, tmp_path: Path) -> None:
     # A misspelt name looks like a private one to the hub; the message must say what it answered.
     endpoint = f"http://127.0.0.1:{stand_in.server_port}"
-    done = child("import sources; sources.load('some/face')", tmp_path / "home", endpoint)
+    done = child("import sources; datasets.load('some/face')", tmp_path / "home", endpoint)
     assert "HubUnavailable: data set some/face was found neither" in done.stderr
     assert "404" in done.stderr, done.stderr[-600:]
 
@@ -370,6 +370,6 @@ def test_the_hub_says_no(stand_in: http.server.ThreadingHTTPServer, tmp_path: Pa
 def test_real_folder(real_small: Path | None) -> None:
     if real_small is None:
         pytest.skip("EXPRESSION_DATA names no folder of faces")
-    splits = sources.load(real_small)
+    splits = datasets.load(real_small)
     assert splits["train"][0]["image"].size[0] >= 16
-    assert "validation" in sources.summary(splits)
+    assert "validation" in datasets.summary(splits)

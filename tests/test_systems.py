@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-import systems
-from systems import vit_tiny
-from systems.attention_cnn import AttentionCNN, ChannelAttention, SpatialAttention
-from systems.gray_resnet import GrayResNet
+from lab import models
+from lab.models import vit_tiny
+from lab.models.attention_cnn import AttentionCNN, ChannelAttention, SpatialAttention
+from lab.models.gray_resnet import GrayResNet
 from train_loop import load_checkpoint, save_checkpoint
 
 GRAY = ("baseline_cnn", "custom_cnn", "attention_cnn", "gray_resnet", "vit_tiny", "tinyvgg")
@@ -27,7 +27,7 @@ def count(model: nn.Module) -> int:
     ],
 )
 def test_parameter_counts_are_the_published_ones(name, millions, classes):
-    parameters = count(systems.build(name, num_classes=classes, in_channels=1)) / 1e6
+    parameters = count(models.build(name, num_classes=classes, in_channels=1)) / 1e6
     digits = len(str(millions).split(".")[1])
     assert abs(parameters - millions) < (0.15 if name == "vit_tiny" else 0.5 * 10**-digits)
 
@@ -41,7 +41,7 @@ def test_every_system_learns_a_batch_by_heart_and_survives_its_file(name, tmp_pa
     torch.manual_seed(0)
     images, labels = torch.randn(6, 1, 32, 32), torch.arange(6) % 3
     options = {"size": 32} if name == "vit_tiny" else {}
-    model = systems.build(name, num_classes=3, in_channels=1, **options)
+    model = models.build(name, num_classes=3, in_channels=1, **options)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -56,7 +56,7 @@ def test_every_system_learns_a_batch_by_heart_and_survives_its_file(name, tmp_pa
     assert loss.item() < first / 2
     model.eval()
     state, _ = load_checkpoint(save_checkpoint(tmp_path / "x.safetensors", model, {}))
-    again = systems.build(name, num_classes=3, in_channels=1, **options)
+    again = models.build(name, num_classes=3, in_channels=1, **options)
     again.load_state_dict(state)
     with torch.inference_mode():
         assert torch.equal(again.eval()(images), model(images))
@@ -64,7 +64,7 @@ def test_every_system_learns_a_batch_by_heart_and_survives_its_file(name, tmp_pa
 
 def test_convolutions_take_any_size_and_any_number_of_channels():
     for name in ("baseline_cnn", "custom_cnn", "attention_cnn", "gray_resnet"):
-        model = systems.build(name, num_classes=5, in_channels=2).eval()
+        model = models.build(name, num_classes=5, in_channels=2).eval()
         for side in (40, 48, 96):
             assert model(torch.rand(2, 2, side, side)).shape == (2, 5)
 
@@ -125,4 +125,4 @@ def test_vit_weights_that_cannot_be_had_are_an_error_not_a_random_start(tmp_path
 
 def test_an_unknown_system_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="no system 'vgg'; known: hog_svm, baseline_cnn"):
-        systems.build("vgg", num_classes=7)
+        models.build("vgg", num_classes=7)

@@ -185,9 +185,9 @@ def test_other_rows_stay_only_when_measured_in_the_same_conditions(tmp_path: Pat
 def test_the_program_from_data_to_table(
     splits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import sources
+    from lab import datasets
 
-    monkeypatch.setattr(sources, "load", lambda *_, **__: splits)
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: splits)
     monkeypatch.setattr(trainers.measure_all, "__defaults__", (measure, 1))  # in this process
     out = tmp_path / "trainers.json"
     small = ["--pictures", "10", "--size", "16", "--batch-size", "4", "--runs", "1"]

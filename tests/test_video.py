@@ -12,9 +12,9 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
-from studio import timeline, video
-from studio.timeline import COLUMNS, Timeline, read_timeline
-from studio.video import (
+from expression import timeline, video
+from expression.timeline import COLUMNS, Timeline, read_timeline
+from expression.video import (
     VideoWriter,
     annotate_video,
     first_encoder,

@@ -13,11 +13,11 @@ import av.device
 import pytest
 from PIL import Image
 
-from studio import webcam
-from studio.drawing import draw_faces
-from studio.follow import Seen
-from studio.video import VideoWriter
-from studio.webcam import Camera, Device, Window, locate, mirror, play, step
+from expression import webcam
+from expression.drawing import draw_faces
+from expression.tracker import Seen
+from expression.video import VideoWriter
+from expression.webcam import Camera, Device, Window, locate, mirror, play, step
 
 SMILE = Seen((4, 6, 40, 40), {"happy": 0.9, "sad": 0.1}, track=1)
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs X11 and v4l2")

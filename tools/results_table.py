@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import report  # noqa: E402
-from insight.metrics import percent  # noqa: E402
+from lab.metrics import percent  # noqa: E402
 
 __all__ = ["replace", "table"]
 

@@ -18,7 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 from skimage.data import astronaut
 
 from benchmarks.app import BROWSERS, CAMERA, served, write_film
-from faces import FaceFinder
+from expression.face_detector import FaceFinder
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

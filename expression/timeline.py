@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
-from studio.follow import Seen
+from expression.tracker import Seen
 
 __all__ = ["InPlace", "Row", "Timeline", "read_timeline"]
 

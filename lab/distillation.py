@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_collate import Batches
-from insight import metrics
+from lab import metrics
 from lab.data import Faces
 from lab.evaluation import found, load_model
 from lab.recipes import Recipe

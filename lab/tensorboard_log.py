@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from hf_collate import Batches, Preprocess
-from insight import plots
+from lab import plots
 from train_loop import History
 
 __all__ = ["Board"]

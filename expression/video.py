@@ -21,8 +21,8 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from PIL import Image
 
-from studio.follow import Seen
-from studio.timeline import InPlace, Timeline
+from expression.timeline import InPlace, Timeline
+from expression.tracker import Seen
 
 __all__ = [
     "Frame",

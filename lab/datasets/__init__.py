@@ -5,8 +5,8 @@ Why: everything further down (batches, training, serving) wants one shape: a `Da
 This registry finds the source, checks that shape, and tells what was taken and why.
 Source: written for this project; joins the files beside it, each of which stands alone.
 
-    sources.load("synthetic", train=500)     sources.load("path/to/data")
-    sources.load("owner/name")               sources.load()    # EXPRESSION_DATA, hub, synthetic
+    datasets.load("synthetic", train=500)     datasets.load("path/to/data")
+    datasets.load("owner/name")               datasets.load()    # EXPRESSION_DATA, hub, synthetic
 """
 import hashlib
 import inspect

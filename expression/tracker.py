@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
-from faces import Box, CropRule, Face, FaceFinder
+from expression.face_detector import Box, CropRule, Face, FaceFinder
 
 __all__ = ["Follower", "Seen"]
 

@@ -24,9 +24,9 @@ import av.device
 from av.container import InputContainer
 from PIL import Image
 
-from studio.drawing import draw_faces
-from studio.follow import Seen
-from studio.video import read_frames
+from expression.drawing import draw_faces
+from expression.tracker import Seen
+from expression.video import read_frames
 
 __all__ = ["Camera", "Window", "mirror", "play", "step"]
 

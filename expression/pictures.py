@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from studio.web import fetch, is_url
+from expression.download import fetch, is_url
 
 __all__ = ["PICTURES", "VIDEOS", "Picture", "expand", "is_video", "open_picture"]
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import systems
 from hf_collate import Batches
-from lab.origin import hardware
+from lab import models
+from lab.provenance import hardware
 from lab.training import Run
 from train_loop import save_checkpoint
 
@@ -25,7 +25,7 @@ def train_svm(run: Run) -> Path:
     torch.manual_seed(run.seed)
     batches = run.faces.batches(recipe, run.seed, torch.device("cpu"))
     args = {k: v for k, v in recipe.system_args.items() if k not in FIT}
-    model = systems.build(
+    model = models.build(
         recipe.system,
         num_classes=len(run.faces.class_names),
         in_channels=recipe.channels,

@@ -22,12 +22,12 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from faces import Face, FaceFinder
-from studio.drawing import draw_faces, timeline_figure
-from studio.follow import Seen
-from studio.pictures import expand, is_video, open_picture
-from studio.timeline import read_timeline
-from studio.video import annotate_video
+from expression.drawing import draw_faces, timeline_figure
+from expression.face_detector import Face, FaceFinder
+from expression.pictures import expand, is_video, open_picture
+from expression.timeline import read_timeline
+from expression.tracker import Seen
+from expression.video import annotate_video
 
 __all__ = ["answer_all", "answer_pictures", "watch"]
 

@@ -20,7 +20,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from studio.follow import Seen
+from expression.tracker import Seen
 
 __all__ = ["COLOURS", "EMOJI", "colour_of", "draw_faces", "layout", "timeline_figure"]
 

@@ -11,8 +11,8 @@ from html import escape
 
 from PIL import Image
 
-from studio.drawing import EMOJI, colour_of
-from studio.follow import Seen
+from expression.drawing import EMOJI, colour_of
+from expression.tracker import Seen
 
 __all__ = ["CSS", "faces_html", "mirror_html", "notice"]
 

@@ -17,14 +17,14 @@ import gradio as gr
 import torch
 from PIL import Image
 
-from insight.gradcam import grad_cam, last_layer, overlay
-from insight.model_card import LIMITS, crop_words, headline
-from predict import CHECKPOINTS, ExpressionPredictor, checkpoints
-from studio.commands import answer_pictures, watch
-from studio.drawing import draw_faces
-from studio.follow import Seen
-from studio.page import faces_html, mirror_html, notice
-from studio.pictures import open_picture
+from expression.app.page import faces_html, mirror_html, notice
+from expression.commands import answer_pictures, watch
+from expression.drawing import draw_faces
+from expression.pictures import open_picture
+from expression.predictor import CHECKPOINTS, ExpressionPredictor, checkpoints
+from expression.tracker import Seen
+from lab.gradcam import grad_cam, last_layer, overlay
+from lab.model_card import LIMITS, crop_words, headline
 
 __all__ = ["SECONDS", "Answers", "refuse"]
 

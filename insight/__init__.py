@@ -1,1 +1,0 @@
-"""What a model does: metrics, plots, model cards. Each file stands alone."""
