@@ -6,8 +6,8 @@ augmentation cannot leak into validation and an edited notebook global cannot
 change an old loader. `decode` and `Batches` are the fast way: every picture is
 decoded and resized once into a uint8 memory-mapped file; batches are slices of
 it, normalised and augmented on the device, with new parameters for each picture.
-`Preprocess` is the rule both share, and the one a checkpoint must carry: serve
-with it and a picture meets the network exactly as validation pictures did.
+Both take any transform; the fast way wants one in two steps (`PixelTransform`),
+first to pixels, then by `mean` and `std`.
 Source: written for this project.
 Needs torch, numpy and pillow; copy freely (MIT, see LICENSE).
 """
@@ -17,105 +17,51 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-__all__ = ["Augment", "Batches", "Collate", "Decoded", "Preprocess", "decode"]
+__all__ = ["Augment", "Batches", "Collate", "Decoded", "PixelTransform", "decode"]
 
 
-@dataclass(frozen=True)
-class Preprocess:
-    """PIL picture → tensor (channels, size, size), float32, normalised.
+class PixelTransform(Protocol):
+    """What `decode` needs of a transform: a picture to pixels, then the scale of the pixels.
 
-    `mode` is what the picture is converted to, "L" (gray) or "RGB"; `channels`
-    may repeat gray to 3 for a network made for colour. `resize` is "squash"
-    (both sides to `size`, whatever the shape) or "crop" (shorter side to `size`,
-    then the middle). `mean` and `std`, one for each channel, refer to pixel
-    values in [0, 1]. Raises ValueError when the settings do not fit together.
+    `mean` and `std`, one for each channel of the network, refer to pixel values in [0, 1].
     """
 
-    size: int
-    mode: str = "RGB"
-    channels: int = 0  # 0: as many as the mode has
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.5,)
-    resize: str = "squash"
+    @property
+    def mean(self) -> Sequence[float]: ...
 
-    def __post_init__(self) -> None:
-        bands = {"L": 1, "RGB": 3}.get(self.mode)
-        if bands is None:
-            raise ValueError(f'mode is {self.mode!r}; "L" and "RGB" are known')
-        if self.resize not in ("squash", "crop"):
-            raise ValueError(f'resize is {self.resize!r}; "squash" and "crop" are known')
-        channels = self.channels or bands
-        if self.size < 1 or channels not in (bands, 3):
-            raise ValueError(f"size {self.size} with {channels} channels of mode {self.mode!r}")
-        object.__setattr__(self, "channels", channels)
-        for name in ("mean", "std"):
-            values = tuple(float(v) for v in getattr(self, name))
-            values = values * channels if len(values) == 1 else values
-            if len(values) != channels:
-                raise ValueError(f"{name} has {len(values)} values for {channels} channels")
-            object.__setattr__(self, name, values)
+    @property
+    def std(self) -> Sequence[float]: ...
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """Resize only: picture → uint8 (bands, size, size). EXIF rotation is undone."""
-        image = flatten(ImageOps.exif_transpose(image)).convert(self.mode)
-        if self.resize == "crop":
-            image = ImageOps.fit(image, (self.size, self.size), Image.Resampling.BILINEAR)
-        elif image.size != (self.size, self.size):
-            image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
-        array = np.asarray(image)  # (H, W) or (H, W, 3)
-        return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 (N, bands, H, W), or float in [0, 1] → normalised (N, channels, H, W)."""
-        images = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
-        return (images - mean) / std  # gray spreads over all channels here
-
-    def __call__(self, image: Image.Image) -> Tensor:
-        return self.normalise(torch.from_numpy(self.pixels(image).copy())[None])[0]
+        """Picture → uint8 (bands, H, W), the same shape for every picture."""
+        ...
 
     def settings(self) -> dict[str, Any]:
-        """What a checkpoint's card needs to build this again: `Preprocess(**settings)`."""
-        return asdict(self)
-
-
-def flatten(image: Image.Image) -> Image.Image:
-    """Any PIL mode → "L" or "RGB": transparency on white, 16 bit scaled to 8."""
-    if image.mode in ("L", "RGB"):
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        array = np.asarray(image, dtype=np.float32)
-        top = 65535 if array.max(initial=0) > 255 else 255
-        return Image.fromarray((array.clip(0, top) * (255 / top)).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("L" if image.mode == "1" else "RGB")
+        """Everything that `pixels` depends on, as plain JSON values."""
+        ...
 
 
 @dataclass(frozen=True)
 class Collate:
     """The plain way: `DataLoader(collate_fn=...)`; picklable, so workers can spawn.
 
-    `transform` takes a PIL picture and returns a tensor (C, H, W): a `Preprocess`,
-    or a torchvision pipeline. Returns images (N, C, H, W) and labels (N,) int64.
+    `transform` takes a PIL picture and returns a tensor or array (C, H, W), float32:
+    a torchvision pipeline, for example. Returns images (N, C, H, W) and labels (N,) int64.
     Raises KeyError, listing the columns present, when one is missing; ValueError
     when a row holds no picture or the tensors of a batch differ in shape.
     """
 
-    transform: Callable[[Image.Image], Tensor]
+    transform: Callable[[Image.Image], Tensor | np.ndarray]
     image_key: str = "image"
     label_key: str = "label"
 
@@ -131,7 +77,7 @@ class Collate:
                     f"row {number} of the batch: {self.image_key!r} holds "
                     f"{type(image).__name__}, not a PIL picture"
                 )
-            tensors.append(self.transform(flatten(image)))
+            tensors.append(torch.as_tensor(self.transform(image)))
         shapes = {tuple(t.shape) for t in tensors}
         if len(shapes) > 1:
             raise ValueError(
@@ -151,15 +97,21 @@ class Decoded:
     pixels: Tensor
     labels: Tensor
     class_names: tuple[str, ...]
-    preprocess: Preprocess
+    preprocess: PixelTransform
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def normalise(self, images: Tensor) -> Tensor:
+        """Float in [0, 1], (N, bands, H, W) → normalised (N, channels, H, W)."""
+        mean = torch.tensor(self.preprocess.mean, device=images.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.preprocess.std, device=images.device).view(1, -1, 1, 1)
+        return (images - mean) / std  # gray spreads over all channels here
+
 
 def decode(
     dataset: Any,
-    preprocess: Preprocess,
+    preprocess: PixelTransform,
     cache_dir: Path | str = ".expression_cache",
     *,
     image_key: str = "image",
@@ -189,11 +141,11 @@ def decode(
         )
 
     raw = dataset.select_columns([image_key]).cast_column(image_key, ImageFeature(decode=False))
-    rule = [preprocess.size, preprocess.mode, preprocess.resize, Image.__version__]
-    key = hashlib.sha256(json.dumps(rule).encode())
+    rule = {k: v for k, v in preprocess.settings().items() if k not in ("mean", "std")}
+    key = hashlib.sha256(json.dumps([rule, Image.__version__], sort_keys=True).encode())
     for row in raw:
         key.update(encoded_bytes(row[image_key]))
-    shape = (len(labels), 1 if preprocess.mode == "L" else 3, preprocess.size, preprocess.size)
+    shape = (len(labels), *preprocess.pixels(Image.new("RGB", (8, 8))).shape)
     path = Path(cache_dir) / f"{key.hexdigest()[:20]}.u8"
     if not (path.exists() and path.stat().st_size == math.prod(shape)):
         write_pixels(dataset.select_columns([image_key]), image_key, preprocess, shape, path)
@@ -209,7 +161,7 @@ def encoded_bytes(value: dict[str, Any] | None) -> bytes:
 
 
 def write_pixels(
-    dataset: Any, image_key: str, preprocess: Preprocess, shape: tuple[int, ...], path: Path
+    dataset: Any, image_key: str, preprocess: PixelTransform, shape: tuple[int, ...], path: Path
 ) -> None:
     """Decode every row into `path`: written beside, flushed, renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -337,7 +289,26 @@ class Batches:
             images = pixels.float() / 255
             if self.augment is not None:
                 images = self.augment(images, generator)
-            yield self.data.preprocess.normalise(images), labels
+            yield self.data.normalise(images), labels
+
+
+@dataclass(frozen=True)
+class Gray:
+    """The smallest `PixelTransform`: gray, squashed to a square, scaled to about [-1, 1]."""
+
+    size: int
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        small = image.convert("L").resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return np.asarray(small)[None]
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        return (torch.tensor(self.pixels(image)).float() / 255 - 0.5) / 0.5
+
+    def settings(self) -> dict[str, Any]:
+        return {"gray": self.size}
 
 
 def demonstrate() -> None:
@@ -351,28 +322,18 @@ def demonstrate() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (512, 48, 48, 3), dtype=np.uint8)
     features = Features({"image": ImageFeature(), "label": ClassLabel(names=["even", "odd"])})
     rows = {"image": [Image.fromarray(x) for x in noise], "label": [i % 2 for i in range(512)]}
-    dataset, preprocess = Dataset.from_dict(rows, features=features), Preprocess(64)
+    dataset, gray = Dataset.from_dict(rows, features=features), Gray(32)
     with tempfile.TemporaryDirectory() as folder:
-        loader = torch.utils.data.DataLoader(dataset, 64, collate_fn=Collate(preprocess))
-        start = time.perf_counter()
-        decoded = decode(dataset, preprocess, folder)
-        seconds = {"decoding once": time.perf_counter() - start}
-        epochs = {"plain": loader, "fast": Batches(decoded, 64)}
-        batches = {name: list(epoch) for name, epoch in epochs.items()}
+        loader = torch.utils.data.DataLoader(dataset, 64, collate_fn=Collate(gray))
+        decoded = decode(dataset, gray, folder)
+        epochs = {"plain": loader, "decoded once": Batches(decoded, 64)}
+        batches = {}
         for name, epoch in epochs.items():
             start = time.perf_counter()
-            for _ in epoch:
-                pass
-            seconds[f"{name} epoch"] = time.perf_counter() - start
-        fast = batches["fast"]
-        same = all(torch.equal(a[0], b[0]) for a, b in zip(batches["plain"], fast, strict=True))
-        print("; ".join(f"{name} {value:.3f} s" for name, value in seconds.items()))
-        print(f"512 pictures, tensors equal: {same}")
-        augmented = next(iter(Batches(decoded, 64, augment=Augment())))[0]
-        print(
-            f"augmented batch {tuple(augmented.shape)}, validation batch unchanged: "
-            f"{torch.equal(fast[0][0], next(iter(Batches(decoded, 64)))[0])}"
-        )
+            batches[name] = [images for images, _ in epoch]
+            print(f"{name}: an epoch of 512 pictures in {time.perf_counter() - start:.3f} s")
+        same = all(map(torch.equal, *batches.values()))
+        print(f"tensors equal: {same}")
         del decoded  # Windows cannot delete a mapped file
 
 

@@ -3,32 +3,24 @@
 Why: loss and accuracy are sums over images divided once, so a short last batch
 weighs what it holds (a mean of batch means does not); evaluation runs in
 `eval()` and `inference_mode`; frozen BatchNorm keeps its statistics; the best
-epoch is chosen on validation and saved as safetensors with all that serving
-needs. An empty loader, a label outside the classes or a loss that is no number
-is an error that says which batch.
+epoch is chosen on validation, and kept or handed to a function that saves it.
+An empty loader, a label outside the classes or a loss that is no number is an
+error that says which batch.
 Source: written for this project.
-Needs torch, tqdm and safetensors; copy freely (MIT, see LICENSE).
+Needs torch and tqdm; copy freely (MIT, see LICENSE).
 """
 
-import json
-import os
 import time
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 __all__ = [
     "History",
-    "load_checkpoint",
-    "read_card",
-    "save_checkpoint",
     "test_step",
     "train",
     "train_mode",
@@ -37,7 +29,6 @@ __all__ = [
 
 History = dict[str, list[float]]
 Loader = Iterable[tuple[Tensor, Tensor]]
-FORMAT = "expression"  # the key of the card in a safetensors header
 CHECK_EVERY = 32  # batches between looks at the loss: a look makes a GPU wait
 
 
@@ -193,8 +184,7 @@ def train(
     device: torch.device | str = "cpu",
     scheduler: Any = None,
     batch_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
-    best_path: Path | str | None = None,
-    card: dict[str, Any] | None = None,
+    on_best: Callable[[nn.Module, dict[str, Any]], Any] | None = None,
     keep_best: bool = False,
     on_epoch: Callable[[int, History], bool | None] | None = None,
     history: History | None = None,
@@ -208,12 +198,13 @@ def train(
     cross-entropy, so that runs with other losses compare), train_accuracy,
     val_accuracy (in [0, 1]), lr (the largest, at the epoch's end), seconds. The best
     epoch has the highest validation accuracy, ties going to the lower loss;
-    `best_path` saves it with `card`,
-    `keep_best` puts its weights back into the model at the end. `scheduler` steps
+    `on_best(model, {"epoch", "val_accuracy", "val_loss"})` is called whenever one is the
+    best so far, and may save it; `keep_best` puts its weights back into the model at the
+    end. `scheduler` steps
     each epoch (ReduceLROnPlateau gets val_loss), `batch_scheduler` each batch.
     `on_epoch(epoch, history)` is called after each epoch; True stops. A `history`
     passed in is extended in place, so an interrupt loses nothing, and is gone on from:
-    epochs count on, and only a better one replaces what `best_path` holds.
+    epochs count on, and only a better one calls `on_best`.
     """
     loss_fn, plain_loss = loss_fn or nn.CrossEntropyLoss(), nn.CrossEntropyLoss()
     model.to(device)
@@ -254,9 +245,9 @@ def train(
                 best = (val_accuracy, -val_loss)
                 if keep_best:
                     best_state = deepcopy(model.state_dict())
-                if best_path is not None:
+                if on_best is not None:
                     chosen = {"epoch": epoch, "val_accuracy": val_accuracy, "val_loss": val_loss}
-                    save_checkpoint(best_path, model, {**(card or {}), **chosen})
+                    on_best(model, chosen)
             if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
                 scheduler.step(val_loss)
             elif scheduler is not None:
@@ -268,83 +259,16 @@ def train(
     return history
 
 
-def save_checkpoint(
-    path: Path | str, model: nn.Module, card: dict[str, Any], dtype: torch.dtype | None = None
-) -> Path:
-    """Write weights and card (JSON in the header) as safetensors, which runs no code.
-
-    Written beside, flushed and renamed: the file at `path` is always a whole one.
-    `dtype=torch.float16` halves the size of floating-point weights.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: (t.to(dtype) if dtype and t.is_floating_point() else t).detach().cpu().contiguous()
-        for name, t in model.state_dict().items()
-    }
-    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with part.open("wb") as file:
-            file.write(save(state, metadata={FORMAT: json.dumps(card)}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
-
-
-def read_card(path: Path | str) -> dict[str, Any]:
-    """The card of a checkpoint, from its header alone (fast, whatever the size).
-
-    Raises FileNotFoundError, or ValueError when the file is no checkpoint of ours.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            card = json.loads((file.metadata() or {})[FORMAT])
-    except KeyError:
-        raise ValueError(
-            f"{path} is safetensors, but of another system: its header has no "
-            f"{FORMAT!r} card; export with save_checkpoint"
-        ) from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error})") from error
-    return card
-
-
-def load_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(state dict in float32 on the CPU, card). Raises as `read_card` does."""
-    card = read_card(path)
-    with safe_open(path, framework="pt") as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return {n: t.float() if t.is_floating_point() else t for n, t in state.items()}, card
-
-
 def demonstrate() -> None:
     """Train on two clouds of points; show the batch-mean mistake on the last batch."""
-    import tempfile
-
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 2, (45,), generator=generator)
     points = torch.randn(45, 2, generator=generator) + 2.0 * labels[:, None]
     loader = torch.utils.data.DataLoader(list(zip(points, labels, strict=True)), batch_size=32)
     model = nn.Linear(2, 2)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "points.safetensors"
-        history = train(
-            model,
-            loader,
-            loader,
-            torch.optim.SGD(model.parameters(), lr=0.5),
-            epochs=20,
-            best_path=path,
-            card={"system": "linear"},
-            progress=False,
-        )
-        print({key: round(values[-1], 3) for key, values in history.items()})
-        print("card of the best epoch:", read_card(path))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    history = train(model, loader, loader, optimizer, epochs=20, progress=False)
+    print({key: round(values[-1], 3) for key, values in history.items()})
     with torch.inference_mode():
         means = [(model(x).argmax(1) == y).float().mean().item() for x, y in loader]
     _, accuracy = test_step(model, loader, nn.CrossEntropyLoss(), "cpu")

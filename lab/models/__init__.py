@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+import numpy as np
+import torch
+from torch import nn
 
 import tinyvgg
 import transfer
@@ -51,8 +53,8 @@ def build(name: str, *, num_classes: int, in_channels: int = 3, **kwargs: Any) -
     return BUILDERS[name](in_channels=in_channels, num_classes=num_classes, **kwargs)
 
 
-def restore(state: dict[str, Tensor], card: dict[str, Any]) -> nn.Module:
-    """The network of a checkpoint, from what `train_loop.load_checkpoint` returns.
+def restore(state: dict[str, np.ndarray], card: dict[str, Any]) -> nn.Module:
+    """The network of a checkpoint, from what `expression.checkpoint.load_checkpoint` returns.
 
     Raises KeyError, TypeError, ValueError or RuntimeError where card and weights do not fit.
     """
@@ -62,5 +64,5 @@ def restore(state: dict[str, Tensor], card: dict[str, Any]) -> nn.Module:
         in_channels=card["preprocess"]["channels"],
         **card.get("system_args", {}),
     )
-    model.load_state_dict(state)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     return model

@@ -1,0 +1,133 @@
+"""What a checkpoint is: weights and a card in one safetensors file, and the only reader of both.
+
+Why: safetensors holds numbers and text and nothing that runs, so a stranger's file is safe to
+open; the card (JSON in the file's header) says all that serving needs, so nothing is guessed. A
+checkpoint is written once and never changed.
+Needs numpy and safetensors; arrays of torch are taken as they are.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from expression.files import atomic_write
+
+__all__ = [
+    "CHECKPOINTS",
+    "default_checkpoint",
+    "list_checkpoints",
+    "load_checkpoint",
+    "read_card",
+    "resolve_checkpoint",
+    "save_checkpoint",
+]
+
+CARD_KEY = "expression"  # of the card in a safetensors header
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+
+
+def save_checkpoint(
+    path: Path | str, state: Mapping[str, Any], card: dict[str, Any], half: bool = False
+) -> Path:
+    """Write weights (arrays by name) and card; the file at `path` is always a whole one.
+
+    `half` stores floating-point weights in float16, which halves the file.
+    """
+    arrays = {}
+    for name, value in state.items():
+        array = np.asarray(value)
+        if half and array.dtype.kind == "f":
+            array = array.astype(np.float16)
+        arrays[name] = np.ascontiguousarray(array).reshape(array.shape)  # keeps 0-d arrays 0-d
+    with atomic_write(path) as file:
+        file.write(save(arrays, metadata={CARD_KEY: json.dumps(card)}))
+    return Path(path)
+
+
+def read_card(path: Path | str) -> dict[str, Any]:
+    """The card of a checkpoint, from its header alone (fast, whatever the size).
+
+    Raises FileNotFoundError, or ValueError when the file is no checkpoint of ours.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        with safe_open(path, framework="np") as file:
+            card = json.loads((file.metadata() or {})[CARD_KEY])
+    except KeyError:
+        raise ValueError(
+            f"{path} is safetensors, but of another system: its header has no {CARD_KEY!r} card"
+        ) from None
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error})") from error
+    return card
+
+
+def load_checkpoint(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(weights by name, floating-point ones as float32; card). Raises as `read_card` does."""
+    card = read_card(path)
+    with safe_open(path, framework="np") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return {n: a.astype(np.float32) if a.dtype.kind == "f" else a for n, a in state.items()}, card
+
+
+def resolve_checkpoint(checkpoint: Path | str | None, folder: Path | str = CHECKPOINTS) -> Path:
+    """A checkpoint's path: as given; or by its name in `folder`; or, for None, the default one.
+
+    A name may leave out the ending, and the data set where only one file fits: "expression"
+    means expression-fer2013.safetensors. Raises FileNotFoundError, listing what is there.
+    """
+    if checkpoint is None:
+        return default_checkpoint(folder)
+    path, folder = Path(checkpoint), Path(folder)
+    if path.is_file():
+        return path
+    for candidate in (folder / path.name, folder / f"{path.name}.safetensors"):
+        if candidate.is_file():
+            return candidate
+    fitting = sorted(folder.glob(f"{path.name}-*.safetensors"))
+    if len(fitting) == 1:
+        return fitting[0]
+    known = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors"))) or "none"
+    raise FileNotFoundError(f"no checkpoint {checkpoint}; in {folder}: {known}")
+
+
+def list_checkpoints(folder: Path | str = CHECKPOINTS) -> dict[str, dict[str, Any]]:
+    """{file name without ending: card} of every checkpoint of ours, the one to serve first.
+
+    Order: real faces before drawn ones, then by the number of validation pictures (the
+    figures that can be relied on), of classes (fewer are easier) and by validation
+    accuracy. Files of other systems, and broken ones, are passed over with a line.
+    """
+    cards = {}
+    for path in Path(folder).glob("*.safetensors"):
+        try:
+            cards[path.stem] = read_card(path)
+        except ValueError as error:
+            print(f"passed over: {error}", file=sys.stderr)
+
+    def rank(name: str) -> tuple[bool, int, int, float, str]:
+        card = cards[name]
+        val = card.get("validation") or {"k": 0, "n": 0}
+        drawn = card.get("data", {}).get("name") == "synthetic"
+        share = val["k"] / max(val["n"], 1)
+        return drawn, -val["n"], -len(card["class_names"]), -share, name
+
+    return {name: cards[name] for name in sorted(cards, key=rank)}
+
+
+def default_checkpoint(folder: Path | str = CHECKPOINTS) -> Path:
+    """The checkpoint that serves when none is named. Raises FileNotFoundError if none is there."""
+    names = list(list_checkpoints(folder))
+    if not names:
+        raise FileNotFoundError(
+            f"no checkpoint in {folder}; run the notebook (make notebook), which "
+            "exports one, or give --checkpoint"
+        )
+    return Path(folder) / f"{names[0]}.safetensors"
