@@ -28,7 +28,7 @@ from faces import Box, CropRule, Face, FaceFinder
 from hf_collate import Preprocess
 from insight.model_card import headline
 from studio.follow import Follower, Seen, ranked
-from studio.onnx_model import OnnxModel, export_onnx
+from studio.onnx_model import OnnxModel
 from studio.pictures import Picture, open_picture
 from train_loop import load_checkpoint, read_card
 
@@ -125,7 +125,9 @@ class ExpressionPredictor:
             raise FileNotFoundError(f"there is no {path}; {how} writes it")
         network = OnnxModel(path, spin=False)  # torch finds faces between its calls
         if network.card != self.card:
-            raise ValueError(f"{path} was exported from another {self.path.name}; again: {how}")
+            raise ValueError(
+                f"{path} was exported from another {self.path.name}; again: {how} --overwrite"
+            )
         return network
 
     @property
@@ -254,6 +256,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="one JSON list on standard output, for programs")
     add("--csv", type=Path, metavar="FILE", help="one row a face")
     add("--annotate", type=Path, metavar="DIR", help="pictures and videos with boxes drawn")
+    add("--overwrite", action="store_true", help="replace files that exist, but never an input")
     add(
         "--webcam",
         nargs="?",
@@ -300,10 +303,9 @@ def act(args: argparse.Namespace) -> int:
         raise ValueError(f"--top-k is {args.top_k}; it must be 1 or more")
     finder = FaceFinder(smallest=args.smallest)
     if args.export_onnx:
-        predictor = ExpressionPredictor(args.checkpoint, finder=finder)
-        path = predictor.path.with_suffix(".onnx")
-        worst = export_onnx(predictor.model, predictor.card, path)
-        print(f"wrote {path}; logits differ from torch's by {worst:.1e} at most")
+        from studio.commands import export_beside
+
+        export_beside(ExpressionPredictor(args.checkpoint, finder=finder), args.overwrite)
         if not args.inputs and args.webcam is None:
             return 0
     predictor = ExpressionPredictor(args.checkpoint, backend=args.backend, finder=finder)
