@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,16 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from expression.drawing import draw_faces, timeline_figure
 from expression.face_detector import Face, FaceFinder
+from expression.drawing import draw_faces, timeline_figure
+from expression.tracker import Seen
+from expression.onnx_network import OnnxModel, export_onnx
+from expression.output_files import OutputFiles, OutputGroup
 from expression.pictures import expand, is_video, open_picture
 from expression.timeline import read_timeline
-from expression.tracker import Seen
 from expression.video import annotate_video
 
-__all__ = ["answer_all", "answer_pictures", "watch"]
+__all__ = ["answer_all", "answer_pictures", "export_beside", "watch"]
 
 Progress = Callable[[float, float | None], None]
 GROUP, AHEAD = 8, 6  # pictures that go through the networks together; such groups at once
@@ -135,7 +137,12 @@ def answer_all(predictor: Any, args: argparse.Namespace) -> int:
             failed = True
     videos = [name for name in names if is_video(name)]
     pictures = [name for name in names if not is_video(name)]
-    report = Report(predictor.class_names, args, brief=len(pictures) > 10)
+    read = [*names, predictor.path, predictor.path.with_suffix(".onnx")]
+    files = OutputFiles(inputs=read, overwrite=args.overwrite)
+    report = Report(
+        predictor.class_names, files, table=args.csv, annotate=args.annotate,
+        as_json=args.json, top_k=args.top_k, brief=len(pictures) > 10,
+    )  # fmt: skip
     bar = tqdm(total=len(pictures), unit="picture", disable=len(pictures) <= 10 or None)
     with report, bar:
         for answer in answer_pictures(predictor, pictures, args.whole, args.allow_private):
@@ -150,7 +157,8 @@ def answer_all(predictor: Any, args: argparse.Namespace) -> int:
         for video in videos:
             try:
                 with tqdm(unit="s", desc=Path(video).name, disable=None) as ticks:
-                    told = watch(predictor, video, args.annotate or Path("out"), ticker(ticks))
+                    folder = args.annotate or Path("out")
+                    told = watch(predictor, video, folder, ticker(ticks), files=files)
                 report.add_video(told)
             except (OSError, ValueError) as error:
                 complain(str(error))
@@ -165,43 +173,57 @@ def complain(reason: str) -> None:
 class Report:
     """Where answers go: bars on the screen, or one JSON list; a CSV file; drawn pictures."""
 
-    def __init__(self, class_names: Sequence[str], args: argparse.Namespace, brief: bool) -> None:
-        self.class_names, self.args, self.brief = class_names, args, brief
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        files: OutputFiles,
+        *,
+        table: Path | None = None,
+        annotate: Path | None = None,
+        as_json: bool = False,
+        top_k: int | None = None,
+        brief: bool = False,
+    ) -> None:
+        self.class_names, self.files, self.brief = class_names, files, brief
+        self.table_path, self.annotate, self.as_json, self.top_k = table, annotate, as_json, top_k
         self.answers: list[dict[str, Any]] = []
         self.videos: list[dict[str, Any]] = []
-        self.taken: set[Path] = set()
 
     def __enter__(self) -> "Report":
-        self.file = None
-        if self.args.csv:
-            self.args.csv.parent.mkdir(parents=True, exist_ok=True)
-            self.file = self.args.csv.open("w", newline="", encoding="utf-8")
-            self.table = csv.writer(self.file)
+        self.stack = ExitStack()
+        self.table = None
+        if self.annotate:
+            self.annotate.mkdir(parents=True, exist_ok=True)
+        if self.table_path:
+            self.table = csv.writer(self.stack.enter_context(self.files.text(self.table_path)))
             place = ["x", "y", "width", "height", "score", "expression"]
             self.table.writerow(["picture", "face", *place, *self.class_names])
-        if self.args.annotate:
-            self.args.annotate.mkdir(parents=True, exist_ok=True)
         self.pool = ThreadPoolExecutor(os.cpu_count() or 1)
         self.saving: deque[Future[None]] = deque()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.file:
-            self.file.close()
-        self.pool.shutdown(cancel_futures=True)
-        if self.args.json:
+        try:
+            self.pool.shutdown(cancel_futures=True)
+        finally:
+            self.stack.close()
+        if self.as_json:
             print(json.dumps(self.answers + self.videos, indent=1))
+        for note in self.files.notes():
+            tqdm.write(note, file=sys.stderr)
 
     def add(self, answer: Answer) -> None:
         """One picture; boxes are told in pixels of the file."""
-        if self.args.annotate:
-            target = self.free(Path(answer.name.rstrip("/")).name or "picture")
-            self.saving.append(self.pool.submit(save_drawn, answer, target))
+        if self.annotate:
+            name = Path(answer.name.rstrip("/")).name or "picture"
+            stem = "".join(c if c.isalnum() or c in "-_. " else "_" for c in Path(name).stem)
+            group = self.files.reserve(self.annotate, stem or "_", [".jpg"])
+            self.saving.append(self.pool.submit(save_drawn, answer, group))
             if len(self.saving) > AHEAD * GROUP:
                 self.saving.popleft().result()
         times = answer.image.info.get("reduced", 1)
         seen = [replace(s, box=tuple(v * times for v in s.box)) for s in answer.seen]
-        if self.file:
+        if self.table:
             rows = [
                 [answer.name, i, *s.box, f"{s.score:.3f}", s.expression]
                 + [f"{s.probs[name]:.4f}" for name in self.class_names]
@@ -209,8 +231,8 @@ class Report:
             ]
             # A picture without a face has its row too: nothing that was asked is missing
             self.table.writerows(rows or [[answer.name, 0]])
-        kept = [dict(list(s.probs.items())[: self.args.top_k]) for s in seen]
-        if self.args.json:
+        kept = [dict(list(s.probs.items())[: self.top_k]) for s in seen]
+        if self.as_json:
             faces = [
                 {"box": list(s.box), "score": s.score, "expression": s.expression,
                  "probabilities": probs}
@@ -230,21 +252,12 @@ class Report:
 
     def add_video(self, told: dict[str, Any]) -> None:
         self.videos.append(told)
-        if not self.args.json:
+        if not self.as_json:
             faces = f"{told['tracks']} face{'' if told['tracks'] == 1 else 's'}"
             print(
                 f"{told['video']}: {told['frames']} frames, {told['seconds']:.1f} s, "
                 f"{faces} followed; wrote {', '.join(told['files'])}"
             )
-
-    def free(self, name: str) -> Path:
-        """A file in the folder for drawn pictures that no other picture of this run has taken."""
-        stem = "".join(c if c.isalnum() or c in "-_. " else "_" for c in Path(name).stem) or "_"
-        path, number = self.args.annotate / f"{stem}.jpg", 2
-        while path in self.taken:
-            path, number = self.args.annotate / f"{stem}-{number}.jpg", number + 1
-        self.taken.add(path)
-        return path
 
 
 def ticker(bar: Any) -> Progress:
@@ -256,8 +269,10 @@ def ticker(bar: Any) -> Progress:
     return tick
 
 
-def save_drawn(answer: Answer, target: Path) -> None:
-    draw_faces(answer.image, answer.seen).save(target, quality=90)
+def save_drawn(answer: Answer, group: OutputGroup) -> None:
+    with group:
+        draw_faces(answer.image, answer.seen).save(group.path(".jpg"), quality=90)
+        group.keep(".jpg")
 
 
 def show(name: str, seen: Sequence[Seen], kept: Sequence[dict[str, float]]) -> None:
@@ -278,22 +293,48 @@ def watch(
     folder: Path,
     progress: Progress | None = None,
     max_seconds: float | None = None,
+    files: OutputFiles | None = None,
 ) -> dict[str, Any]:
     """One video → NAME.mp4 with boxes, NAME.csv and NAME.png (the timeline) in `folder`.
 
-    `progress` is called with the seconds done and in all (None: unknown). Returns what was
-    seen: frames, seconds, tracks (how many faces) and the files.
+    Where one of the names is in use, all three get the same number. `progress` is called
+    with the seconds done and in all (None: unknown). Returns what was seen: frames,
+    seconds, tracks (how many faces) and the files. An interrupt keeps what was read so far.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    out = {end: folder / f"{Path(video).stem}.{end}" for end in ("mp4", "csv", "png")}
-    if out["mp4"].resolve() == Path(video).resolve():
-        raise ValueError(f"{video} would be overwritten; give another folder with --annotate")
-    summary = annotate_video(
-        Path(video), predictor.follower(), class_names=predictor.class_names,
-        video_out=out["mp4"], csv_out=out["csv"], draw=draw_faces, progress=progress,
-        max_seconds=max_seconds,
-    )  # fmt: skip
-    names, rows = read_timeline(out["csv"])
-    timeline_figure(rows, names, Path(video).name).savefig(out["png"], dpi=120)
+    files = files or OutputFiles(inputs=[video])
+    with files.reserve(folder, Path(video).stem, [".mp4", ".csv", ".png"]) as group:
+        group.keep(".mp4", ".csv")  # their writers leave whole files or none
+        summary = annotate_video(
+            Path(video), predictor.follower(), class_names=predictor.class_names,
+            video_out=group.path(".mp4"), csv_out=group.path(".csv"), draw=draw_faces,
+            progress=progress, max_seconds=max_seconds,
+        )  # fmt: skip
+        names, rows = read_timeline(group.path(".csv"))
+        timeline_figure(rows, names, Path(video).name).savefig(group.path(".png"), dpi=120)
+        group.keep(".png")
     told = {"frames": summary.frames, "seconds": summary.seconds, "tracks": summary.tracks}
-    return {"video": video, **told, "files": [str(path) for path in out.values()]}
+    return {"video": video, **told, "files": [str(path) for path in group.written]}
+
+
+def export_beside(predictor: Any, overwrite: bool = False) -> None:
+    """Write a checkpoint as .onnx beside it and say so.
+
+    Only an earlier export of the same checkpoint is replaced, other files if `overwrite`.
+    """
+    path = predictor.path.with_suffix(".onnx")
+    replace_it = overwrite or is_export_of(path, predictor.card)
+    files = OutputFiles(inputs=[predictor.path], overwrite=replace_it)
+    with files.reserve(path.parent, path.stem, [".onnx"]) as group:
+        worst = export_onnx(predictor.model, predictor.card, group.path(".onnx"))
+        group.keep(".onnx")
+    for note in files.notes():
+        print(note, file=sys.stderr)
+    print(f"wrote {group.written[0]}; logits differ from torch's by {worst:.1e} at most")
+
+
+def is_export_of(path: Path, card: dict[str, Any]) -> bool:
+    """Whether this is an ONNX file that was exported from the checkpoint with this card."""
+    try:
+        return OnnxModel(path).card == card
+    except (ImportError, OSError, ValueError):
+        return False

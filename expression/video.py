@@ -21,8 +21,9 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from PIL import Image
 
-from expression.timeline import InPlace, Timeline
 from expression.tracker import Seen
+from expression.output_files import same_file
+from expression.timeline import InPlace, Timeline
 
 __all__ = [
     "Frame",
@@ -282,10 +283,11 @@ def annotate_video(
     `follow(image, seconds)` says what is seen, `draw(image, seen)` shows it;
     `progress(done, total or None)`, in seconds of video, is told at most ten times a
     second. Ctrl-C keeps what was read so far, then goes on; any other error keeps
-    nothing. Raises as `read_frames`, and ValueError if the video would replace its source.
+    nothing. Raises as `read_frames`, and ValueError if an output would replace the source.
     """
-    if video_out is not None and Path(video_out).resolve() == Path(source).resolve():
-        raise ValueError(f"{video_out} is the video to be read; give the new one another name")
+    for path in (video_out, csv_out):
+        if path is not None and same_file(path, source):
+            raise ValueError(f"{path} is the video to be read; give the new file another name")
     total = video_info(source).seconds
     if max_seconds is not None:
         total = max_seconds if total is None else min(total, max_seconds)

@@ -26,6 +26,7 @@ from PIL import Image
 
 from expression.drawing import draw_faces
 from expression.tracker import Seen
+from expression.output_files import OutputFiles
 from expression.video import read_frames
 
 __all__ = ["Camera", "Window", "mirror", "play", "step"]
@@ -303,13 +304,12 @@ def step(image: Image.Image, seconds: float, follow: Follow) -> Image.Image:
 
 
 def save(image: Image.Image, folder: Path) -> Path:
-    """Write folder/screenshot-YYYYmmdd-HHMMSS.png; a second one in that second ends in -2."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"screenshot-{datetime.now():%Y%m%d-%H%M%S}.png"
-    while path.exists():
-        path = path.with_stem(f"{path.stem}-2")
-    image.save(path)
-    return path
+    """Write folder/screenshot-YYYYmmdd-HHMMSS.png; more in that second end in -2, -3 and so on."""
+    stem = f"screenshot-{datetime.now():%Y%m%d-%H%M%S}"
+    with OutputFiles().reserve(folder, stem, [".png"]) as group:
+        image.save(group.path(".png"))
+        group.keep(".png")
+    return group.written[0]
 
 
 def play(camera: Camera, follow: Follow, window: Window, folder: Path) -> None:

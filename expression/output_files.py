@@ -1,0 +1,230 @@
+"""Names for the files that a run writes, so that it never replaces a file of somebody else.
+
+Why: results are often written beside the pictures they were made from, and `photo.jpg` with
+boxes drawn must not replace `photo.jpg`. A name that is in use gets a number
+(`photo-2.jpg`); files that belong together share it (`clip-2.mp4`, `clip-2.csv`,
+`clip-2.png`). Each file is written in a temporary folder and gets its name when it is whole.
+Source: written for this project. Needs only Python; copy freely (see LICENSE).
+
+    files = OutputFiles(inputs=["photo.jpg"])
+    with files.reserve(Path("."), "photo", [".jpg"]) as group:
+        image.save(group.path(".jpg"))
+        group.keep(".jpg")
+    print(group.written, files.notes())  # [photo-2.jpg] ["photo.jpg is an input; wrote …"]
+"""
+
+import os
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import TextIO
+
+__all__ = ["OutputFiles", "OutputGroup", "same_file"]
+
+MAX_NOTES = 10  # more renamed files than this are told in one line
+Inode = tuple[int, int]  # device and file number
+
+
+def inode(path: Path) -> Inode | None:
+    """What identifies a file or folder whatever its name, links followed; None if missing."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # a ValueError: a zero byte in the name
+        return None
+    return found.st_dev, found.st_ino
+
+
+def name_key(path: Path) -> tuple[Inode, str] | None:
+    """The same for all spellings of one file name; None where its folder does not exist.
+
+    Names that differ only in upper and lower case count as one, as they do on macOS and
+    Windows: results can be copied there.
+    """
+    folder = inode(path.parent)
+    return folder and (folder, unicodedata.normalize("NFC", path.name).casefold())
+
+
+def same_file(first: Path | str, second: Path | str) -> bool:
+    """Whether two paths lead to one existing file, also by symbolic or hard links."""
+    found = inode(Path(first))
+    return found is not None and found == inode(Path(second))
+
+
+def is_stream(path: Path) -> bool:
+    """Whether writing to this path replaces nothing: a device, a pipe, standard output."""
+    standard = str(path) in ("/dev/stdout", "/dev/stderr") or path.parent == Path("/dev/fd")
+    return standard or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def give_name(part: Path, path: Path, overwrite: bool) -> None:
+    """Move a whole file to its name in one step.
+
+    Raises FileExistsError where the name is in use, unless `overwrite`.
+    """
+    if overwrite:
+        os.replace(part, path)
+        return
+    try:
+        os.link(part, path)  # unlike a rename, it never replaces a file
+    except FileExistsError:
+        raise
+    except (AttributeError, OSError):  # no hard links on this file system
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        try:
+            os.replace(part, path)
+        except BaseException:
+            path.unlink()
+            raise
+
+
+def take_back(part: Path, path: Path) -> None:
+    """Undo `give_name` without `overwrite`."""
+    if part.exists():  # `path` is a second link to it
+        path.unlink()
+    else:
+        os.replace(path, part)
+
+
+class OutputFiles:
+    """The output files of one run.
+
+    A name is in use when it belongs to one of the `inputs`, to another output of this run,
+    or to any file that exists; `overwrite` lifts only the last of the three.
+    """
+
+    def __init__(self, inputs: Iterable[Path | str] = (), overwrite: bool = False) -> None:
+        paths = [Path(path) for path in inputs]
+        self.overwrite = overwrite
+        # A missing input keeps its name too: an output there would be read as the input.
+        self._input_names = {name_key(path) for path in paths} - {None}
+        self._input_inodes = {inode(path) for path in paths} - {None}
+        self._reserved: set[tuple[Inode, str]] = set()
+        self._numbers: dict[object, int] = {}  # the last one given to each folder and stem
+        self._notes: list[str] = []
+        self._lock = Lock()
+
+    def reserve(self, folder: Path, stem: str, endings: Sequence[str]) -> "OutputGroup":
+        """Names `folder/stem` + each ending, or with the first number free for all endings.
+
+        The folder is made if it is missing. Nothing is written before the group is entered.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        group = OutputGroup(self, folder, stem, endings)
+        self._choose(group)
+        return group
+
+    @contextmanager
+    def text(self, path: Path) -> Iterator[TextIO]:
+        """A text file that keeps the lines so far, whatever happens while it is written.
+
+        Raises OSError. A device or pipe is written directly.
+        """
+        options = {"mode": "w", "newline": "", "encoding": "utf-8"}
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder; give the name of a file in it")
+        if is_stream(path):
+            with path.open(**options) as file:
+                yield file
+            return
+        with self.reserve(path.parent, path.stem, [path.suffix]) as group:
+            group.keep(path.suffix)
+            with group.path(path.suffix).open(**options) as file:
+                yield file
+
+    def notes(self) -> list[str]:
+        """A line for each name that was in use; a single line for more than MAX_NOTES."""
+        if len(self._notes) <= MAX_NOTES:
+            return list(self._notes)
+        count = len(self._notes)
+        return [f"{count} names were in use, for example: {self._notes[0]} (see --overwrite)"]
+
+    def _in_use(self, path: Path) -> str:
+        """Why this name cannot be had, "" if it can."""
+        key = name_key(path)
+        if key in self._input_names or inode(path) in self._input_inodes:
+            return "is an input"
+        if key in self._reserved:
+            return "is another output of this run"
+        if os.path.lexists(path) and not (self.overwrite and path.is_file()):
+            return "exists"
+        return ""
+
+    def _choose(self, group: "OutputGroup") -> None:
+        """Give a group the next number whose names are all free, and hold them."""
+        key = name_key(group.folder / group.stem), group.endings
+        with self._lock:
+            while True:
+                group.number += 1
+                names = group.numbered()
+                used = [(p, why) for p in names.values() if (why := self._in_use(p))]
+                if not used:
+                    break
+                group.reason = group.reason or " ".join(map(str, used[0]))
+                # A thousand `frame.jpg` of different folders would else try a million names.
+                group.number = max(group.number, self._numbers.get(key, 0))
+            group.names, self._numbers[key] = names, group.number
+            self._reserved |= {name_key(path) for path in names.values()} - {None}
+
+
+class OutputGroup:
+    """Files that belong together; a context manager, made by `OutputFiles.reserve`.
+
+    Each is written at `path(ending)`, in a hidden temporary folder beside its place. At the
+    end, also after an error, those that `keep` was called for get their names and stand in
+    `written`; the others go.
+    """
+
+    def __init__(self, files: OutputFiles, folder: Path, stem: str, endings: Sequence[str]) -> None:
+        self.files, self.folder, self.stem, self.endings = files, folder, stem, tuple(endings)
+        self.names: dict[str, Path] = {}  # ending → final path
+        self.reason = ""  # why the name without a number could not be had
+        self.written: list[Path] = []
+        self.number = 0  # of the names; 1 is not written out
+        self._kept: set[str] = set()
+
+    def numbered(self) -> dict[str, Path]:
+        number = f"-{self.number}" if self.number > 1 else ""
+        return {end: self.folder / f"{self.stem}{number}{end}" for end in self.endings}
+
+    def path(self, ending: str) -> Path:
+        """Where to write the file with this ending."""
+        return self._temporary / f"{self.stem}{ending}"
+
+    def keep(self, *endings: str) -> None:
+        """These files are whole, if they are there: they are to get their names."""
+        self._kept |= set(endings)
+
+    def __enter__(self) -> "OutputGroup":
+        name = tempfile.mkdtemp(prefix=".expression-", suffix=".tmp", dir=self.folder)
+        self._temporary = Path(name)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            whole = [e for e in self.endings if e in self._kept and self.path(e).exists()]
+            while not self._give_names(whole):
+                self.files._choose(self)  # somebody took a name since it was reserved
+            self.written = [self.names[ending] for ending in whole]
+            if self.reason and whole:
+                names = ", ".join(path.name for path in self.written)
+                self.files._notes.append(f"{self.reason}; wrote {names}")
+        finally:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _give_names(self, endings: Sequence[str]) -> bool:
+        """All files get their names, or none does and the answer is False."""
+        done: list[str] = []
+        try:
+            for ending in endings:
+                give_name(self.path(ending), self.names[ending], self.files.overwrite)
+                done.append(ending)
+        except FileExistsError:
+            self.reason = self.reason or f"{self.names[endings[len(done)]]} exists"
+            for ending in done:
+                take_back(self.path(ending), self.names[ending])
+            return False
+        return True
