@@ -36,11 +36,15 @@ from torch import Tensor
 
 from benchmarks.fer_package import Answer, Contender, Missing, theirs, why
 from benchmarks.serving import MANY, Timing, measure, surroundings
+from expression.checkpoint import CHECKPOINTS
+from expression.checkpoint import list_checkpoints as checkpoints
 from expression.face_detector import FaceFinder
-from expression.onnx_network import OnnxModel, export_onnx, reason
-from expression.predictor import CHECKPOINTS, ExpressionPredictor, checkpoints, open_picture
-from hf_collate import Preprocess
+from expression.onnx_network import OnnxNetwork
+from expression.pictures import open_picture
+from expression.predictor import ExpressionPredictor
+from expression.preprocessing import Preprocess
 from lab.data import Faces, read, some
+from lab.export import export_onnx
 from lab.metrics import evaluate, percent, wilson
 
 __all__ = ["Contender", "Missing", "quantise", "table"]
@@ -75,8 +79,8 @@ def ours(path: Path, train: Tensor, threads: int) -> Iterator[Contender | Missin
         known = (count(), file.stat().st_size, predictor.class_names, prepare, network)
 
         def beside_finder() -> Answer:  # as `predict.py --backend onnx` does it
-            quiet = isinstance(network, OnnxModel)
-            return partial(answer, OnnxModel(file, threads, spin=False) if quiet else network)
+            quiet = isinstance(network, OnnxNetwork)
+            return partial(answer, OnnxNetwork(file, threads, spin=False) if quiet else network)
 
         photo = {"FaceFinder": beside_finder}
         return Contender(path.stem, engine, *known, photo)
@@ -90,12 +94,12 @@ def ours(path: Path, train: Tensor, threads: int) -> Iterator[Contender | Missin
             yield Missing(path.stem, "onnxruntime", str(error))
             yield Missing(path.stem, INT8, "no ONNX file to quantise")
             return
-        yield contender("onnxruntime", OnnxModel(whole, threads), whole)
+        yield contender("onnxruntime", OnnxNetwork(whole, threads), whole)
         try:
             quantise(whole, small, prepare(train))
-            exported = OnnxModel(small, threads)
+            exported = OnnxNetwork(small, threads)
         except Exception as error:  # its passes raise whatever a graph they do not know causes
-            yield Missing(path.stem, INT8, f"cannot be quantised ({reason(error)})")
+            yield Missing(path.stem, INT8, f"cannot be quantised ({first_line(error)})")
             return
         yield contender(INT8, exported, small)
 

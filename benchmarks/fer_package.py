@@ -18,8 +18,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from expression.onnx_network import reason
-
 __all__ = ["Answer", "Contender", "Missing", "fer_input", "theirs", "why"]
 
 NOT_INSTALLED = "not installed"
@@ -56,7 +54,7 @@ class Missing:
 
 def why(error: Exception) -> str:
     missing = isinstance(error, ModuleNotFoundError)
-    return f"{error.name} is {NOT_INSTALLED}" if missing else reason(error)
+    return f"{error.name} is {NOT_INSTALLED}" if missing else first_line(error)
 
 
 def theirs(threads: int) -> Iterator[Contender | Missing]:

@@ -30,7 +30,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.machine import surroundings, wait
-from hf_collate import Augment, Batches, Decoded, Preprocess, decode
+from expression.preprocessing import Preprocess
+from hf_collate import Augment, Batches, Decoded, decode
 from lab import models
 from lab.data import read
 from lab.training import fast_precision

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from benchmarks.machine import wait
-from hf_collate import Augment, Batches, Collate, Preprocess, decode
+from expression.preprocessing import Preprocess
+from hf_collate import Augment, Batches, Collate, decode
 from tinyvgg import TinyVGG
 from train_loop import train_step
 

@@ -29,8 +29,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import processor
-from expression.onnx_network import OnnxModel, blotches, export_onnx
-from expression.predictor import CHECKPOINTS, ExpressionPredictor, checkpoints
+from expression.checkpoint import CHECKPOINTS
+from expression.checkpoint import list_checkpoints as checkpoints
+from expression.onnx_network import OnnxNetwork
+from expression.predictor import ExpressionPredictor
+from lab.export import export_onnx, random_faces
 
 __all__ = ["Timing", "measure", "measure_checkpoint", "table"]
 
@@ -86,7 +89,7 @@ def measure_checkpoint(path: Path, threads: int) -> dict[str, Any]:
     predictor = ExpressionPredictor(path)
     rule = predictor.preprocess
     shape = (rule.channels, rule.size, rule.size)
-    images = blotches(MANY, shape, torch.Generator().manual_seed(1))
+    images = random_faces(MANY, shape, torch.Generator().manual_seed(1))
     result: dict[str, Any] = {
         "name": path.stem,
         "input": list(shape),
@@ -99,7 +102,7 @@ def measure_checkpoint(path: Path, threads: int) -> dict[str, Any]:
             export_onnx(predictor.model, predictor.card, file)
         except ValueError as error:
             return {**result, "reason": str(error)}
-        exported = OnnxModel(file, threads=threads)
+        exported = OnnxNetwork(file, threads=threads)
         result["onnx_bytes"] = file.stat().st_size
     # Opened only now: its threads wait by spinning, at the cost of who runs beside them.
     result["onnx"] = measure_model(exported, images)

@@ -32,7 +32,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import described, surroundings, wait
-from hf_collate import Augment, Preprocess
+from expression.preprocessing import Preprocess
+from hf_collate import Augment
 from lab.data import read
 from lab.models.resnet9 import ResNet9
 from lab.training import fast_precision

@@ -20,7 +20,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from expression.tracker import Seen
+from expression.face_prediction import FacePrediction
 
 __all__ = ["COLOURS", "EMOJI", "colour_of", "draw_faces", "layout", "timeline_figure"]
 
@@ -81,7 +81,7 @@ def _ink(colour: str) -> str:
 class Mark:
     """Where one face is drawn; `panel` holds its bars, None where there is no room."""
 
-    face: Seen
+    face: FacePrediction
     label: str
     colour: str
     box: Rect
@@ -89,13 +89,13 @@ class Mark:
     panel: Rect | None = None
 
 
-def _label(face: Seen) -> str:
+def _label(face: FacePrediction) -> str:
     name, share = next(iter(face.probs.items()), ("face", None))
     number = "" if face.track is None else f"#{face.track} "
     return f"{number}{name}" if share is None else f"{number}{name} {100 * share:.0f} %"
 
 
-def _clip(face: Seen, size: tuple[int, int]) -> Rect:
+def _clip(face: FacePrediction, size: tuple[int, int]) -> Rect:
     x, y, width, height = face.box
     return max(x, 0), max(y, 0), min(x + width, size[0]), min(y + height, size[1])
 
@@ -159,7 +159,7 @@ def _with_panels(marks: list[Mark], text: int, gap: int, size: tuple[int, int]) 
 
 
 def layout(
-    size: tuple[int, int], seen: Sequence[Seen], bars: bool = True
+    size: tuple[int, int], seen: Sequence[FacePrediction], bars: bool = True
 ) -> tuple[int, int, list[Mark]]:
     """(line width, text size, marks) in pixels for a picture of `size` (width, height).
 
@@ -203,7 +203,9 @@ def _draw_bars(pen: ImageDraw.ImageDraw, mark: Mark, text: int) -> None:
             pen.rectangle((start, middle - half, filled, middle + half), fill=colour_of(name))
 
 
-def draw_faces(image: Image.Image, seen: Sequence[Seen], bars: bool = True) -> Image.Image:
+def draw_faces(
+    image: Image.Image, seen: Sequence[FacePrediction], bars: bool = True
+) -> Image.Image:
     """A copy, mode RGB, with each face's box, its first expression and its track.
 
     `bars` adds the three most likely classes beside large faces where that hides

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from expression.download import fetch, is_url
+from expression.preprocessing import flatten
 
 __all__ = ["PICTURES", "VIDEOS", "Picture", "expand", "is_video", "open_picture"]
 
@@ -149,22 +150,6 @@ def settle(image: Image.Image, name: str, reduced: int = 1) -> Image.Image:
     # A kept EXIF or transparency would be applied once more by whoever gets the picture
     flat.info = {"reduced": reduced}
     return flat
-
-
-def flatten(image: Image.Image) -> Image.Image:
-    """Any mode → "L" or "RGB": transparency on white; 16 bit and float scaled to 8 bit."""
-    if image.mode in ("L", "RGB"):
-        return image
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode == "F" or image.mode.startswith("I"):
-        pixels = np.nan_to_num(np.asarray(image, dtype=np.float32))
-        top = 65535 if pixels.max() > 255 else 255  # 8-bit values in a wider type stay
-        return Image.fromarray((pixels.clip(0, top) * (255 / top)).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
 
 
 # --- names ---

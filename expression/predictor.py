@@ -1,149 +1,94 @@
-"""Find the faces in pictures and videos and name the expression that each shows.
+"""Name the expression of every face in a picture, with one trained network.
 
-    python predict.py photo.jpg holiday/ "*.png" https://example.org/face.jpg
-    python predict.py holiday/ clip.mp4 --annotate out --csv out.csv
-    python predict.py --webcam                      (q quits, s saves a screenshot)
-
-From a program, with the same methods as the `fer` package, or all that is known:
-
-    predictor = ExpressionPredictor()               # load once
-    predictor.detect_emotions(cv2.imread("photo.jpg"))
-    predictor.find("photo.jpg")                     # [Seen(box, probs, score, tilt), …]
-    predictor.predict("face.jpg")                   # one face, cropped: {"happy": 0.91, …}
+predictor = ExpressionPredictor()               # load once
+predictor.detect_emotions(cv2.imread("photo.jpg"))      # as the `fer` package answers
+predictor.find("photo.jpg")                     # [FacePrediction(box, probs, score, tilt), …]
+predictor.predict("face.jpg")                   # one face, cropped: {"happy": 0.91, …}
 """
 
-import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from expression.face_detector import Box, CropRule, Face, FaceFinder
-from expression.onnx_network import OnnxModel, export_onnx
+from expression.checkpoint import read_card, resolve_checkpoint
+from expression.face_detector import CropRule, Face, FaceFinder
+from expression.face_prediction import Box, FacePrediction, ranked, softmax
+from expression.onnx_network import OnnxNetwork
 from expression.pictures import Picture, open_picture
-from expression.tracker import Follower, Seen, ranked
-from hf_collate import Preprocess
-from lab import models
-from lab.model_card import headline
-from train_loop import load_checkpoint, read_card
+from expression.preprocessing import Preprocess
+from expression.tracker import Tracker
 
-__all__ = [
-    "CHECKPOINTS",
-    "ExpressionPredictor",
-    "checkpoints",
-    "default_checkpoint",
-    "open_picture",
-]
+__all__ = ["ExpressionPredictor", "FacePrediction", "Network", "open_onnx"]
 
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
-BACKENDS = ("torch", "onnx")
+Network = Callable[[np.ndarray], np.ndarray]  # images (N, C, H, W) → logits (N, num_classes)
 
 
-def checkpoints(folder: Path | str = CHECKPOINTS) -> dict[str, dict[str, Any]]:
-    """{file name without ending: card} of every checkpoint of ours, the one to serve first.
+def open_onnx(checkpoint: Path) -> OnnxNetwork:
+    """The .onnx file beside a checkpoint.
 
-    Order: real faces before drawn ones, then by the number of validation pictures (the
-    figures that can be relied on), of classes (fewer are easier) and by validation
-    accuracy. Files of other systems, and broken ones, are passed over.
+    Raises FileNotFoundError where there is none, ValueError where it is of another training.
     """
-    cards = {}
-    for path in Path(folder).glob("*.safetensors"):
-        try:
-            cards[path.stem] = read_card(path)
-        except ValueError:
-            continue
-
-    def rank(name: str) -> tuple[bool, int, int, float, str]:
-        card = cards[name]
-        val = card.get("validation") or {"k": 0, "n": 0}
-        drawn = card.get("data", {}).get("name") == "synthetic"
-        share = val["k"] / max(val["n"], 1)
-        return drawn, -val["n"], -len(card["class_names"]), -share, name
-
-    return {name: cards[name] for name in sorted(cards, key=rank)}
-
-
-def default_checkpoint(folder: Path | str = CHECKPOINTS) -> Path:
-    """The checkpoint that serves when none is named. Raises FileNotFoundError if none is there."""
-    names = list(checkpoints(folder))
-    if not names:
-        raise FileNotFoundError(
-            f"no checkpoint in {folder}; run the notebook (make notebook), which "
-            "exports one, or give --checkpoint"
+    path = checkpoint.with_suffix(".onnx")
+    how = f"python predict.py --export-onnx --checkpoint {checkpoint}"
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}; where torch is installed, {how} writes it")
+    network = OnnxNetwork(path)
+    if network.card != read_card(checkpoint):
+        raise ValueError(
+            f"{path} was exported from another {checkpoint.name}; again: {how} --overwrite"
         )
-    return Path(folder) / f"{names[0]}.safetensors"
+    return network
 
 
 class ExpressionPredictor:
     """A checkpoint, loaded once: faces → probabilities.
 
-    The network, its classes, the preprocessing and the crop around a face all come from
-    the file. `backend="onnx"` answers by onnxruntime from the .onnx file beside the
-    checkpoint (`--export-onnx` writes it), faster for single faces on a CPU. Raises
-    FileNotFoundError when a file is missing and ValueError when it is broken, of another
+    `checkpoint` is a path, a name in checkpoints/ such as "expression", or None for the default.
+    Classes, preprocessing and the crop around a face come from its card; its network is what
+    `load_network(path)` gives: the .onnx file beside it, unless the caller has another way.
+    Raises FileNotFoundError when a file is missing and ValueError when it is broken, of another
     system, or does not fit the network that its card names.
     """
 
     def __init__(
         self,
         checkpoint: Path | str | None = None,
-        device: torch.device | str = "cpu",
-        backend: str = "torch",
         finder: FaceFinder | None = None,
+        load_network: Callable[[Path], Network] = open_onnx,
     ) -> None:
-        if backend not in BACKENDS:
-            raise ValueError(f"backend {backend!r} is none of {', '.join(BACKENDS)}")
-        self.path = Path(checkpoint) if checkpoint is not None else default_checkpoint()
-        self.device = torch.device(device)
-        state, self.card = load_checkpoint(self.path)
+        self.path = resolve_checkpoint(checkpoint)
+        self.card = read_card(self.path)
         try:
             self.class_names: tuple[str, ...] = tuple(self.card["class_names"])
             self.preprocess = Preprocess(**self.card["preprocess"])
-            self.model = models.restore(state, self.card)
             crop = self.card.get("crop")  # cards without a measured one carry words
             self.crop = CropRule(**crop) if isinstance(crop, dict) else CropRule()
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
+            self.temperature = float(self.card.get("temperature", 1.0))
+            self.network = load_network(self.path)
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ValueError(
                 f"{self.path} does not fit this version of the project ({reason})"
             ) from error
-        self.temperature = float(self.card.get("temperature", 1.0))
-        self.model.to(self.device, memory_format=torch.channels_last).eval()  # faster on a CPU
-        self.network = self.model if backend == "torch" else self.onnx()
         self._finder = finder
-
-    def onnx(self) -> OnnxModel:
-        """The .onnx file beside the checkpoint; ValueError where it is of another training."""
-        path = self.path.with_suffix(".onnx")
-        how = f"python predict.py --export-onnx --checkpoint {self.path}"
-        if not path.exists():
-            raise FileNotFoundError(f"there is no {path}; {how} writes it")
-        network = OnnxModel(path, spin=False)  # torch finds faces between its calls
-        if network.card != self.card:
-            raise ValueError(f"{path} was exported from another {self.path.name}; again: {how}")
-        return network
 
     @property
     def finder(self) -> FaceFinder:
         """The face detector, made when it is first needed."""
         if self._finder is None:
-            self._finder = FaceFinder(device=self.device)
+            self._finder = FaceFinder()
         return self._finder
 
-    @torch.inference_mode()
-    def logits(self, images: Sequence[Image.Image]) -> Tensor:
-        """Face crops → logits (N, num_classes), preprocessed as validation pictures were."""
-        batch = torch.stack([self.preprocess(image) for image in images])
-        return self.network(batch.to(self.device)).float().cpu()
+    def logits(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Face crops → logits (N, num_classes) float32, preprocessed as in validation."""
+        return self.network(self.preprocess.batch(images))
 
-    def probabilities(self, images: Sequence[Image.Image]) -> Tensor:
+    def probabilities(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Face crops → probabilities (N, num_classes) in the order of `class_names`."""
-        return (self.logits(images) / self.temperature).softmax(dim=1)
+        return softmax(self.logits(images) / self.temperature)
 
     def predict_batch(
         self, pictures: Sequence[Picture], top_k: int | None = None
@@ -166,36 +111,38 @@ class ExpressionPredictor:
         """
         image = open_picture(picture)
         if box is not None:
-            image = self.crop(image, inside(box, image))
+            image = self.crop(image, check_box(box, image))
         return self.predict_batch([image], top_k)[0]
 
-    def find(self, picture: Picture) -> list[Seen]:
+    def find(self, picture: Picture) -> list[FacePrediction]:
         """Every face in a picture with its probabilities, the largest first; [] without faces."""
         return self.find_batch([open_picture(picture)])[0]
 
-    def find_batch(self, images: Sequence[Image.Image]) -> list[list[Seen]]:
+    def find_batch(self, images: Sequence[Image.Image]) -> list[list[FacePrediction]]:
         """As `find`, for several opened pictures; all their faces in one pass of the network."""
-        found = [self.finder.find(image) for image in images]
-        return self.answer(images, found)
+        return self.predict_faces(images, [self.finder.find(image) for image in images])
 
-    def answer(
-        self, images: Sequence[Image.Image], found: Sequence[Sequence[Face]]
-    ) -> list[list[Seen]]:
+    def predict_faces(
+        self, images: Sequence[Image.Image], faces: Sequence[Sequence[Face]]
+    ) -> list[list[FacePrediction]]:
         """Faces that were found in each picture → the same with their probabilities."""
         crops = [
             self.crop(image, face.box, face.tilt)
-            for image, faces in zip(images, found, strict=True)
-            for face in faces
+            for image, here in zip(images, faces, strict=True)
+            for face in here
         ]
         rows = iter(self.probabilities(crops) if crops else ())
         return [
-            [Seen(f.box, ranked(next(rows), self.class_names), f.score, f.tilt) for f in faces]
-            for faces in found
+            [
+                FacePrediction(f.box, ranked(next(rows), self.class_names), f.score, f.tilt)
+                for f in here
+            ]
+            for here in faces
         ]
 
-    def follower(self, **settings: Any) -> Follower:
-        """For frames of one video, one after the other: see `studio.follow.Follower`."""
-        return Follower(self.finder, self.crop, self.probabilities, self.class_names, **settings)
+    def tracker(self, **settings: Any) -> Tracker:
+        """For frames of one video, one after the other: see `expression.tracker.Tracker`."""
+        return Tracker(self.finder, self.crop, self.probabilities, self.class_names, **settings)
 
     def detect_emotions(
         self, img: np.ndarray | Picture, face_rectangles: Sequence[Box] | None = None
@@ -204,17 +151,17 @@ class ExpressionPredictor:
 
         `img` is an OpenCV array (BGR or gray), a path or a PIL picture; probabilities are
         rounded to two decimals, in the order of the classes. `face_rectangles` are boxes
-        found elsewhere. The name is that package's: what is told is the expression shown.
+        found elsewhere. The name is that package's: what is named is the expression shown.
         """
         image = open_picture(img)
         if face_rectangles is None:
-            seen = self.find(image)
+            predictions = self.find(image)
         else:
-            boxes = [inside(tuple(int(v) for v in box), image) for box in face_rectangles]
-            seen = self.answer([image], [[Face(box, 1.0) for box in boxes]])[0]
+            boxes = [check_box(tuple(int(v) for v in box), image) for box in face_rectangles]
+            predictions = self.predict_faces([image], [[Face(box, 1.0) for box in boxes]])[0]
         return [
-            {"box": s.box, "emotions": {n: round(s.probs[n], 2) for n in self.class_names}}
-            for s in seen
+            {"box": p.box, "emotions": {n: round(p.probs[n], 2) for n in self.class_names}}
+            for p in predictions
         ]
 
     def top_emotion(self, img: np.ndarray | Picture) -> tuple[str | None, float | None]:
@@ -227,7 +174,7 @@ class ExpressionPredictor:
         return name, probs[name]
 
 
-def inside(box: Box, image: Image.Image) -> Box:
+def check_box(box: Box, image: Image.Image) -> Box:
     """The box itself; ValueError when no part of it lies in the picture, or it is far larger."""
     x, y, width, height = box
     if min(x + width, image.width) <= max(x, 0) or min(y + height, image.height) <= max(y, 0):
@@ -235,86 +182,3 @@ def inside(box: Box, image: Image.Image) -> Box:
     if max(width, height) > 3 * max(image.size):
         raise ValueError(f"box {box} is far larger than a {image.width} × {image.height} picture")
     return box
-
-
-def arguments_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Find faces in pictures and videos and name the expression each shows."
-    )
-    add = parser.add_argument
-    add(
-        "inputs",
-        nargs="*",
-        metavar="INPUT",
-        help="picture, video, folder, pattern or http(s) address",
-    )
-    add("--checkpoint", help="default: the first of checkpoints/ (see --list)")
-    add("--whole", action="store_true", help="each picture is one face already, cropped")
-    add("--top-k", type=int, metavar="K", help="show only the K most likely classes")
-    add("--json", action="store_true", help="one JSON list on standard output, for programs")
-    add("--csv", type=Path, metavar="FILE", help="one row a face")
-    add("--annotate", type=Path, metavar="DIR", help="pictures and videos with boxes drawn")
-    add(
-        "--webcam",
-        nargs="?",
-        const="0",
-        metavar="CAMERA",
-        help="live, in a window: q quits, s saves a screenshot",
-    )
-    add(
-        "--smallest",
-        type=float,
-        default=0.06,
-        metavar="SHARE",
-        help="smallest face, as a share of the picture's longer side (default 0.06)",
-    )
-    add("--allow-private", action="store_true", help="also fetch addresses inside the own network")
-    add("--backend", choices=BACKENDS, default="torch")
-    add("--export-onnx", action="store_true", help="write the checkpoint as .onnx beside it")
-    add("--list", action="store_true", help="list the checkpoints and stop")
-    return parser  # fmt: skip
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; exit code 0, 2 when anything could not be answered, 130 when interrupted."""
-    args = arguments_parser().parse_args(arguments)
-    try:
-        return act(args)
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; what was answered so far is kept", file=sys.stderr)
-        return 130
-
-
-def act(args: argparse.Namespace) -> int:
-    """Does what was asked; raises what went wrong for everything at once."""
-    if args.list:
-        for name, card in checkpoints().items():
-            print(f"{name}: {headline(card)}")
-        return 0
-    if not (args.inputs or args.export_onnx or args.webcam is not None):
-        raise ValueError("no picture given; try: python predict.py photo.jpg")
-    if args.top_k is not None and args.top_k < 1:
-        raise ValueError(f"--top-k is {args.top_k}; it must be 1 or more")
-    finder = FaceFinder(smallest=args.smallest)
-    if args.export_onnx:
-        predictor = ExpressionPredictor(args.checkpoint, finder=finder)
-        path = predictor.path.with_suffix(".onnx")
-        worst = export_onnx(predictor.model, predictor.card, path)
-        print(f"wrote {path}; logits differ from torch's by {worst:.1e} at most")
-        if not args.inputs and args.webcam is None:
-            return 0
-    predictor = ExpressionPredictor(args.checkpoint, backend=args.backend, finder=finder)
-    if args.webcam is not None:
-        from expression.webcam import mirror
-
-        return mirror(predictor, args.webcam, args.annotate or Path("out"))
-    from expression.commands import answer_all
-
-    return answer_all(predictor, args)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

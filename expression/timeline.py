@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
-from expression.tracker import Seen
+from expression.face_prediction import FacePrediction
 
 __all__ = ["InPlace", "Row", "Timeline", "read_timeline"]
 
@@ -53,7 +53,7 @@ class Timeline(InPlace):
         self._flushed = monotonic()
         return self
 
-    def add(self, seconds: float, frame: int, seen: Seen) -> None:
+    def add(self, seconds: float, frame: int, seen: FacePrediction) -> None:
         """Append a row. Raises ValueError when the probabilities are of other classes."""
         if seen.probs.keys() != set(self.class_names):
             raise ValueError(

@@ -10,27 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
-from torch import Tensor
 
-from expression.face_detector import Box, CropRule, Face, FaceFinder
+from expression.face_detector import CropRule, Face, FaceFinder
+from expression.face_prediction import FacePrediction, ranked
 
-__all__ = ["Follower", "Seen"]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One face and its answer: probabilities in [0, 1] by class name, the most likely first."""
-
-    box: Box  # x, y, width, height in pixels of the picture; may stick out of it
-    probs: dict[str, float]
-    score: float = 1.0  # of the detector
-    tilt: float = 0.0  # degrees
-    track: int | None = None  # which face of the video this is, from 1
-
-    @property
-    def expression(self) -> str:
-        return next(iter(self.probs))
+__all__ = ["Tracker"]
 
 
 @dataclass
@@ -40,18 +26,12 @@ class Track:
     number: int
     face: Face
     seen: float  # seconds, when last
-    probs: Tensor | None = None  # (num_classes,), smoothed
+    probs: np.ndarray | None = None  # (num_classes,), smoothed
     here: bool = True  # in the last frame
     missed: int = 0  # searches in a row that did not find it
 
 
-def ranked(probs: Tensor, class_names: Sequence[str]) -> dict[str, float]:
-    """(num_classes,) → by class name, the most likely first."""
-    order = probs.argsort(descending=True, stable=True).tolist()
-    return {class_names[i]: float(probs[i]) for i in order}
-
-
-class Follower:
+class Tracker:
     """Call it with each frame and its time in seconds: the faces in it, with steady numbers.
 
     `classify` maps face crops to probabilities (N, num_classes). `every` is the time
@@ -64,7 +44,7 @@ class Follower:
         self,
         finder: FaceFinder,
         crop: CropRule,
-        classify: Callable[[Sequence[Image.Image]], Tensor],
+        classify: Callable[[Sequence[Image.Image]], np.ndarray],
         class_names: Sequence[str],
         every: float = 0.5,
         memory: float = 2.0,
@@ -77,7 +57,7 @@ class Follower:
         self.searched = self.time = -math.inf  # of the last search, of the last frame
         self.count = 0
 
-    def __call__(self, image: Image.Image, seconds: float) -> list[Seen]:
+    def __call__(self, image: Image.Image, seconds: float) -> list[FacePrediction]:
         """Faces of this frame, the largest first. Time must not run backwards: then it restarts."""
         if seconds < self.time:
             self.tracks, self.searched = [], -math.inf
@@ -90,11 +70,15 @@ class Follower:
         for track, probs in zip(here, self.classify(crops), strict=True):
             gap = seconds - track.seen
             new = 1.0 if track.probs is None else 1 - math.exp(-max(gap, 1e-3) / self.smooth)
-            track.probs = probs if track.probs is None else track.probs.lerp(probs, new)
+            track.probs = (
+                probs if track.probs is None else track.probs + new * (probs - track.probs)
+            )
             track.seen = seconds
         here.sort(key=lambda t: -t.face.box[2] * t.face.box[3])
         return [
-            Seen(t.face.box, ranked(t.probs, self.class_names), t.face.score, t.face.tilt, t.number)
+            FacePrediction(
+                t.face.box, ranked(t.probs, self.class_names), t.face.score, t.face.tilt, t.number
+            )
             for t in here
         ]
 

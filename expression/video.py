@@ -21,7 +21,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from PIL import Image
 
-from expression.tracker import Seen
+from expression.face_prediction import FacePrediction
 from expression.output_files import same_file
 from expression.timeline import InPlace, Timeline
 
@@ -268,12 +268,12 @@ class Summary:
 
 def annotate_video(
     source: Path | str,
-    follow: Callable[[Image.Image, float], Sequence[Seen]],
+    follow: Callable[[Image.Image, float], Sequence[FacePrediction]],
     *,
     class_names: Sequence[str],
     video_out: Path | str | None,
     csv_out: Path | str | None,
-    draw: Callable[[Image.Image, Sequence[Seen]], Image.Image],
+    draw: Callable[[Image.Image, Sequence[FacePrediction]], Image.Image],
     progress: Callable[[float, float | None], object] | None = None,
     longest: int | None = 1280,
     max_seconds: float | None = None,

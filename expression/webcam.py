@@ -25,7 +25,7 @@ from av.container import InputContainer
 from PIL import Image
 
 from expression.drawing import draw_faces
-from expression.tracker import Seen
+from expression.face_prediction import FacePrediction
 from expression.output_files import OutputFiles
 from expression.video import read_frames
 
@@ -38,14 +38,14 @@ FORMATS = {"darwin": "avfoundation", "win32": "dshow"}  # elsewhere v4l2
 # second, and macOS would refuse FFmpeg's own default of 29.97 frames a second.
 WISHES = ({"video_size": "640x480", "framerate": "30"}, {"framerate": "30"}, {})
 KEYS = {"q": "q", "escape": "q", "s": "s"}
-Follow = Callable[[Image.Image, float], Sequence[Seen]]
+Follow = Callable[[Image.Image, float], Sequence[FacePrediction]]
 Picture = tuple[Image.Image, float]  # RGB, and seconds since the camera was opened
 
 
 class Predictor(Protocol):
     """What `mirror` needs of `predict.ExpressionPredictor`."""
 
-    def follower(self) -> Follow: ...
+    def tracker(self) -> Follow: ...
 
 
 # --- which camera ---
@@ -338,7 +338,7 @@ def mirror(predictor: Predictor, camera: str, folder: Path) -> int:
     """
     try:
         with Window() as window, Camera(camera) as source:
-            play(source, predictor.follower(), window, folder)
+            play(source, predictor.tracker(), window, folder)
     except KeyboardInterrupt:  # Ctrl-C in the terminal quits as well
         pass
     return 0

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from expression.face_detector import measure_crop
-from hf_collate import Batches, Decoded, Preprocess, decode
+from expression.preprocessing import Preprocess
+from hf_collate import Batches, Decoded, decode
 from lab.recipes import Recipe
 
 if TYPE_CHECKING:

@@ -9,11 +9,13 @@ import matplotlib.pyplot as plt
 import torch
 from sklearn.metrics import classification_report
 
-from hf_collate import Batches, Preprocess
+from expression.checkpoint import load_checkpoint
+from expression.preprocessing import Preprocess
+from hf_collate import Batches
 from lab import metrics, model_card, models, plots
 from lab.data import Faces, some
+from lab.export import save_network
 from lab.tensorboard_log import Board
-from train_loop import load_checkpoint, save_checkpoint
 
 __all__ = ["SPLITS", "draw", "evaluate", "found", "load_model"]
 
@@ -74,7 +76,7 @@ def evaluate(
         card[split] = {"k": plain.k, "n": plain.n}
         words = (f"{NAMES[way]}{figures[split][way]}" for way in ways)
         print(f"{split:10}  {'   '.join(words)}", flush=True)
-    save_checkpoint(checkpoint, model, card, torch.float16)
+    save_network(checkpoint, model, card)
     checkpoint.with_suffix(".md").write_text(
         model_card.markdown(card, checkpoint.stem), encoding="utf-8"
     )

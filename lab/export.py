@@ -60,13 +60,29 @@ class TorchNetwork:
         return self.model(torch.from_numpy(images).to(self.device)).float().cpu().numpy()
 
 
-def export_checkpoint(checkpoint: Path | str) -> Path:
-    """Write a checkpoint's .onnx beside it; returns that path. Raises as `export_onnx` does."""
-    checkpoint = Path(checkpoint)
+def export_checkpoint(checkpoint: Path | str | None, overwrite: bool = False) -> Path:
+    """Write a checkpoint's .onnx beside it; returns that path.
+
+    An earlier export of the same checkpoint is replaced, another file only with `overwrite`.
+    Raises FileExistsError, or as `resolve_checkpoint` and `export_onnx` do.
+    """
+    checkpoint = resolve_checkpoint(checkpoint)
     state, card = load_checkpoint(checkpoint)
     path = checkpoint.with_suffix(".onnx")
+    if path.exists() and not overwrite and not is_export_of(path, card):
+        raise FileExistsError(
+            f"{path} exists and was not exported from {checkpoint.name}; --overwrite replaces it"
+        )
     export_onnx(models.restore(state, card), card, path)
     return path
+
+
+def is_export_of(path: Path, card: dict[str, Any]) -> bool:
+    """Whether this is an ONNX file that was exported from the checkpoint with this card."""
+    try:
+        return OnnxNetwork(path).card == card
+    except (OSError, ValueError):
+        return False
 
 
 def export_onnx(
@@ -198,4 +214,4 @@ def random_faces(count: int, shape: tuple[int, ...], generator: torch.Generator)
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        print(f"wrote {export_checkpoint(resolve_checkpoint(name))}")
+        print(f"wrote {export_checkpoint(name)}")

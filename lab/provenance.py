@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from expression.checkpoint import read_card
 from lab.evaluation import found
 from lab.recipes import Recipe
-from train_loop import read_card
 
 __all__ = ["hardware", "learnt_from", "revision", "stages", "versions"]
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from hf_collate import Batches
 from lab import models
+from lab.export import save_network
 from lab.provenance import hardware
 from lab.training import Run
-from train_loop import save_checkpoint
 
 __all__ = ["SYSTEMS", "train_svm"]
 
@@ -43,7 +43,7 @@ def train_svm(run: Run) -> Path:
     card: dict[str, Any] = run.card(model.arguments())
     card |= {"minutes": round(minutes, 2), "hardware": hardware(torch.device("cpu"))}
     run.folder.mkdir(parents=True, exist_ok=True)
-    return save_checkpoint(run.checkpoint, model, card, torch.float16)
+    return save_network(run.checkpoint, model, card)
 
 
 def whole(batches: Batches) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from hf_collate import Batches, Preprocess
+from expression.preprocessing import Preprocess
+from hf_collate import Batches
 from lab import plots
 from train_loop import History
 

@@ -11,15 +11,17 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 import transfer
+from expression.checkpoint import load_checkpoint, read_card
 from hf_collate import Batches
 from lab import models
 from lab.data import Faces, preprocess
 from lab.distillation import taught_targets
 from lab.evaluation import found
+from lab.export import save_network
 from lab.provenance import hardware, learnt_from, revision, stages, versions
 from lab.recipes import Recipe
 from lab.tensorboard_log import Board
-from train_loop import History, load_checkpoint, read_card, save_checkpoint, train
+from train_loop import History, train
 from train_state import load_state, save_state
 
 __all__ = ["Run", "fast_precision", "find_run", "train_network"]
@@ -286,7 +288,7 @@ def train_network(run: Run) -> Path:
              "precision": str(precision).removeprefix("torch.")}  # fmt: skip
     if head_history:
         card["head_history"] = head_history
-    return save_checkpoint(run.checkpoint, model, card, torch.float16)
+    return save_network(run.checkpoint, model, card)
 
 
 def grow(loader: Batches, recipe: Recipe, epoch: int) -> None:

@@ -66,10 +66,12 @@ def checkpoint(splits: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A TinyVGG that has seen the drawn faces twice, exported with its card."""
     import torch
 
-    from hf_collate import Batches, Preprocess, decode
+    from expression.preprocessing import Preprocess
+    from hf_collate import Batches, decode
     from lab import datasets
+    from lab.export import save_network
     from lab.models import build
-    from train_loop import save_checkpoint, train
+    from train_loop import train
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("checkpoints")
@@ -79,7 +81,7 @@ def checkpoint(splits: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     history = train(model, batches["train"], batches["validation"],
                     torch.optim.AdamW(model.parameters(), 3e-3), epochs=2, progress=False)
     k = round(history["val_accuracy"][-1] * 45)
-    return save_checkpoint(folder / "tinyvgg-synthetic.safetensors", model, {
+    return save_network(folder / "tinyvgg-synthetic.safetensors", model, {
         "system": "tinyvgg", "system_args": {"hidden_channels": 8},
         "class_names": ["happy", "neutral", "sad"], "preprocess": rule.settings(),
         "temperature": 1.0, "crop": "whole picture", "seed": 0, "validation": {"k": k, "n": 45},

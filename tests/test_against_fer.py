@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from benchmarks import against_fer, fer_package
 from benchmarks.against_fer import Contender, Missing
 from benchmarks.serving import Timing
-from expression.onnx_network import OnnxModel, blotches, export_onnx
-from hf_collate import Preprocess
+from expression.onnx_network import OnnxNetwork
+from expression.preprocessing import Preprocess
+from lab.export import export_onnx, random_faces, save_network
 from lab.models import build
-from train_loop import save_checkpoint
 
 NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 GRAYS = {"train": (0, 100), "validation": (100, 180), "test": (180, 256)}  # tell the splits apart
@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model = build("tinyvgg", num_classes=len(classes), in_channels=1, hidden_channels=4)
         card = {"system": "tinyvgg", "system_args": {"hidden_channels": 4}, "seed": 0,
                 "class_names": classes, "preprocess": RULE.settings()}  # fmt: skip
-        save_checkpoint(where / f"{name}.safetensors", model, card)
+        save_network(where / f"{name}.safetensors", model, card)
     return where
 
 
@@ -178,18 +178,18 @@ def test_int8_answers_nearly_as_float(tmp_path: Path) -> None:
     card = {"class_names": NAMES[:3], "preprocess": Preprocess(16, "L").settings()}
     whole, small = tmp_path / "whole.onnx", tmp_path / "small.onnx"
     generator = torch.Generator().manual_seed(0)
-    seen, images = (blotches(200, (1, 16, 16), generator) for _ in range(2))
+    seen, images = (random_faces(200, (1, 16, 16), generator) for _ in range(2))
     with torch.inference_mode():  # or every face has the class with the largest bias
         model[4].bias -= model(seen).mean(dim=0)
     export_onnx(model, card, whole)
     against_fer.quantise(whole, small, seen)
-    exported = OnnxModel(small, threads=1)
-    answers, wanted = exported(images), OnnxModel(whole, threads=1)(images)
+    exported = OnnxNetwork(small, threads=1)
+    answers, wanted = exported(images), OnnxNetwork(whole, threads=1)(images)
     assert len(wanted.argmax(1).unique()) == 3, "agreeing on one class shows nothing"
     assert (answers.argmax(1) == wanted.argmax(1)).float().mean() > 0.9
     weights = [w for w in onnx.load(small).graph.initializer if len(w.dims) > 1]
     assert {w.data_type for w in weights} == {onnx.TensorProto.INT8}
-    assert exported.card == OnnxModel(whole).card
+    assert exported.card == OnnxNetwork(whole).card
 
 
 def test_int8_is_calibrated_on_training_faces(
@@ -203,7 +203,7 @@ def test_int8_is_calibrated_on_training_faces(
         raise RuntimeError("a graph it does not know")
 
     monkeypatch.setattr(against_fer, "export_onnx", lambda model, card, path: path.touch())
-    monkeypatch.setattr(against_fer, "OnnxModel", lambda path, threads: lambda images: None)
+    monkeypatch.setattr(against_fer, "OnnxNetwork", lambda path, threads: lambda images: None)
     monkeypatch.setattr(against_fer, "quantise", spy)
     content = told(packed, folder, tmp_path / "told.json", "--limit", "5", "--final")
     (images,) = shown

@@ -25,10 +25,11 @@ from PIL import Image, ImageColor, ImageOps
 
 import demo
 from expression.app import handlers as answers
+from expression.checkpoint import CHECKPOINTS
 from expression.drawing import EMOJI, colour_of
-from expression.predictor import CHECKPOINTS, ExpressionPredictor
+from expression.face_prediction import FacePrediction
+from expression.predictor import ExpressionPredictor
 from expression.timeline import COLUMNS
-from expression.tracker import Seen
 from expression.video import VideoWriter
 from lab import datasets
 
@@ -259,14 +260,14 @@ def test_a_map_is_not_disturbed_by_another_visitors_answer(checkpoint, splits):
 
 
 def test_a_new_export_under_the_same_name_counts_at_once(checkpoint, drawn_face, tmp_path):
-    from train_loop import save_checkpoint
+    from lab.export import save_network
 
     path = tmp_path / checkpoint.name
     shutil.copy(checkpoint, path)
     before = answers.photo(str(drawn_face), path.stem, True, False, tmp_path)[3]
     predictor = ExpressionPredictor(path)
     predictor.model.head[2].weight.data.mul_(-3)
-    save_checkpoint(path, predictor.model, predictor.card)
+    save_network(path, predictor.model, predictor.card)
     os.utime(path, (0, 0))
     assert answers.photo(str(drawn_face), path.stem, True, False, tmp_path)[3] != before
 
@@ -451,7 +452,7 @@ def test_every_face_of_a_photo_has_its_card_and_its_map(page, predictor, folder,
 def test_a_cropped_face_is_answered_whole_and_so_are_drawn_examples(page, predictor, drawn_face):
     page.get_by_label("already cropped").check()
     give(page, drawn_face)
-    shows(page, [Seen((0, 0, 48, 48), predictor.predict(drawn_face))])
+    shows(page, [FacePrediction((0, 0, 48, 48), predictor.predict(drawn_face))])
     clear(page)
     page.get_by_label("already cropped").uncheck()
     page.locator(".gallery-item").nth(1).click()  # drawn, cropped

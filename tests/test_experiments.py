@@ -10,12 +10,12 @@ from sklearn.metrics import classification_report
 from torch import nn
 
 import experiments
+from expression.checkpoint import load_checkpoint
 from expression.predictor import ExpressionPredictor
 from lab import distillation as teaching
 from lab import metrics, training
 from lab.recipes import RECIPES, Recipe
 from lab.tensorboard_log import Board
-from train_loop import load_checkpoint
 from train_state import load_state
 
 ROOT = Path(experiments.__file__).parent

@@ -15,7 +15,8 @@ from torch import nn
 
 import experiments
 from expression.predictor import ExpressionPredictor
-from hf_collate import Augment, Batches, Decoded, Preprocess
+from expression.preprocessing import Preprocess
+from hf_collate import Augment, Batches, Decoded
 from lab import comparison, metrics, training
 from lab import distillation as teaching
 from lab.data import pack, read

@@ -16,7 +16,8 @@ import pytest
 from datasets import DatasetDict, Image, load_dataset
 from PIL import Image as Pil
 
-from hf_collate import Preprocess, decode
+from expression.preprocessing import Preprocess
+from hf_collate import decode
 from lab import datasets
 from lab.datasets import folder
 

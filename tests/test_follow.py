@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from expression.face_detector import Face
-from expression.tracker import Follower, Seen
+from expression.face_prediction import FacePrediction
+from expression.tracker import Tracker
 
 NAMES = ("happy", "neutral", "sad")
 SIZE = 40
@@ -42,13 +43,13 @@ class Film:
         self.finder = Finder()
         classify = classify or (lambda crops: torch.full((len(crops), 3), 1 / 3))
         # The "crop" is the box itself: classify sees who is where.
-        self.follower = Follower(
+        self.follower = Tracker(
             self.finder, lambda frame, box, tilt: box, classify, NAMES, **settings
         )
 
     def __call__(self, frame, seconds):
         """{person: track} of one frame."""
-        seen = self.follower(frame, seconds)
+        seen = self.tracker(frame, seconds)
         return {
             name: next((s.track for s in seen if s.box == box), None) for name, box in frame.items()
         }
@@ -82,7 +83,7 @@ def test_a_face_gone_for_a_second_is_the_same_and_after_the_memory_a_new_one():
         assert film({"ann": at(100)}, 0.0) == {"ann": 1}
         frames = round(gone * 20)
         for i in range(1, frames):
-            assert film.follower({}, i / 20) == []
+            assert film.tracker({}, i / 20) == []
         # found at the latest when the empty frame's next search is due
         back = [film({"ann": at(110)}, gone + i / 20)["ann"] for i in range(6)]
         assert back[-1] == number and set(back) <= {None, number}
@@ -110,13 +111,13 @@ def test_two_tracks_on_one_face_become_the_older_one():
         frame = {"ann": at(0), "bob": at(max(60 - 5 * i, 4))}
         if i > 12:
             frame = {"ann": at(0)}  # they became one face
-        seen = film.follower(frame, i / 20)
+        seen = film.tracker(frame, i / 20)
     assert [s.track for s in seen] == [1]
 
 
 def test_the_largest_face_comes_first():
     film = Film()
-    seen = film.follower({"a": at(0), "b": at(200, 0, 90), "c": at(400, 0, 60)}, 0.0)
+    seen = film.tracker({"a": at(0), "b": at(200, 0, 90), "c": at(400, 0, 60)}, 0.0)
     assert [s.box[2] for s in seen] == [90, 60, 40]
 
 
@@ -156,13 +157,13 @@ def test_an_empty_frame_is_searched_more_often_but_not_always():
 
 
 def play(answers, fps, **settings):
-    """One face that stays; its expression by time → [(seconds, Seen)]."""
+    """One face that stays; its expression by time → [(seconds, FacePrediction)]."""
     now = 0.0
     film = Film(lambda crops: torch.stack([answers(now)] * len(crops)), **settings)
     seen = []
     for i in range(round(3 * fps) + 1):
         now = i / fps
-        seen.append((now, film.follower({"ann": at(0)}, now)[0]))
+        seen.append((now, film.tracker({"ann": at(0)}, now)[0]))
     return seen
 
 
@@ -203,15 +204,15 @@ def test_two_faces_keep_their_own_expressions():
 
     film = Film(classify)
     for i in range(60):
-        seen = film.follower({"ann": at(6 * i), "bob": at(360 - 6 * i, 80)}, i / 30)
+        seen = film.tracker({"ann": at(6 * i), "bob": at(360 - 6 * i, 80)}, i / 30)
         assert {s.box[1]: s.expression for s in seen} == {0: "happy", 80: "sad"}
 
 
 def test_a_face_that_was_gone_is_not_held_to_its_old_expression():
     film = Film(lambda boxes: torch.stack([certain(0 if b[0] == 100 else 2) for b in boxes]))
-    film.follower({"ann": at(100)}, 0.0)
-    film.follower({}, 0.1)
-    (seen,) = film.follower({"ann": at(105)}, 1.2)
+    film.tracker({"ann": at(100)}, 0.0)
+    film.tracker({}, 0.1)
+    (seen,) = film.tracker({"ann": at(105)}, 1.2)
     assert seen.track == 1 and seen.expression == "sad"
 
 
@@ -230,15 +231,15 @@ def test_ten_thousand_frames_of_new_faces_keep_only_the_last_seconds():
 def test_a_video_that_starts_again_is_followed_from_its_start():
     film = Film()
     film({"ann": at(0)}, 50.0)
-    (seen,) = film.follower({"ann": at(0)}, 0.0)
-    assert isinstance(seen, Seen) and seen.track == 2
+    (seen,) = film.tracker({"ann": at(0)}, 0.0)
+    assert isinstance(seen, FacePrediction) and seen.track == 2
     assert film({"ann": at(0)}, 0.1) == {"ann": 2}
 
 
 def test_a_video_that_starts_again_after_an_empty_end_is_searched_at_once():
     """The time of the last search must go too, or nothing is found until it comes again."""
     film = Film()
-    film.follower({}, 50.0)
+    film.tracker({}, 50.0)
     assert film({"ann": at(0)}, 0.0) == {"ann": 1}
 
 
@@ -246,7 +247,7 @@ def test_a_frame_without_faces_asks_no_network():
     def refuse(crops):
         raise AssertionError("classified nothing")
 
-    assert Film(refuse).follower({}, 0.0) == []
+    assert Film(refuse).tracker({}, 0.0) == []
 
 
 def test_what_only_the_last_network_believes_in_is_let_go():

@@ -11,7 +11,8 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from hf_collate import Augment, Batches, Collate, Preprocess, decode
+from expression.preprocessing import Preprocess
+from hf_collate import Augment, Batches, Collate, decode
 
 FEATURES = Features({"image": ImageFeature(), "label": ClassLabel(names=["even", "odd"])})
 

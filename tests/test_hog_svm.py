@@ -17,8 +17,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor
 
+from expression.checkpoint import load_checkpoint
+from lab.export import save_network
 from lab.models.hog_svm import HogSvm, bars, hog
-from train_loop import load_checkpoint, save_checkpoint
 
 Split = tuple[Tensor, Tensor]
 
@@ -155,12 +156,12 @@ def test_a_saved_machine_answers_the_same(
     empty = HogSvm(num_classes=3, **model.arguments())
     with pytest.raises(RuntimeError, match="not fitted"):
         empty(validation[0])
-    whole, _ = load_checkpoint(save_checkpoint(tmp_path / "svm.safetensors", model, {}))
+    whole, _ = load_checkpoint(save_network(tmp_path / "svm.safetensors", model, {}))
     empty.load_state_dict(whole)
     assert torch.equal(empty(validation[0]), model(validation[0]))
 
     # Half precision: 2 ** -11 of each number; a tiny gamma of its own would be lost.
-    path = save_checkpoint(tmp_path / "half.safetensors", model, {}, dtype=torch.float16)
+    path = save_network(tmp_path / "half.safetensors", model, {}, dtype=torch.float16)
     halved, _ = load_checkpoint(path)
     empty.load_state_dict(halved)
     logits, before = empty(validation[0]), model(validation[0])
@@ -262,7 +263,8 @@ def test_more_components_than_faces_are_refused(train: Split) -> None:
 
 @pytest.mark.skipif("FER2013_DATA" not in os.environ, reason="FER2013_DATA names no folder")
 def test_real_faces_beat_the_majority() -> None:
-    from hf_collate import Collate, Preprocess
+    from expression.preprocessing import Preprocess
+    from hf_collate import Collate
     from lab import datasets
 
     splits = datasets.load(os.environ["FER2013_DATA"])

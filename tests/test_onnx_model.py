@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from expression import onnx_network
-from expression.onnx_network import OnnxModel, blotches, export_onnx
-from hf_collate import Preprocess
+from expression.onnx_network import OnnxNetwork
+from expression.preprocessing import Preprocess
 from lab import models
+from lab.export import export_onnx, random_faces
 
 ROOT = Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-5
@@ -48,7 +49,7 @@ def as_trained(model: nn.Module, shape: tuple[int, ...]) -> nn.Module:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, 0, 0.3)
     with torch.no_grad():
-        model.train()(blotches(16, shape, torch.Generator().manual_seed(1)))
+        model.train()(random_faces(16, shape, torch.Generator().manual_seed(1)))
     return model
 
 
@@ -59,7 +60,7 @@ def flat_network() -> nn.Module:
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
-def pair(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, OnnxModel]:
+def pair(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, OnnxNetwork]:
     """(network in training mode, the same as ONNX), from random weights."""
     torch.manual_seed(0)
     channels, arguments = NETWORKS[request.param]
@@ -73,7 +74,7 @@ def pair(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Mod
     as_trained(model, (channels, 32, 32))
     export_onnx(model, card_of(request.param, channels), path, TOLERANCE)
     assert model.training, "exporting left the network in another mode"
-    return model, OnnxModel(path, threads=1)
+    return model, OnnxNetwork(path, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +100,10 @@ def tampered(source: Path, target: Path, metadata: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize("count", [1, 2, 33])
-def test_answers_are_those_of_the_network(pair: tuple[nn.Module, OnnxModel], count: int) -> None:
+def test_answers_are_those_of_the_network(pair: tuple[nn.Module, OnnxNetwork], count: int) -> None:
     # An exporter that sees one batch likes to take its size for a constant
     model, exported = pair
-    images = blotches(count, exported.shape, torch.Generator().manual_seed(count))
+    images = random_faces(count, exported.shape, torch.Generator().manual_seed(count))
     with torch.inference_mode():
         wanted = model.eval()(images)
     logits = exported(images)
@@ -115,7 +116,7 @@ def test_answers_are_those_of_the_network(pair: tuple[nn.Module, OnnxModel], cou
         )
 
 
-def test_the_file_is_whole_and_names_no_place(pair: tuple[nn.Module, OnnxModel]) -> None:
+def test_the_file_is_whole_and_names_no_place(pair: tuple[nn.Module, OnnxNetwork]) -> None:
     # The exporter notes for each node the line of Python, with the folders of the machine
     path = pair[1].path
     content = path.read_bytes()
@@ -126,11 +127,11 @@ def test_the_file_is_whole_and_names_no_place(pair: tuple[nn.Module, OnnxModel])
 def test_a_network_in_half_precision_is_exported_in_single(flat: Path) -> None:
     images = torch.randn(5, 1, 4, 4)
     wanted = flat_network().half().float().eval()(images).detach()
-    torch.testing.assert_close(OnnxModel(flat)(images.double()), wanted)
+    torch.testing.assert_close(OnnxNetwork(flat)(images.double()), wanted)
 
 
 def test_the_card_comes_back_as_it_went(flat: Path) -> None:
-    assert OnnxModel(flat).card == json.loads(json.dumps(card_of("flat", size=4)))
+    assert OnnxNetwork(flat).card == json.loads(json.dumps(card_of("flat", size=4)))
 
 
 class Keeper(nn.Sequential):
@@ -146,10 +147,10 @@ def test_nothing_is_printed(
 ) -> None:
     # Both libraries like to talk, onnxruntime past Python's own streams
     export_onnx(Keeper(*flat_network()), card_of("flat", size=4), tmp_path / "flat.onnx")
-    OnnxModel(flat)(torch.zeros(2, 1, 4, 4))
+    OnnxNetwork(flat)(torch.zeros(2, 1, 4, 4))
     (tmp_path / "bad.onnx").write_bytes(b"no network")
     with pytest.raises(ValueError):
-        OnnxModel(tmp_path / "bad.onnx")
+        OnnxNetwork(tmp_path / "bad.onnx")
     assert capfd.readouterr() == ("", "") and not [str(w.message) for w in recwarn]
 
 
@@ -196,24 +197,24 @@ def test_a_card_that_cannot_prepare_pictures_is_refused(tmp_path: Path) -> None:
 def test_files_that_are_not_ours_are_refused(flat: Path, tmp_path: Path) -> None:
     path = tmp_path / "face.onnx"
     with pytest.raises(FileNotFoundError, match="no ONNX file at"):
-        OnnxModel(path)
+        OnnxNetwork(path)
     for content in (b"", b"no network", flat.read_bytes()[:200]):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="not a whole ONNX file") as caught:
-            OnnxModel(path)
+            OnnxNetwork(path)
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="of another system"):
-        OnnxModel(tampered(flat, path, {"author": "somebody"}))
+        OnnxNetwork(tampered(flat, path, {"author": "somebody"}))
     with pytest.raises(ValueError, match="is not JSON"):
-        OnnxModel(tampered(flat, path, {"expression": json.dumps(card_of("flat"))[:-9]}))
+        OnnxNetwork(tampered(flat, path, {"expression": json.dumps(card_of("flat"))[:-9]}))
     with pytest.raises(ValueError, match="no JSON object"):
-        OnnxModel(tampered(flat, path, {"expression": "[1]"}))
+        OnnxNetwork(tampered(flat, path, {"expression": "[1]"}))
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (2, 3, 4, 4), (2, 1, 5, 5)])
 def test_images_of_another_shape_are_refused(flat: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"takes \(N, 1, 4, 4\)"):
-        OnnxModel(flat)(torch.zeros(shape))
+        OnnxNetwork(flat)(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
@@ -226,9 +227,9 @@ def test_a_missing_package_is_named(
     assert not list(tmp_path.iterdir())
     if package == "onnxruntime":
         with pytest.raises(ImportError, match=r"pip install onnxruntime$"):
-            OnnxModel(flat)
+            OnnxNetwork(flat)
     else:
-        OnnxModel(flat)  # what only exporting needs
+        OnnxNetwork(flat)  # what only exporting needs
 
 
 def test_importing_is_cheap() -> None:

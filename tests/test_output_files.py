@@ -13,11 +13,11 @@ import av
 import pytest
 from PIL import Image
 
-from expression import predictor as predict
 from expression import commands, output_files, video, webcam
+from expression import predictor as predict
+from expression.checkpoint import read_card
 from expression.output_files import MAX_NOTES, OutputFiles
 from expression.video import video_info
-from train_loop import read_card
 
 MINE = "made by somebody else"
 

@@ -14,11 +14,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from expression import predictor as predict
+from expression.checkpoint import read_card
 from expression.face_detector import CropRule
-from expression.predictor import ExpressionPredictor, open_picture
-from hf_collate import Batches, Preprocess, decode
+from expression.pictures import open_picture
+from expression.predictor import ExpressionPredictor
+from expression.preprocessing import Preprocess
+from hf_collate import Batches, decode
 from lab import metrics, model_card, models
-from train_loop import read_card, save_checkpoint
+from lab.export import save_network
 
 ROOT = Path(predict.__file__).parent
 
@@ -61,7 +64,7 @@ def test_probabilities_are_sorted_sum_to_one_and_follow_the_temperature(checkpoi
     assert set(probs) == {"happy", "neutral", "sad"} and sum(probs.values()) == pytest.approx(1)
     assert list(probs.values()) == sorted(probs.values(), reverse=True)
     assert list(predictor.predict(face, top_k=2).items()) == list(probs.items())[:2]
-    warm = save_checkpoint(
+    warm = save_network(
         tmp_path / "warm.safetensors", predictor.model, {**predictor.card, "temperature": 4.0}
     )
     assert max(ExpressionPredictor(warm).predict(face).values()) < max(probs.values())
@@ -101,9 +104,9 @@ def test_crop_comes_from_the_card_and_older_cards_get_the_default(checkpoint, tm
     rule, bare = CropRule(0.4, 0.6, 0.7, measured=9), ExpressionPredictor(checkpoint)
     assert bare.crop == CropRule()
     card = {**bare.card, "crop": rule.settings()}
-    path = save_checkpoint(tmp_path / "c.safetensors", bare.model, card)
+    path = save_network(tmp_path / "c.safetensors", bare.model, card)
     assert ExpressionPredictor(path).crop == rule
-    path = save_checkpoint(tmp_path / "d.safetensors", bare.model, {**card, "crop": {"loose": 1}})
+    path = save_network(tmp_path / "d.safetensors", bare.model, {**card, "crop": {"loose": 1}})
     with pytest.raises(ValueError, match="does not fit this version.*loose"):
         ExpressionPredictor(path)
 
@@ -152,7 +155,7 @@ def test_onnx_answers_as_torch_does_and_an_outdated_file_is_refused(checkpoint, 
         torch_probs, abs=1e-5
     )
     model = ExpressionPredictor(path)
-    save_checkpoint(path, model.model, {**model.card, "seed": 99})
+    save_network(path, model.model, {**model.card, "seed": 99})
     with pytest.raises(ValueError, match="exported from another"):
         ExpressionPredictor(path, backend="onnx")
 
@@ -287,10 +290,10 @@ def test_checkpoint_that_does_not_fit_its_card_is_refused(checkpoint, tmp_path):
         ({"class_names": ["a", "b"]}, "state_dict"),
         ({"preprocess": {"size": 8, "colour": 1}}, "colour"),
     ):
-        path = save_checkpoint(tmp_path / "bad.safetensors", model, {**card, **changed})
+        path = save_network(tmp_path / "bad.safetensors", model, {**card, **changed})
         with pytest.raises(ValueError, match=f"does not fit this version.*({reason})"):
             ExpressionPredictor(path)
-    bare = save_checkpoint(tmp_path / "bare.safetensors", model, {})
+    bare = save_network(tmp_path / "bare.safetensors", model, {})
     with pytest.raises(ValueError, match="class_names"):
         ExpressionPredictor(bare)
 
@@ -303,7 +306,7 @@ def test_default_is_the_checkpoint_with_the_most_trustworthy_figures(checkpoint,
         ("large", "fer2013", 2000, 3589),
         ("larger", "fer2013", 2500, 3589),
     ):
-        save_checkpoint(
+        save_network(
             tmp_path / "c" / f"{name}.safetensors",
             model,
             {**card, "data": {"name": data, "fingerprint": "0"}, "validation": {"k": k, "n": n}},

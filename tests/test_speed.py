@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from benchmarks import loop, speedrun, step
-from hf_collate import Batches, Decoded, Preprocess
+from expression.preprocessing import Preprocess
+from hf_collate import Batches, Decoded
 from lab.data import Packed, pack
 
 CPU = torch.device("cpu")

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from expression.checkpoint import load_checkpoint
 from lab import models
+from lab.export import save_network
 from lab.models import vit_tiny
 from lab.models.attention_cnn import AttentionCNN, ChannelAttention, SpatialAttention
 from lab.models.gray_resnet import GrayResNet
-from train_loop import load_checkpoint, save_checkpoint
 
 GRAY = ("baseline_cnn", "custom_cnn", "attention_cnn", "gray_resnet", "vit_tiny", "tinyvgg")
 
@@ -55,7 +56,7 @@ def test_every_system_learns_a_batch_by_heart_and_survives_its_file(name, tmp_pa
         optimizer.step()
     assert loss.item() < first / 2
     model.eval()
-    state, _ = load_checkpoint(save_checkpoint(tmp_path / "x.safetensors", model, {}))
+    state, _ = load_checkpoint(save_network(tmp_path / "x.safetensors", model, {}))
     again = models.build(name, num_classes=3, in_channels=1, **options)
     again.load_state_dict(state)
     with torch.inference_mode():

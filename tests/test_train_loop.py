@@ -10,7 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import train_loop
-from train_loop import load_checkpoint, read_card, save_checkpoint, train, train_mode, train_step
+from expression.checkpoint import load_checkpoint, read_card
+from lab.export import save_network
+from train_loop import train, train_mode, train_step
 
 CPU = torch.device("cpu")
 
@@ -178,7 +180,7 @@ def test_plateau_scheduler_gets_the_validation_loss():
 
 def test_half_precision_comes_back_as_float_and_counters_stay_whole(tmp_path):
     model = nn.BatchNorm2d(2)
-    path = save_checkpoint(tmp_path / "a" / "half.safetensors", model, {"x": 1}, torch.float16)
+    path = save_network(tmp_path / "a" / "half.safetensors", model, {"x": 1})
     state, card = load_checkpoint(path)
     assert card == {"x": 1}
     assert state["weight"].dtype == torch.float32
@@ -186,14 +188,14 @@ def test_half_precision_comes_back_as_float_and_counters_stay_whole(tmp_path):
 
 
 def test_a_failed_save_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
-    path = save_checkpoint(tmp_path / "model.safetensors", nn.Linear(1, 1), {"run": 1})
+    path = save_network(tmp_path / "model.safetensors", nn.Linear(1, 1), {"run": 1})
 
     def full_disk(*_):
         raise OSError("no space left")
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="no space"):
-        save_checkpoint(path, nn.Linear(1, 1), {"run": 2})
+        save_network(path, nn.Linear(1, 1), {"run": 2})
     assert read_card(path) == {"run": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
@@ -209,7 +211,7 @@ def test_strange_files_are_named_as_such(tmp_path):
     save_file({"w": torch.zeros(1)}, other)
     with pytest.raises(ValueError, match="of another system"):
         read_card(other)
-    whole = save_checkpoint(tmp_path / "cut.safetensors", nn.Linear(50, 50), {})
+    whole = save_network(tmp_path / "cut.safetensors", nn.Linear(50, 50), {})
     whole.write_bytes(whole.read_bytes()[:-100])
     with pytest.raises(ValueError, match="not a whole safetensors file"):
         read_card(whole)

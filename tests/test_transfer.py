@@ -12,7 +12,7 @@ from torchvision.models import ResNet18_Weights
 
 import train_loop
 import transfer
-from hf_collate import Preprocess
+from expression.preprocessing import Preprocess
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,15 @@ from PIL import Image
 
 from expression import webcam
 from expression.drawing import draw_faces
-from expression.tracker import Seen
+from expression.face_prediction import FacePrediction
 from expression.video import VideoWriter
 from expression.webcam import Camera, Device, Window, locate, mirror, play, step
 
-SMILE = Seen((4, 6, 40, 40), {"happy": 0.9, "sad": 0.1}, track=1)
+SMILE = FacePrediction((4, 6, 40, 40), {"happy": 0.9, "sad": 0.1}, track=1)
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs X11 and v4l2")
 
 
-class Follower:
+class Tracker:
     """A stand-in without networks: one face, always at the same place."""
 
     def __init__(self):
@@ -34,7 +34,7 @@ class Follower:
         return [SMILE]
 
 
-PREDICTOR = SimpleNamespace(follower=Follower)
+PREDICTOR = SimpleNamespace(tracker=Tracker)
 
 
 class Keys:
@@ -247,7 +247,7 @@ def test_the_mirror_swaps_left_and_right_before_faces_are_looked_for():
 
 
 def test_s_saves_what_is_shown_and_q_quits(tmp_path, capsys):
-    window, follow, folder = Keys("s", "s", "q"), Follower(), tmp_path / "new" / "out"
+    window, follow, folder = Keys("s", "s", "q"), Tracker(), tmp_path / "new" / "out"
     with Camera("lavfi:color=c=gray:size=160x120:rate=50") as camera:
         play(camera, follow, window, folder)
         assert not camera.ended

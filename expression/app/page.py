@@ -12,7 +12,7 @@ from html import escape
 from PIL import Image
 
 from expression.drawing import EMOJI, colour_of
-from expression.tracker import Seen
+from expression.face_prediction import FacePrediction
 
 __all__ = ["CSS", "faces_html", "mirror_html", "notice"]
 
@@ -74,7 +74,7 @@ def thumbnail(image: Image.Image, side: int = 96) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def faces_html(seen: Sequence[Seen], crops: Sequence[Image.Image], most: int = 4) -> str:
+def faces_html(seen: Sequence[FacePrediction], crops: Sequence[Image.Image], most: int = 4) -> str:
     """A card for each face: what the network was shown, its emoji and the first `most` bars."""
     cards = []
     for number, (face, crop) in enumerate(zip(seen, crops, strict=True), 1):
@@ -88,7 +88,7 @@ def faces_html(seen: Sequence[Seen], crops: Sequence[Image.Image], most: int = 4
     return f'<div class="faces">{"".join(cards)}</div>'
 
 
-def mirror_html(seen: Sequence[Seen], class_names: Sequence[str]) -> str:
+def mirror_html(seen: Sequence[FacePrediction], class_names: Sequence[str]) -> str:
     """The largest face's emoji and bars, in a fixed order so that nothing jumps; others below."""
     if not seen:
         return (

@@ -1,0 +1,44 @@
+"""A checkpoint's card in words: what it was trained on, how faces are cropped, its limits.
+
+Why: the same sentences stand beside the file, in the demo and at the command line, and all of
+them come from the card, so they cannot disagree.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["LIMITS", "crop_words", "headline", "share"]
+
+LIMITS = (
+    "It names the expression a face shows, never what somebody feels: the same face can mean "
+    "many things. It was trained on labels that people gave to pictures, and people disagree "
+    "about one face in three. It knows only the classes listed, was not tested for fairness "
+    "across age, skin or culture, and must not be used to judge people. In the EU, inferring "
+    "emotions at work or in education is prohibited (AI Act, Article 5)."
+)
+
+
+def share(figures: Mapping[str, int]) -> str:
+    """{"k": 31, "n": 45} as '31/45 = 68.9 %'."""
+    k, n = figures["k"], figures["n"]
+    return f"{k}/{n} = {100 * k / n:.1f} %"
+
+
+def crop_words(crop: Mapping[str, Any] | str) -> str:
+    """How faces must be cropped, in a sentence; older cards carry it as words."""
+    if isinstance(crop, str):
+        return crop
+    centre = f"({crop['centre_x']:.2f}, {crop['centre_y']:.2f})"
+    source = f"measured on {crop['measured']} of the training faces"
+    return (
+        f"a square in which the {crop['detector']} box has its centre at {centre} and "
+        f"{crop['size']:.2f} of the side; {source if crop['measured'] else 'not measured'}"
+    )
+
+
+def headline(card: Mapping[str, Any]) -> str:
+    """One line: network, data and validation accuracy."""
+    line = f"{card['system']}, trained on {card['data']['name']}"
+    if figures := card.get("validation"):
+        line += f", validation {share(figures)}"
+    return line

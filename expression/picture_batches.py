@@ -1,0 +1,111 @@
+"""Many pictures, fast: read and searched for faces in parallel, named together.
+
+Pictures are read and searched by as many threads as the machine has cores, some pictures each
+(the detector's networks are too small to share out one picture), and their faces go through the
+network together.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from expression.face_detector import Face, FaceFinder
+from expression.face_prediction import FacePrediction
+from expression.pictures import open_picture
+from expression.predictor import ExpressionPredictor
+
+__all__ = ["PictureAnswer", "answer_pictures"]
+
+GROUP, AHEAD = 8, 6  # pictures that go through the networks together; such groups at once
+LONGEST = 2048  # pixels: a larger JPEG may be decoded at a half, a quarter or an eighth
+
+
+@dataclass
+class PictureAnswer:
+    """A picture with its faces, or the reason why there is none."""
+
+    name: str
+    image: Image.Image | None = None
+    seen: list[FacePrediction] = field(default_factory=list)
+    error: str = ""
+
+
+Searched = tuple[PictureAnswer, list[Face]]
+
+
+def answer_pictures(
+    predictor: ExpressionPredictor,
+    names: Sequence[str],
+    whole: bool = False,
+    allow_private: bool = False,
+) -> Iterator[PictureAnswer]:
+    """The answers in the order of `names`; at most some dozens of pictures are held at once.
+
+    `whole`: each picture is one face already. `allow_private`: see `expression.download.fetch`.
+    """
+
+    def search(group: Sequence[str]) -> list[Searched]:
+        return open_and_search(predictor.finder, group, whole, allow_private)
+
+    groups = [names[i : i + GROUP] for i in range(0, len(names), GROUP)]
+    if not whole:
+        predictor.finder.find(Image.new("L", (64, 64)))  # made once, before the threads
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        waiting: deque[Future[list[Searched]]] = deque()
+        rest = iter(groups)
+        try:
+            while True:
+                while len(waiting) < AHEAD and (group := next(rest, None)) is not None:
+                    waiting.append(pool.submit(search, group))
+                if not waiting:
+                    return
+                yield from name_faces(predictor, waiting.popleft().result(), whole)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def open_and_search(
+    finder: FaceFinder, names: Sequence[str], whole: bool, allow_private: bool
+) -> list[Searched]:
+    """Opens some pictures and finds their faces; those of one size go through together."""
+    searched: list[Searched] = []
+    for name in names:
+        try:
+            image = open_picture(name, longest=LONGEST, allow_private=allow_private)
+            searched.append((PictureAnswer(name, image), []))
+        except (OSError, ValueError) as error:
+            searched.append((PictureAnswer(name, error=str(error)), []))
+    if whole:
+        return searched
+    sizes: dict[tuple[int, int], list[Searched]] = {}
+    for answer, faces in searched:
+        if answer.image is not None:
+            sizes.setdefault(answer.image.size, []).append((answer, faces))
+    for same_size in sizes.values():
+        found = finder.find_batch([answer.image for answer, _ in same_size])
+        for (answer, faces), here in zip(same_size, found, strict=True):
+            faces += here or finder.find_tilted(answer.image)
+    return searched
+
+
+def name_faces(
+    predictor: ExpressionPredictor, searched: Sequence[Searched], whole: bool
+) -> list[PictureAnswer]:
+    """Classifies all faces of some pictures in one batch."""
+    good = [(answer, faces) for answer, faces in searched if answer.image is not None]
+    images = [answer.image for answer, _ in good]
+    if whole:
+        probs = predictor.predict_batch(images)
+        seen = [
+            [FacePrediction((0, 0, *image.size), p)] for image, p in zip(images, probs, strict=True)
+        ]
+    else:
+        seen = predictor.predict_faces(images, [faces for _, faces in good])
+    for (answer, _), here in zip(good, seen, strict=True):
+        answer.seen = here
+    return [answer for answer, _ in searched]

@@ -1,0 +1,132 @@
+"""Where the answers of a run go: the screen, a JSON list, a CSV table, drawn pictures."""
+
+import csv
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from expression.drawing import draw_faces
+from expression.face_prediction import FacePrediction
+from expression.output_files import OutputFiles, OutputGroup
+from expression.picture_batches import PictureAnswer
+
+__all__ = ["Report"]
+
+WAITING = 48  # drawn pictures that may wait to be saved
+
+
+class Report:
+    """Where answers go: bars on the screen, or one JSON list; a CSV file; drawn pictures."""
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        files: OutputFiles,
+        *,
+        table: Path | None = None,
+        annotate: Path | None = None,
+        as_json: bool = False,
+        top_k: int | None = None,
+        brief: bool = False,
+    ) -> None:
+        self.class_names, self.files, self.brief = class_names, files, brief
+        self.table_path, self.annotate, self.as_json, self.top_k = table, annotate, as_json, top_k
+        self.answers: list[dict[str, Any]] = []
+        self.videos: list[dict[str, Any]] = []
+
+    def __enter__(self) -> "Report":
+        self.stack = ExitStack()
+        self.table = None
+        if self.annotate:
+            self.annotate.mkdir(parents=True, exist_ok=True)
+        if self.table_path:
+            self.table = csv.writer(self.stack.enter_context(self.files.text(self.table_path)))
+            place = ["x", "y", "width", "height", "score", "expression"]
+            self.table.writerow(["picture", "face", *place, *self.class_names])
+        self.pool = ThreadPoolExecutor(os.cpu_count() or 1)
+        self.saving: deque[Future[None]] = deque()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.pool.shutdown(cancel_futures=True)
+        finally:
+            self.stack.close()
+        if self.as_json:
+            print(json.dumps(self.answers + self.videos, indent=1))
+        for note in self.files.notes():
+            tqdm.write(note, file=sys.stderr)
+
+    def add(self, answer: PictureAnswer) -> None:
+        """One picture; boxes are told in pixels of the file."""
+        if self.annotate:
+            name = Path(answer.name.rstrip("/")).name or "picture"
+            stem = "".join(c if c.isalnum() or c in "-_. " else "_" for c in Path(name).stem)
+            group = self.files.reserve(self.annotate, stem or "_", [".jpg"])
+            self.saving.append(self.pool.submit(save_drawn, answer, group))
+            if len(self.saving) > WAITING:
+                self.saving.popleft().result()
+        times = answer.image.info.get("reduced", 1)
+        seen = [replace(s, box=tuple(v * times for v in s.box)) for s in answer.seen]
+        if self.table:
+            rows = [
+                [answer.name, i, *s.box, f"{s.score:.3f}", s.expression]
+                + [f"{s.probs[name]:.4f}" for name in self.class_names]
+                for i, s in enumerate(seen, 1)
+            ]
+            # A picture without a face has its row too: nothing that was asked is missing
+            self.table.writerows(rows or [[answer.name, 0]])
+        kept = [dict(list(s.probs.items())[: self.top_k]) for s in seen]
+        if self.as_json:
+            faces = [
+                {"box": list(s.box), "score": s.score, "expression": s.expression,
+                 "probabilities": probs}
+                for s, probs in zip(seen, kept, strict=True)
+            ]  # fmt: skip
+            self.answers.append({"picture": answer.name, "faces": faces})
+        elif self.brief:
+            words = [f"{s.expression} {100 * s.probs[s.expression]:.0f} %" for s in seen]
+            tqdm.write(f"{answer.name}: {', '.join(words) or 'no face found'}")
+        else:
+            show(answer.name, seen, kept)
+
+    def finish(self) -> None:
+        """Waits until the last picture is drawn; raises what went wrong there."""
+        while self.saving:
+            self.saving.popleft().result()
+
+    def add_video(self, told: dict[str, Any]) -> None:
+        self.videos.append(told)
+        if not self.as_json:
+            faces = f"{told['tracks']} face{'' if told['tracks'] == 1 else 's'}"
+            print(
+                f"{told['video']}: {told['frames']} frames, {told['seconds']:.1f} s, "
+                f"{faces} followed; wrote {', '.join(told['files'])}"
+            )
+
+
+def save_drawn(answer: PictureAnswer, group: OutputGroup) -> None:
+    with group:
+        draw_faces(answer.image, answer.seen).save(group.path(".jpg"), quality=90)
+        group.keep(".jpg")
+
+
+def show(name: str, seen: Sequence[FacePrediction], kept: Sequence[dict[str, float]]) -> None:
+    print(name)
+    if not seen:
+        print("  no face found (a picture that is a face already, cropped: --whole)")
+    for number, (face, probs) in enumerate(zip(seen, kept, strict=True), 1):
+        if len(seen) > 1:
+            x, y, width, height = face.box
+            print(f"  face {number}, {width} × {height} at ({x}, {y})")
+        for label, share in probs.items():
+            print(f"  {label:10} {100 * share:5.1f} %  {'█' * round(share * 24)}")
