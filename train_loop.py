@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, update_bn
 from tqdm.auto import tqdm
 
 __all__ = [
@@ -51,7 +52,7 @@ class Tally:
 
     def check_labels(self, labels: Tensor, num_classes: int) -> None:
         """A label outside the classes is an opaque device error on a GPU: look before."""
-        if labels.ndim == 2:  # targets as probabilities
+        if labels.is_floating_point():  # targets as probabilities
             return
         outside = (labels < 0) | (labels >= num_classes)
         if outside.any():
@@ -63,6 +64,8 @@ class Tally:
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self.losses.append(loss.detach())
+        if labels.ndim == 3:  # several heads: accuracy is that of the first one
+            logits, labels = logits[:, : labels.shape[2]], labels[:, 0]
         labels = labels.argmax(dim=1) if labels.ndim == 2 else labels
         self.hits.append((logits.detach().argmax(dim=1) == labels).sum())
         self.sizes.append(len(labels))
@@ -120,13 +123,15 @@ def train_step(
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     precision: torch.dtype = torch.float32,
     scaler: torch.amp.GradScaler | None = None,
+    averaged: AveragedModel | None = None,
 ) -> tuple[float, float]:
     """Train for one pass: (mean loss in nats, accuracy in [0, 1]), both per image.
 
     `loss_fn` averages over its batch. Labels are (N,) int64, or (N, num_classes)
-    probabilities. Figures are taken as the weights change, with augmentation and
-    dropout on, so they are not those of the final weights. A `scheduler` given here
-    steps after every batch. `precision` below float32 turns on autocast; float16 needs
+    probabilities, or (N, heads, num_classes) for a model with several heads. `averaged`
+    takes up the weights after each step. Figures are taken as the weights change, with
+    augmentation and dropout on, so they are not those of the final weights. A `scheduler`
+    given here steps after every batch. `precision` below float32 turns on autocast; float16 needs
     a `scaler`. Raises ValueError on an empty loader or a label outside the classes,
     FloatingPointError when the loss is no number, each naming the batch.
     """
@@ -147,6 +152,8 @@ def train_step(
         tally.add(loss, logits, labels)  # raises before NaN reaches the weights (a GPU: soon after)
         scaler.step(optimizer)
         scaler.update()
+        if averaged is not None:
+            averaged.update_parameters(model)
         if scheduler is not None:
             scheduler.step()
     return tally.result()
@@ -201,6 +208,8 @@ def train(
     precision: torch.dtype = torch.float32,
     scaler: torch.amp.GradScaler | None = None,
     progress: bool = True,
+    averaged: AveragedModel | None = None,
+    statistics_loader: Loader | None = None,
 ) -> History:
     """Train and validate for `epochs` passes; return the history, a dict of lists.
 
@@ -214,9 +223,13 @@ def train(
     `on_epoch(epoch, history)` is called after each epoch; True stops. A `history`
     passed in is extended in place, so an interrupt loses nothing, and is gone on from:
     epochs count on, and only a better one replaces what `best_path` holds.
+    With `averaged` the averaged network is the one validated and saved; before that its
+    BatchNorm statistics are taken anew from the pictures of `statistics_loader`, since
+    those of `model` belong to other weights.
     """
     loss_fn, plain_loss = loss_fn or nn.CrossEntropyLoss(), nn.CrossEntropyLoss()
     model.to(device)
+    shown = model if averaged is None else averaged.module
     history = {} if history is None else history
     known = zip(history.get("val_accuracy", []), history.get("val_loss", []), strict=True)
     best = max(((accuracy, -loss) for accuracy, loss in known), default=None)
@@ -235,9 +248,12 @@ def train(
                 scheduler=batch_scheduler,
                 precision=precision,
                 scaler=scaler,
+                averaged=averaged,
             )
+            if averaged is not None and statistics_loader is not None:
+                update_bn(statistics_loader, shown, device)
             val_loss, val_accuracy = test_step(
-                model, val_loader, plain_loss, device, precision=precision
+                shown, val_loader, plain_loss, device, precision=precision
             )
             figures = {
                 "train_loss": train_loss,
@@ -253,10 +269,10 @@ def train(
             if best is None or (val_accuracy, -val_loss) > best:
                 best = (val_accuracy, -val_loss)
                 if keep_best:
-                    best_state = deepcopy(model.state_dict())
+                    best_state = deepcopy(shown.state_dict())
                 if best_path is not None:
                     chosen = {"epoch": epoch, "val_accuracy": val_accuracy, "val_loss": val_loss}
-                    save_checkpoint(best_path, model, {**(card or {}), **chosen})
+                    save_checkpoint(best_path, shown, {**(card or {}), **chosen})
             if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
                 scheduler.step(val_loss)
             elif scheduler is not None:

@@ -13,12 +13,14 @@ from tqdm.auto import tqdm
 import systems
 import transfer
 from hf_collate import Batches
+from lab.averaging import moving_average, statistics_batches
 from lab.board import Board
 from lab.data import Faces, preprocess
 from lab.evaluation import found
+from lab.heads import HeadLoss, attach, class_priors, fill_heads
 from lab.origin import hardware, learnt_from, revision, stages, versions
 from lab.recipes import Recipe
-from lab.teaching import taught_targets
+from lab.teaching import SameView, own_targets, taught_targets
 from train_loop import History, load_checkpoint, read_card, save_checkpoint, train
 from train_state import load_state, save_state
 
@@ -88,14 +90,17 @@ def balanced(labels: Tensor, num_classes: int) -> Tensor:
 def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
     """The network before its first step: random, pretrained, or one that goes on learning.
 
+    Where the checkpoint that it goes on from has other heads, see `lab.heads.fill_heads`.
+
     Raises ValueError when `recipe.start` is of another network or knows other classes.
     """
     args = dict(recipe.system_args)
     if recipe.weights:
         args["weights"] = found(recipe.weights)
     model = systems.build(
-        recipe.system, num_classes=len(class_names), in_channels=recipe.channels, **args
-    )
+        recipe.system, num_classes=len(class_names) * len(recipe.heads),
+        in_channels=recipe.channels, **args,
+    )  # fmt: skip
     if recipe.start:
         state, card = load_checkpoint(found(recipe.start))
         theirs = card["system"], card["system_args"], card["class_names"]
@@ -104,12 +109,17 @@ def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
                 f"{recipe.start} is {' '.join(map(str, theirs))}; to go on from it, the run must "
                 f"have the same, not {recipe.system} {recipe.system_args} {class_names}"
             )
-        model.load_state_dict(state)
+        theirs = list(card.get("heads", ["label"]))
+        model.load_state_dict(fill_heads(state, model, theirs, recipe.heads))
     return model
 
 
 def train_head(
-    model: nn.Module, recipe: Recipe, batches: dict[str, Batches], device: torch.device
+    model: nn.Module,
+    recipe: Recipe,
+    batches: dict[str, Batches],
+    device: torch.device,
+    loss_fn: nn.Module | None = None,
 ) -> History:
     """First phase of transfer: the backbone frozen, only the head learns. Then all is free."""
     transfer.freeze(model)
@@ -119,6 +129,7 @@ def train_head(
         batches["validation"],
         transfer.optimizer(model, recipe.head_lr, weight_decay=recipe.weight_decay),
         epochs=recipe.head_epochs,
+        loss_fn=loss_fn,
         device=device,
         keep_best=True,
         on_epoch=say(recipe.head_epochs, "head "),
@@ -141,7 +152,7 @@ def say(epochs: int, what: str = "") -> Callable[[int, History], None]:
 class Watched:
     """A loader seen through one progress bar over all epochs: faces a second, time to the end."""
 
-    def __init__(self, batches: Batches, epochs: int, done: int, name: str) -> None:
+    def __init__(self, batches: Batches | SameView, epochs: int, done: int, name: str) -> None:
         self.batches = batches
         count = len(batches.rows)
         self.bar = tqdm(
@@ -198,7 +209,7 @@ class Run:
             "preprocess": preprocess(self.recipe).settings(),
             "temperature": 1.0,
             "crop": self.faces.crop,
-            "data": {"name": self.faces.name, "fingerprint": self.faces.fingerprint},
+            "data": self.faces.identity(votes=self.recipe.heads != ("label",)),
             "seed": self.seed,
             "versions": versions(),
             "command": self.command,
@@ -206,6 +217,9 @@ class Run:
             "revision": revision(),
             "learnt_from": learnt_from(self.recipe),
             "stages": stages(self.recipe),
+            "heads": dict.fromkeys(self.recipe.heads, 1.0),  # their weights in the answer
+            "priors": class_priors(self.recipe.heads, own_targets(self.recipe, self.faces)),
+            "prior_correction": self.recipe.prior_correction,
         }
 
 
@@ -220,22 +234,30 @@ def train_network(run: Run) -> Path:
     torch.manual_seed(run.seed)
     batches = run.faces.batches(recipe, run.seed, device)
     loader, class_names = batches["train"], run.faces.class_names
-    model = start_model(recipe, class_names).to(device, memory_format=torch.channels_last)
+    card = run.card({**recipe.system_args})
+    model = attach(start_model(recipe, class_names), card)
+    model = model.to(device, memory_format=torch.channels_last)
+    many = recipe.heads != ("label",)
+    if many:
+        loader.labels = own_targets(recipe, run.faces).to(loader.labels.device)
     resumed = check_settings(load_state(state_path), run) if state_path.exists() else {}
     head_history = resumed.get("head_history", {})
     if recipe.head_epochs and not resumed:
-        head_history = train_head(model, recipe, batches, device)
-    if recipe.teacher:
+        loss_fn = HeadLoss().to(device) if many else None
+        head_history = train_head(model, recipe, batches, device, loss_fn)
+    if recipe.teacher and recipe.teacher_view == "stored":
         targets = taught_targets(recipe, run.faces, loader.rows, device)
         loader.labels = targets.to(loader.labels.device)
     weights = balanced(hard_labels(loader), len(class_names)) if recipe.class_weights else None
-    loss_fn = nn.CrossEntropyLoss(weights, label_smoothing=recipe.label_smoothing).to(device)
+    loss = HeadLoss if many else nn.CrossEntropyLoss
+    loss_fn = loss(weights, label_smoothing=recipe.label_smoothing).to(device)
     optimizer = make_optimizer(model, recipe)
     by_epoch, by_batch = make_schedules(optimizer, recipe, len(loader))
     precision = precision_of(recipe, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    averaged = moving_average(model, recipe.average) if recipe.average else None
     parts = {"model": model, "optimizer": optimizer, "by_epoch": by_epoch, "by_batch": by_batch,
-             "scaler": scaler}  # fmt: skip
+             "scaler": scaler, "averaged": averaged}  # fmt: skip
     history: History = {}
     if resumed:
         history = load_state(state_path, **parts)["history"]
@@ -246,7 +268,9 @@ def train_network(run: Run) -> Path:
     board = Board(run.folder / "board", class_names, preprocess(recipe))
     if not resumed:
         board.start(model, loader)
-    watched = Watched(loader, recipe.epochs, done, run.stem)
+    same = recipe.teacher and recipe.teacher_view == "same"
+    shown = SameView(loader, recipe, run.faces, device) if same else loader
+    watched = Watched(shown, recipe.epochs, done, run.stem)
     report = say(recipe.epochs)
 
     def after(epoch: int, history: History) -> bool:
@@ -259,7 +283,6 @@ def train_network(run: Run) -> Path:
         return stalled(history, recipe.stop, recipe.stop_patience)
 
     over = history and stalled(history, recipe.stop, recipe.stop_patience)
-    card = run.card({**recipe.system_args})
     train(
         model,
         watched,
@@ -277,6 +300,8 @@ def train_network(run: Run) -> Path:
         precision=precision,
         scaler=scaler,
         progress=False,
+        averaged=averaged,
+        statistics_loader=statistics_batches(loader) if averaged else None,
     )
     watched.bar.close()
     state, card = load_checkpoint(run.folder / "best.safetensors")
@@ -291,6 +316,7 @@ def train_network(run: Run) -> Path:
 
 def grow(loader: Batches, recipe: Recipe, epoch: int) -> None:
     """Give training pictures the side and the changes that the recipe wants in this epoch."""
+    loader.mixup = 0.0 if recipe.plain(epoch) else recipe.mixup
     if recipe.sides or recipe.plain_epochs:
         loader.augment = recipe.changes(epoch)
 
@@ -298,13 +324,14 @@ def grow(loader: Batches, recipe: Recipe, epoch: int) -> None:
 def hard_labels(loader: Batches) -> Tensor:
     """Class indices (n,) of the rows that a loader gives, also when its targets are shares."""
     labels = loader.labels[loader.rows.to(loader.labels.device)].cpu()
+    labels = labels[:, 0] if labels.ndim == 3 else labels  # several heads: the first one's
     return labels.argmax(1) if labels.ndim == 2 else labels
 
 
 def check_settings(values: dict[str, Any], run: Run) -> dict[str, Any]:
     """The state's values, or ValueError naming the settings in which the run differs."""
     before, now = (
-        {**s["recipe"], **{k: s[k] for k in ("fingerprint", "seed")}}
+        {**Recipe.from_dict(s["recipe"]).as_dict(), **{k: s[k] for k in ("fingerprint", "seed")}}
         for s in (values["settings"], run.settings())
     )
     other = [f"{k} {before.get(k)!r} is now {now[k]!r}" for k in now if before.get(k) != now[k]]
