@@ -12,6 +12,7 @@ from torch import nn
 
 import experiments
 import systems
+from faces import CropRule
 from hf_collate import Augment, Batches, Decoded, Preprocess
 from insight import metrics
 from lab import teaching, training
@@ -57,7 +58,7 @@ def faces() -> Packed:
     for seed, (name, count) in enumerate({"train": 96, "validation": 30, "test": 30}.items()):
         splits[name], counts = drawn(count, seed)
         votes[name] = torch.from_numpy(counts)
-    crop = {"centre_x": 0.5, "centre_y": 0.5, "size": 0.9}
+    crop = CropRule(measured=96).settings()
     return Packed(splits, "stripes", "0" * 16, crop, votes, ferplus.VOTE_NAMES)
 
 
