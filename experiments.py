@@ -48,6 +48,10 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
             option = "--" + field.name.replace("_", "-")
             if field.name == "class_weights":
                 group.add_argument(option, action=argparse.BooleanOptionalAction)
+            elif field.name == "heads":
+                group.add_argument(option, type=lambda words: tuple(words.split(",")),
+                                   metavar="label,votes", help="what each head learns: label, "
+                                   "votes (needs --votes), or mean, their mean")  # fmt: skip
             elif field.type in PLAIN:
                 group.add_argument(option, type=PLAIN[field.type], metavar=field.type.__name__)
     group.add_argument("--no-augment", action="store_true", help="show the pictures as they are")
@@ -97,6 +101,7 @@ def command_for(name: str, args: argparse.Namespace, seed: int) -> str:
     if args.data:
         words.append(f"--data {Path(args.data).name if Path(args.data).exists() else args.data}")
     words += [f"--{k} {v}" for k in ("name", "classes") if (v := getattr(args, k))]
+    words += [f"--votes {args.votes.name}"] if args.votes else []
     words += [f"--seed {seed}"] * bool(seed) + ["--quick"] * args.quick
     for key, value in settings(args).items():
         option = "--" + key.replace("_", "-")
@@ -104,6 +109,8 @@ def command_for(name: str, args: argparse.Namespace, seed: int) -> str:
             words += [f"{option} {v}" for v in value]
         elif isinstance(value, bool):
             words.append(option if value else option.replace("--", "--no-"))
+        elif isinstance(value, tuple):
+            words.append(f"{option} {','.join(value)}")
         else:
             words.append(f"{option} {value}")
     return " ".join(words)
@@ -206,6 +213,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     shared.add_argument("--name", help="the data set's name in file names (default: the folder's)")
     shared.add_argument("--classes", type=int, default=0, help="4: merge FER2013's seven")
+    shared.add_argument("--votes", type=Path, help="FER+'s fer2013new.csv: ten people's votes for "
+                        "each face of FER2013, for training (--heads) and figures")  # fmt: skip
     shared.add_argument("--strict", action="store_true", help="stop at the first bad row")
     shared.add_argument(
         "--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu"
@@ -266,7 +275,7 @@ def act(args: argparse.Namespace) -> None:
         if not names or (unknown := [n for n in names if n not in RECIPES]):
             found = f"unknown: {', '.join(unknown)}" if names else "none named"
             raise SystemExit(f"which system? {found}; known: {', '.join(RECIPES)}, or --all")
-    faces = read(args.data, args.name, args.classes, args.strict)
+    faces = read(args.data, args.name, args.classes, args.strict, args.votes)
     if args.command == "train":
         done = train_all(names, faces, args)
         if args.all:

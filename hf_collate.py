@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["Augment", "Batches", "Collate", "Decoded", "PixelTransform", "decode"]
+__all__ = ["Augment", "Batches", "Collate", "Decoded", "PixelTransform", "decode", "normalise"]
 
 
 class PixelTransform(Protocol):
@@ -102,11 +102,12 @@ class Decoded:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """Float in [0, 1], (N, bands, H, W) → normalised (N, channels, H, W)."""
-        mean = torch.tensor(self.preprocess.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.preprocess.std, device=images.device).view(1, -1, 1, 1)
-        return (images - mean) / std  # gray spreads over all channels here
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Float in [0, 1], (N, bands, H, W) → normalised (N, channels, H, W)."""
+    centre = torch.tensor(mean, device=images.device).view(1, -1, 1, 1)
+    spread = torch.tensor(std, device=images.device).view(1, -1, 1, 1)
+    return (images - centre) / spread  # gray spreads over all channels here
 
 
 def decode(
@@ -248,8 +249,11 @@ class Batches:
     Yields images (n, channels, size, size) float32, normalised, and labels (n,)
     int64, both on `device`. With `shuffle` the order, and with `augment` the
     changes, depend on `seed` and `epoch` alone; `epoch` counts itself up with
-    each pass and may be set, to resume. On an accelerator the uint8 pixels are
-    moved there once when they take less than `resident_bytes`.
+    each pass and may be set, to resume. With `mixup` (alpha; Zhang et al. 2018) every
+    picture is blended with another of its batch, and labels become probabilities
+    (n, num_classes), blended by the same share: Beta(alpha, alpha), the larger part its own.
+    On an accelerator the uint8 pixels are moved there once when they take less than
+    `resident_bytes`.
     """
 
     data: Decoded
@@ -261,6 +265,7 @@ class Batches:
     indices: Sequence[int] | Tensor | None = None  # only these rows
     resident_bytes: int = 4 << 30
     epoch: int = field(default=0, kw_only=True)
+    mixup: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -289,7 +294,26 @@ class Batches:
             images = pixels.float() / 255
             if self.augment is not None:
                 images = self.augment(images, generator)
-            yield self.data.normalise(images), labels
+            if self.mixup:
+                images, labels = self.mixed(images, labels, generator)
+            yield normalise(images, self.data.preprocess.mean, self.data.preprocess.std), labels
+
+    def mixed(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Each picture blended with another, and their labels as probabilities likewise."""
+        seed = int(torch.randint(2**31, (), generator=generator))
+        other = torch.randperm(len(images), generator=generator).to(images.device)
+        beta = np.random.default_rng(seed).beta(self.mixup, self.mixup, len(images))
+        own = torch.from_numpy(np.maximum(beta, 1 - beta)).to(images)  # (n,)
+        if not labels.is_floating_point():
+            labels = F.one_hot(labels, self.num_classes).float()
+
+        def blend(values: Tensor) -> Tensor:
+            share = own.view(-1, *[1] * (values.ndim - 1))
+            return share * values + (1 - share) * values[other]
+
+        return blend(images), blend(labels)
 
 
 @dataclass(frozen=True)

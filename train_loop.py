@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, update_bn
 from tqdm.auto import tqdm
 
 __all__ = [
@@ -42,7 +43,7 @@ class Tally:
 
     def check_labels(self, labels: Tensor, num_classes: int) -> None:
         """A label outside the classes is an opaque device error on a GPU: look before."""
-        if labels.ndim == 2:  # targets as probabilities
+        if labels.is_floating_point():  # targets as probabilities
             return
         outside = (labels < 0) | (labels >= num_classes)
         if outside.any():
@@ -54,6 +55,8 @@ class Tally:
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self.losses.append(loss.detach())
+        if labels.ndim == 3:  # several heads: accuracy is that of the first one
+            logits, labels = logits[:, : labels.shape[2]], labels[:, 0]
         labels = labels.argmax(dim=1) if labels.ndim == 2 else labels
         self.hits.append((logits.detach().argmax(dim=1) == labels).sum())
         self.sizes.append(len(labels))
@@ -111,13 +114,15 @@ def train_step(
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     precision: torch.dtype = torch.float32,
     scaler: torch.amp.GradScaler | None = None,
+    averaged: AveragedModel | None = None,
 ) -> tuple[float, float]:
     """Train for one pass: (mean loss in nats, accuracy in [0, 1]), both per image.
 
     `loss_fn` averages over its batch. Labels are (N,) int64, or (N, num_classes)
-    probabilities. Figures are taken as the weights change, with augmentation and
-    dropout on, so they are not those of the final weights. A `scheduler` given here
-    steps after every batch. `precision` below float32 turns on autocast; float16 needs
+    probabilities, or (N, heads, num_classes) for a model with several heads. `averaged`
+    takes up the weights after each step. Figures are taken as the weights change, with
+    augmentation and dropout on, so they are not those of the final weights. A `scheduler`
+    given here steps after every batch. `precision` below float32 turns on autocast; float16 needs
     a `scaler`. Raises ValueError on an empty loader or a label outside the classes,
     FloatingPointError when the loss is no number, each naming the batch.
     """
@@ -138,6 +143,8 @@ def train_step(
         tally.add(loss, logits, labels)  # raises before NaN reaches the weights (a GPU: soon after)
         scaler.step(optimizer)
         scaler.update()
+        if averaged is not None:
+            averaged.update_parameters(model)
         if scheduler is not None:
             scheduler.step()
     return tally.result()
@@ -191,6 +198,8 @@ def train(
     precision: torch.dtype = torch.float32,
     scaler: torch.amp.GradScaler | None = None,
     progress: bool = True,
+    averaged: AveragedModel | None = None,
+    statistics_loader: Loader | None = None,
 ) -> History:
     """Train and validate for `epochs` passes; return the history, a dict of lists.
 
@@ -205,9 +214,13 @@ def train(
     `on_epoch(epoch, history)` is called after each epoch; True stops. A `history`
     passed in is extended in place, so an interrupt loses nothing, and is gone on from:
     epochs count on, and only a better one calls `on_best`.
+    With `averaged` the averaged network is the one validated and handed on; before that its
+    BatchNorm statistics are taken anew from the pictures of `statistics_loader`, since
+    those of `model` belong to other weights.
     """
     loss_fn, plain_loss = loss_fn or nn.CrossEntropyLoss(), nn.CrossEntropyLoss()
     model.to(device)
+    shown = model if averaged is None else averaged.module
     history = {} if history is None else history
     known = zip(history.get("val_accuracy", []), history.get("val_loss", []), strict=True)
     best = max(((accuracy, -loss) for accuracy, loss in known), default=None)
@@ -226,9 +239,12 @@ def train(
                 scheduler=batch_scheduler,
                 precision=precision,
                 scaler=scaler,
+                averaged=averaged,
             )
+            if averaged is not None and statistics_loader is not None:
+                update_bn(statistics_loader, shown, device)
             val_loss, val_accuracy = test_step(
-                model, val_loader, plain_loss, device, precision=precision
+                shown, val_loader, plain_loss, device, precision=precision
             )
             figures = {
                 "train_loss": train_loss,
@@ -244,10 +260,10 @@ def train(
             if best is None or (val_accuracy, -val_loss) > best:
                 best = (val_accuracy, -val_loss)
                 if keep_best:
-                    best_state = deepcopy(model.state_dict())
+                    best_state = deepcopy(shown.state_dict())
                 if on_best is not None:
                     chosen = {"epoch": epoch, "val_accuracy": val_accuracy, "val_loss": val_loss}
-                    on_best(model, chosen)
+                    on_best(shown, chosen)
             if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
                 scheduler.step(val_loss)
             elif scheduler is not None:

@@ -1,5 +1,6 @@
 """A data set as the laboratory uses it: read or unpacked, decoded once, in batches."""
 
+import hashlib
 import json
 import zipfile
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from expression.face_detector import measure_crop
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded, decode
 from lab.recipes import Recipe
+from lab.votes import vote_shares
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -42,6 +44,31 @@ class Faces:
     def labels(self, split: str) -> torch.Tensor:
         """Class indices (n,) int64 of a split."""
         return torch.tensor(self.splits[split]["label"][:])
+
+    def vote_counts(self, split: str) -> tuple[torch.Tensor, tuple[str, ...]] | None:
+        """A crowd's votes (N, k) uint8 of a split and what each column means; None without any."""
+        if "votes" not in self.splits[split].column_names:
+            return None
+        from lab.datasets.ferplus import VOTE_NAMES
+
+        votes = self.splits[split].with_format("numpy")["votes"][:]
+        return torch.from_numpy(np.asarray(votes)).to(torch.uint8), VOTE_NAMES
+
+    def votes(self, split: str) -> torch.Tensor:
+        """The votes as probabilities (N, num_classes) over `class_names`, see `lab.votes`.
+
+        A face without any has zeros. Raises ValueError where the data have no votes.
+        """
+        if (counts := self.vote_counts(split)) is None:
+            raise ValueError(f"{self.name} has no votes; join FER+'s file with --votes PATH")
+        return vote_shares(*counts, self.class_names)
+
+    def identity(self, votes: bool) -> dict[str, str]:
+        """Name and fingerprint, for cards; with `votes` also a fingerprint of train's votes."""
+        told = {"name": self.name, "fingerprint": self.fingerprint}
+        if votes and (counts := self.vote_counts("train")) is not None:
+            told["votes"] = hashlib.sha256(counts[0].numpy().tobytes()).hexdigest()[:16]
+        return told
 
     def decoded(self, preprocess: Preprocess) -> dict[str, Decoded]:
         return {split: decode(rows, preprocess) for split, rows in self.splits.items()}
@@ -74,6 +101,8 @@ class Packed(Faces):
     """
 
     packed_crop: dict[str, Any] = field(default_factory=dict)
+    packed_votes: dict[str, torch.Tensor] = field(default_factory=dict)  # by split, where known
+    vote_names: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> list[str]:
@@ -86,6 +115,9 @@ class Packed(Faces):
     def labels(self, split: str) -> torch.Tensor:
         return self.splits[split].labels
 
+    def vote_counts(self, split: str) -> tuple[torch.Tensor, tuple[str, ...]] | None:
+        return (self.packed_votes[split], self.vote_names) if self.packed_votes else None
+
     def decoded(self, preprocess: Preprocess) -> dict[str, Decoded]:
         """As from the pictures themselves, pixel for pixel, where those had the packed side."""
         found = {}
@@ -97,16 +129,19 @@ class Packed(Faces):
 
 
 def pack(faces: Faces, path: Path, side: int = 48) -> Path:
-    """All of a data set in one compressed file: gray uint8 pictures (n, side, side), labels.
+    """All of a data set in one compressed file: gray uint8 pictures (n, side, side), labels,
+    and the crowd's votes where the data have them.
 
     For a machine without `datasets`, or with a slow disk: FER2013 takes 75 MB.
     """
-    arrays = {}
+    arrays, vote_names = {}, ()
     for split, rows in faces.decoded(Preprocess(side, "L")).items():
         arrays[f"{split}_pixels"] = rows.pixels[:, 0].numpy()
         arrays[f"{split}_labels"] = rows.labels.numpy().astype(np.uint8)
+        if (votes := faces.vote_counts(split)) is not None:
+            arrays[f"{split}_votes"], vote_names = votes[0].numpy(), votes[1]
     about = {"name": faces.name, "fingerprint": faces.fingerprint, "crop": faces.crop,
-             "class_names": faces.class_names}  # fmt: skip
+             "class_names": faces.class_names, "vote_names": vote_names}  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".tmp.npz")
     np.savez_compressed(part, about=np.array(json.dumps(about)), **arrays)
@@ -119,17 +154,20 @@ def unpack(path: Path) -> Packed:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(file["about"].item())
             names = tuple(about["class_names"])
-            splits = {}
+            splits, votes = {}, {}
             for split in ("train", "validation", "test"):
                 pixels = torch.from_numpy(file[f"{split}_pixels"])[:, None]  # unpacked each time
                 labels = torch.from_numpy(file[f"{split}_labels"]).long()
                 splits[split] = Decoded(pixels, labels, names, Preprocess(pixels.shape[-1], "L"))
+                if f"{split}_votes" in file:
+                    votes[split] = torch.from_numpy(file[f"{split}_votes"])
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is not a packed data set ({error}); make one with "
             "`python experiments.py pack --data fer2013`"
         ) from error
-    return Packed(splits, about["name"], about["fingerprint"], about["crop"])
+    known = tuple(about.get("vote_names", ()))
+    return Packed(splits, about["name"], about["fingerprint"], about["crop"], votes, known)
 
 
 def some(count: int, limit: int) -> torch.Tensor:
@@ -143,19 +181,25 @@ def preprocess(recipe: Recipe) -> Preprocess:
 
 
 def read(where: str | None, name: str | None = None, classes: int = 0, strict: bool = False,
-         ) -> Faces:  # fmt: skip
+         votes: str | Path | None = None) -> Faces:  # fmt: skip
     """Load a source, or a packed file (.npz); `classes=4` merges FER2013's seven.
+
+    `votes` is FER+'s file, whose votes join FER2013's faces by name.
 
     Raises ValueError for another number, or as `sources.load` does.
     """
     if where and where.endswith(".npz"):
-        if classes or name:
-            raise ValueError(f"{where} is packed: merge classes or name the data before packing")
+        if classes or name or votes:
+            raise ValueError(
+                f"{where} is packed: merge classes, name the data and join votes before packing"
+            )
         return unpack(Path(where))
     from lab import datasets
     from lab.datasets import fer2013
 
-    splits = datasets.load(where, strict=strict)
+    if votes and classes:
+        raise ValueError(f"the votes of {votes} are for seven classes, not --classes {classes}")
+    splits = datasets.load(where, strict=strict, votes=votes, votes_by="name")
     for line in datasets.report(splits):
         print(line)
     name = name or datasets.slug(splits)

@@ -2,48 +2,99 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from hf_collate import Batches
+from expression.preprocessing import Preprocess
+from hf_collate import Batches, normalise
 from lab import metrics
-from lab.data import Faces
+from lab.data import Faces, preprocess
 from lab.evaluation import found, load_model
+from lab.heads import head_targets, log_probs_of
 from lab.recipes import Recipe
 
-__all__ = ["taught_targets"]
+__all__ = ["SameView", "own_targets", "taught_targets"]
+
+
+def own_targets(recipe: Recipe, faces: Faces) -> Tensor:
+    """Targets of the training split (N, heads, num_classes) from labels and votes alone."""
+    votes = faces.votes("train") if set(recipe.heads) - {"label"} else None
+    return head_targets(recipe.heads, faces.labels("train"), votes, len(faces.class_names))
 
 
 def taught_targets(recipe: Recipe, faces: Faces, rows: Tensor, device: torch.device) -> Tensor:
-    """Targets (N, num_classes): labels mixed with teachers' probabilities, at `rows` of train."""
-    labels = nn.functional.one_hot(faces.labels("train"), len(faces.class_names)).float()
-    teachers = recipe.teacher.split(",")
-    taught = sum(teach(Path(found(path)), faces, rows, device) for path in teachers)
-    targets, rows = torch.zeros_like(labels), rows.cpu()
-    change = taught / len(teachers) - labels[rows]
-    targets[rows] = labels[rows] + recipe.teacher_weight * change
-    return targets
+    """Targets mixed with teachers' probabilities, at `rows` of train; zeros elsewhere.
+
+    Shape (N, num_classes) for one head on labels, else (N, heads, num_classes). Each head is taught
+    by the teachers' heads of its name, see `log_probs_of`; "votes" by those that have it.
+    Raises ValueError when no teacher teaches any head.
+    """
+    own, rows, paths = own_targets(recipe, faces), rows.cpu(), recipe.teacher.split(",")
+    targets = torch.zeros_like(own)
+    targets[rows] = own[rows]
+    answers = [teach(Path(found(path)), faces, rows, device, recipe.heads) for path in paths]
+    for number, head in enumerate(recipe.heads):
+        if taught := [answer[head] for answer in answers if head in answer]:
+            change = sum(taught) / len(taught) - own[rows, number]
+            targets[rows, number] = own[rows, number] + recipe.teacher_weight * change
+    if not any(answers):
+        raise ValueError(f"teacher {recipe.teacher} has none of the heads {recipe.heads}")
+    return targets[:, 0] if recipe.heads == ("label",) else targets
 
 
-def teach(checkpoint: Path, faces: Faces, rows: Tensor, device: torch.device) -> Tensor:
-    """A teacher's probabilities (n, num_classes) for training faces, kept for the next time.
+def teach(
+    checkpoint: Path, faces: Faces, rows: Tensor, device: torch.device, heads: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """A teacher's probabilities (n, num_classes) for training faces, for each head that it teaches.
 
     It sees each picture and its mirror image once, unaugmented; their log-probabilities are
-    averaged. Raises ValueError when it knows other classes than the data.
+    averaged. They are kept for the next time. Raises ValueError when it knows other classes than
+    the data.
     """
+    teacher, rule = load_teacher(checkpoint, faces, device)
+    weights = teacher.answer.weights
+    answers = {}
+    for head in heads:
+        if head in weights:  # the whole answer is this head's
+            teacher.answer.weights = {name: float(name == head) for name in weights}
+        elif head == "votes":
+            continue
+        key = hashlib.sha256(checkpoint.read_bytes() + faces.fingerprint.encode())
+        key.update(rows.cpu().numpy().tobytes())
+        key.update(head.encode() if len(weights) > 1 else b"")
+        kept = Path(".expression_cache") / f"answers-{key.hexdigest()[:20]}.pt"
+        answers[head] = kept_answers(kept, teacher, faces, rule, rows, device)
+        teacher.answer.weights = weights
+    return answers
+
+
+def load_teacher(
+    checkpoint: Path, faces: Faces, device: torch.device
+) -> tuple[torch.nn.Module, Preprocess]:
+    """A teacher in eval mode and its preprocessing. Raises ValueError for other classes."""
     try:
         teacher, _, rule = load_model(checkpoint, device, faces.class_names)
     except ValueError as error:
         raise ValueError(f"teacher {error}") from error
-    key = hashlib.sha256(checkpoint.read_bytes() + faces.fingerprint.encode())
-    key.update(rows.cpu().numpy().tobytes())
-    kept = Path(".expression_cache") / f"answers-{key.hexdigest()[:20]}.pt"
+    return teacher.to(memory_format=torch.channels_last), rule
+
+
+def kept_answers(
+    kept: Path,
+    teacher: torch.nn.Module,
+    faces: Faces,
+    rule: Preprocess,
+    rows: Tensor,
+    device: torch.device,
+) -> Tensor:
+    """The teacher's probabilities at `rows` of train, from the file `kept` if it is there."""
     if kept.exists():
         return torch.load(kept, weights_only=True)
-    print(f"teacher {checkpoint.name} looks at {len(rows)} faces", flush=True)
-    teacher = teacher.to(memory_format=torch.channels_last)
+    print(f"a teacher looks at {len(rows)} faces", flush=True)
     loader = Batches(faces.decoded(rule)["train"], 256, device=device, indices=rows.cpu())
     answers = metrics.collect(teacher, loader, device, views=2)[0].softmax(1)
     kept.parent.mkdir(exist_ok=True)
@@ -51,3 +102,60 @@ def teach(checkpoint: Path, faces: Faces, rows: Tensor, device: torch.device) ->
     torch.save(answers, part)
     part.replace(kept)
     return answers
+
+
+class SameView:
+    """A training loader whose targets a teacher mixes with what it says of the very pictures shown.
+
+    The pictures of a batch, as augmented and blended as the student gets them, are normalised by
+    the teacher's own rule, and resized when its side is another. Beyer et al. 2022
+    (arXiv:2106.05237): a teacher that looks at the same view teaches more than stored answers.
+    Raises ValueError when a teacher knows other classes, or teaches no head.
+    """
+
+    def __init__(
+        self, batches: Batches, recipe: Recipe, faces: Faces, device: torch.device
+    ) -> None:
+        self.batches, self.recipe, self.rows = batches, recipe, batches.rows
+        self.rule, self.num_classes = preprocess(recipe), len(faces.class_names)
+        self.teachers = [
+            load_teacher(Path(found(path)), faces, device) for path in recipe.teacher.split(",")
+        ]
+        known = {head for teacher, _ in self.teachers for head in teacher.answer.weights}
+        if recipe.heads == ("votes",) and "votes" not in known:
+            raise ValueError(f"teacher {recipe.teacher} has none of the heads {recipe.heads}")
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, targets in self.batches:
+            yield images, self.taught(images, targets)
+
+    @torch.no_grad()  # not inference_mode: what it makes cannot take part in a loss
+    def taught(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Targets (n,), (n, classes) or (n, heads, classes) → the last two, mixed."""
+        if targets.ndim == 1:
+            targets = F.one_hot(targets, self.num_classes).float()
+        mixed = targets.view(len(targets), -1, self.num_classes).clone()  # (n, heads, classes)
+        said = [
+            (teacher, teacher.forward(as_seen_by(rule, images, self.rule)))
+            for teacher, rule in self.teachers
+        ]
+        for number, head in enumerate(self.recipe.heads):
+            answers = [log_probs_of(teacher, logits, head) for teacher, logits in said]
+            if taught := [answer.exp() for answer in answers if answer is not None]:
+                change = sum(taught) / len(taught) - mixed[:, number]
+                mixed[:, number] += self.recipe.teacher_weight * change
+        return mixed.view_as(targets)
+
+
+def as_seen_by(rule: Preprocess, images: Tensor, before: Preprocess) -> Tensor:
+    """Images normalised by the rule `before` → the same pictures as `rule` wants them."""
+    mean, std = (torch.tensor(v, device=images.device) for v in (before.mean, before.std))
+    pixels = images * std.view(1, -1, 1, 1) + mean.view(1, -1, 1, 1)  # in [0, 1] again
+    if rule.mode == "L" and before.mode == "L":
+        pixels = pixels[:, :1]  # where gray was repeated, one of its channels
+    elif rule.mode == "L":
+        weights = torch.tensor([0.299, 0.587, 0.114], device=pixels.device)  # as Pillow does
+        pixels = (pixels * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
+    if pixels.shape[-1] != rule.size:
+        pixels = F.interpolate(pixels, (rule.size, rule.size), mode="bilinear", antialias=True)
+    return normalise(pixels, rule.mean, rule.std)

@@ -16,6 +16,7 @@ from lab import metrics, model_card, models, plots
 from lab.data import Faces, some
 from lab.export import save_network
 from lab.tensorboard_log import Board
+from lab.votes import crowd_figures
 
 __all__ = ["SPLITS", "draw", "evaluate", "found", "load_model"]
 
@@ -54,6 +55,7 @@ def evaluate(
     """Validation and test figures of one checkpoint, in those `ways` to look at a picture
     (`insight.metrics.VIEWS`).
 
+    Where the data have a crowd's votes, `crowd` tells how the answers agree with them.
     Writes `out/results/NAME.json`, `out/results/NAME/` (figures, classification_report.txt),
     and the validation and test counts into the checkpoint's card. Returns the JSON's path.
     Raises ValueError when the data have other classes than the checkpoint.
@@ -62,16 +64,22 @@ def evaluate(
     limit = card.get("recipe", {}).get("limit_eval", 0)
     decoded = faces.decoded(rule)
     figures: dict[str, dict[str, metrics.Evaluation]] = {}
+    crowd: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
         rows = some(len(decoded[split]), limit) if limit else None
         loader = Batches(decoded[split], 128, device=device, indices=rows)
-        figures[split] = {
-            way: metrics.evaluate(
-                *metrics.collect(model, loader, device, views=metrics.VIEWS[way]),
-                card["class_names"],
-            )
-            for way in ways
+        answers = {
+            way: metrics.collect(model, loader, device, views=metrics.VIEWS[way]) for way in ways
         }
+        figures[split] = {
+            way: metrics.evaluate(*answer, card["class_names"]) for way, answer in answers.items()
+        }
+        if (votes := faces.vote_counts(split)) is not None:
+            counts = votes[0][loader.rows]
+            crowd[split] = {
+                way: crowd_figures(logits, counts, votes[1], card["class_names"])
+                for way, (logits, _) in answers.items()
+            }
         plain = figures[split]["plain"]
         card[split] = {"k": plain.k, "n": plain.n}
         words = (f"{NAMES[way]}{figures[split][way]}" for way in ways)
@@ -84,6 +92,7 @@ def evaluate(
     report.parent.mkdir(parents=True, exist_ok=True)
     count = getattr(model, "count", lambda: sum(p.numel() for p in model.parameters()))
     content = {**card, "name": checkpoint.stem, "parameters": count()}
+    content |= {"crowd": crowd} if crowd else {}
     content |= {s: {way: e.as_dict() for way, e in ways.items()} for s, ways in figures.items()}
     report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     draw(figures, card, report.with_suffix(""), board)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from expression.checkpoint import load_checkpoint, resolve_checkpoint, save_checkpoint
+from expression.checkpoint import load_checkpoint, resolve_checkpoint
 from expression.files import atomic_path
 from expression.onnx_network import CARD_KEY, OnnxNetwork, first_line
 from expression.preprocessing import Preprocess
@@ -40,7 +40,7 @@ def save_network(
 ) -> Path:
     """A network's weights and card as a checkpoint, in half precision as they are shipped."""
     state = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
-    return save_checkpoint(path, state, card, half)
+    return save_network(path, state, card, half)
 
 
 class TorchNetwork:

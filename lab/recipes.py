@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from hf_collate import Augment
+from lab.heads import HEADS
 from transfer import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["QUICK", "RECIPES", "Recipe"]
@@ -15,6 +16,7 @@ __all__ = ["QUICK", "RECIPES", "Recipe"]
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "plateau", "onecycle")
 STOPS = ("never", "loss", "accuracy")
+TEACHER_VIEWS = ("stored", "same")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -43,6 +45,10 @@ class Recipe:
     weight_decay: float = 1e-2
     label_smoothing: float = 0.0
     class_weights: bool = False  # each class weighs the same in the training loss
+    heads: tuple[str, ...] = ("label",)  # what each head learns: label, votes, or mean of both
+    prior_correction: float = 0.0  # share of the log class prior that is taken off the answer
+    mixup: float = 0.0  # alpha: pictures and targets are blended in pairs; 0 for none
+    average: float = 0.0  # decay a step of the averaged weights, such as 0.999; 0 for none
     precision: str = "auto"  # bfloat16 or float16 where the hardware is made for it
     # learning rate by epoch (onecycle: by batch)
     schedule: str = "plateau"
@@ -61,6 +67,7 @@ class Recipe:
     head_lr: float = 1e-3
     teacher: str = ""  # a checkpoint's path, or several joined by commas: they are averaged
     teacher_weight: float = 0.7  # share of its probabilities in the targets
+    teacher_view: str = "stored"  # it sees each face once, unaugmented; "same": as the student does
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -68,9 +75,17 @@ class Recipe:
             ("schedule", SCHEDULES),
             ("stop", STOPS),
             ("precision", PRECISIONS),
+            ("teacher_view", TEACHER_VIEWS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} {getattr(self, name)!r} is none of {', '.join(known)}")
+        if not self.heads or len(set(self.heads)) < len(self.heads) or set(self.heads) - {*HEADS}:
+            raise ValueError(f"heads {self.heads}: name some of {', '.join(HEADS)}, each once")
+        if not 0 <= self.average < 1 or self.mixup < 0:
+            raise ValueError(
+                f"average is {self.average}, mixup {self.mixup}; the first is a decay in [0, 1), "
+                "the second 0 or more"
+            )
         if self.sides and self.augment is None:
             raise ValueError(f"sides {self.sides} need `augment`, which resamples the pictures")
         for name in ("size", "batch_size"):

@@ -22,6 +22,8 @@ FIT = ("C", "gamma", "class_weight", "components")  # of `HogSvm.fit`; the rest 
 def train_svm(run: Run) -> Path:
     """Fit on the training split, scale its probabilities on validation; returns the checkpoint."""
     recipe = run.recipe
+    if recipe.heads != ("label",):
+        raise ValueError(f"{recipe.system} learns labels alone, not {', '.join(recipe.heads)}")
     torch.manual_seed(run.seed)
     batches = run.faces.batches(recipe, run.seed, torch.device("cpu"))
     args = {k: v for k, v in recipe.system_args.items() if k not in FIT}

@@ -28,6 +28,7 @@ class Board:
         """The first training pictures as the network sees them, and its graph."""
         images, labels = next(iter(loader))
         loader.epoch -= 1  # a look, not a pass
+        labels = labels[:, 0] if labels.ndim == 3 else labels  # several heads: the first one's
         labels = labels.argmax(1) if labels.ndim == 2 else labels
         pictures = [plots.as_picture(x.cpu(), self.rule.mean, self.rule.std) for x in images[:16]]
         names = [self.class_names[k] for k in labels[:16]]

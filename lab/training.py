@@ -14,10 +14,12 @@ import transfer
 from expression.checkpoint import load_checkpoint, read_card
 from hf_collate import Batches
 from lab import models
+from lab.averaging import moving_average, statistics_batches
 from lab.data import Faces, preprocess
-from lab.distillation import taught_targets
+from lab.distillation import SameView, own_targets, taught_targets
 from lab.evaluation import found
 from lab.export import save_network
+from lab.heads import HeadLoss, attach, class_priors, fill_heads
 from lab.provenance import hardware, learnt_from, revision, stages, versions
 from lab.recipes import Recipe
 from lab.tensorboard_log import Board
@@ -90,14 +92,17 @@ def balanced(labels: Tensor, num_classes: int) -> Tensor:
 def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
     """The network before its first step: random, pretrained, or one that goes on learning.
 
+    Where the checkpoint that it goes on from has other heads, see `lab.heads.fill_heads`.
+
     Raises ValueError when `recipe.start` is of another network or knows other classes.
     """
     args = dict(recipe.system_args)
     if recipe.weights:
         args["weights"] = found(recipe.weights)
     model = models.build(
-        recipe.system, num_classes=len(class_names), in_channels=recipe.channels, **args
-    )
+        recipe.system, num_classes=len(class_names) * len(recipe.heads),
+        in_channels=recipe.channels, **args,
+    )  # fmt: skip
     if recipe.start:
         state, card = load_checkpoint(found(recipe.start))
         theirs = card["system"], card["system_args"], card["class_names"]
@@ -106,12 +111,18 @@ def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
                 f"{recipe.start} is {' '.join(map(str, theirs))}; to go on from it, the run must "
                 f"have the same, not {recipe.system} {recipe.system_args} {class_names}"
             )
-        model.load_state_dict(state)
+        theirs = list(card.get("heads", ["label"]))
+        filled = fill_heads(models.as_tensors(state), model, theirs, recipe.heads)
+        model.load_state_dict(filled)
     return model
 
 
 def train_head(
-    model: nn.Module, recipe: Recipe, batches: dict[str, Batches], device: torch.device
+    model: nn.Module,
+    recipe: Recipe,
+    batches: dict[str, Batches],
+    device: torch.device,
+    loss_fn: nn.Module | None = None,
 ) -> History:
     """First phase of transfer: the backbone frozen, only the head learns. Then all is free."""
     transfer.freeze(model)
@@ -121,6 +132,7 @@ def train_head(
         batches["validation"],
         transfer.optimizer(model, recipe.head_lr, weight_decay=recipe.weight_decay),
         epochs=recipe.head_epochs,
+        loss_fn=loss_fn,
         device=device,
         keep_best=True,
         on_epoch=say(recipe.head_epochs, "head "),
@@ -143,7 +155,7 @@ def say(epochs: int, what: str = "") -> Callable[[int, History], None]:
 class Watched:
     """A loader seen through one progress bar over all epochs: faces a second, time to the end."""
 
-    def __init__(self, batches: Batches, epochs: int, done: int, name: str) -> None:
+    def __init__(self, batches: Batches | SameView, epochs: int, done: int, name: str) -> None:
         self.batches = batches
         count = len(batches.rows)
         self.bar = tqdm(
@@ -200,7 +212,7 @@ class Run:
             "preprocess": preprocess(self.recipe).settings(),
             "temperature": 1.0,
             "crop": self.faces.crop,
-            "data": {"name": self.faces.name, "fingerprint": self.faces.fingerprint},
+            "data": self.faces.identity(votes=self.recipe.heads != ("label",)),
             "seed": self.seed,
             "versions": versions(),
             "command": self.command,
@@ -208,6 +220,9 @@ class Run:
             "revision": revision(),
             "learnt_from": learnt_from(self.recipe),
             "stages": stages(self.recipe),
+            "heads": dict.fromkeys(self.recipe.heads, 1.0),  # their weights in the answer
+            "priors": class_priors(self.recipe.heads, own_targets(self.recipe, self.faces)),
+            "prior_correction": self.recipe.prior_correction,
         }
 
 
@@ -222,22 +237,30 @@ def train_network(run: Run) -> Path:
     torch.manual_seed(run.seed)
     batches = run.faces.batches(recipe, run.seed, device)
     loader, class_names = batches["train"], run.faces.class_names
-    model = start_model(recipe, class_names).to(device, memory_format=torch.channels_last)
+    card = run.card({**recipe.system_args})
+    model = attach(start_model(recipe, class_names), card)
+    model = model.to(device, memory_format=torch.channels_last)
+    many = recipe.heads != ("label",)
+    if many:
+        loader.labels = own_targets(recipe, run.faces).to(loader.labels.device)
     resumed = check_settings(load_state(state_path), run) if state_path.exists() else {}
     head_history = resumed.get("head_history", {})
     if recipe.head_epochs and not resumed:
-        head_history = train_head(model, recipe, batches, device)
-    if recipe.teacher:
+        loss_fn = HeadLoss().to(device) if many else None
+        head_history = train_head(model, recipe, batches, device, loss_fn)
+    if recipe.teacher and recipe.teacher_view == "stored":
         targets = taught_targets(recipe, run.faces, loader.rows, device)
         loader.labels = targets.to(loader.labels.device)
     weights = balanced(hard_labels(loader), len(class_names)) if recipe.class_weights else None
-    loss_fn = nn.CrossEntropyLoss(weights, label_smoothing=recipe.label_smoothing).to(device)
+    loss = HeadLoss if many else nn.CrossEntropyLoss
+    loss_fn = loss(weights, label_smoothing=recipe.label_smoothing).to(device)
     optimizer = make_optimizer(model, recipe)
     by_epoch, by_batch = make_schedules(optimizer, recipe, len(loader))
     precision = precision_of(recipe, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    averaged = moving_average(model, recipe.average) if recipe.average else None
     parts = {"model": model, "optimizer": optimizer, "by_epoch": by_epoch, "by_batch": by_batch,
-             "scaler": scaler}  # fmt: skip
+             "scaler": scaler, "averaged": averaged}  # fmt: skip
     history: History = {}
     if resumed:
         history = load_state(state_path, **parts)["history"]
@@ -248,7 +271,9 @@ def train_network(run: Run) -> Path:
     board = Board(run.folder / "board", class_names, preprocess(recipe))
     if not resumed:
         board.start(model, loader)
-    watched = Watched(loader, recipe.epochs, done, run.stem)
+    same = recipe.teacher and recipe.teacher_view == "same"
+    shown = SameView(loader, recipe, run.faces, device) if same else loader
+    watched = Watched(shown, recipe.epochs, done, run.stem)
     report = say(recipe.epochs)
 
     def after(epoch: int, history: History) -> bool:
@@ -260,8 +285,8 @@ def train_network(run: Run) -> Path:
             report(epoch, history)
         return stalled(history, recipe.stop, recipe.stop_patience)
 
+    best_path = run.folder / "best.safetensors"
     over = history and stalled(history, recipe.stop, recipe.stop_patience)
-    card = run.card({**recipe.system_args})
     train(
         model,
         watched,
@@ -272,17 +297,18 @@ def train_network(run: Run) -> Path:
         device=device,
         scheduler=by_epoch,
         batch_scheduler=by_batch,
-        best_path=run.folder / "best.safetensors",
-        card=card,
+        on_best=lambda best, chosen: save_network(best_path, best, {**card, **chosen}, half=False),
         on_epoch=after,
         history=history,
         precision=precision,
         scaler=scaler,
         progress=False,
+        averaged=averaged,
+        statistics_loader=statistics_batches(loader) if averaged else None,
     )
     watched.bar.close()
-    state, card = load_checkpoint(run.folder / "best.safetensors")
-    model.load_state_dict(state)
+    state, card = load_checkpoint(best_path)
+    model.load_state_dict(models.as_tensors(state))
     seconds = sum(history["seconds"]) + sum(head_history.get("seconds", []))
     card |= {"history": history, "minutes": round(seconds / 60, 2), "hardware": hardware(device),
              "precision": str(precision).removeprefix("torch.")}  # fmt: skip
@@ -293,6 +319,7 @@ def train_network(run: Run) -> Path:
 
 def grow(loader: Batches, recipe: Recipe, epoch: int) -> None:
     """Give training pictures the side and the changes that the recipe wants in this epoch."""
+    loader.mixup = 0.0 if recipe.plain(epoch) else recipe.mixup
     if recipe.sides or recipe.plain_epochs:
         loader.augment = recipe.changes(epoch)
 
@@ -300,13 +327,14 @@ def grow(loader: Batches, recipe: Recipe, epoch: int) -> None:
 def hard_labels(loader: Batches) -> Tensor:
     """Class indices (n,) of the rows that a loader gives, also when its targets are shares."""
     labels = loader.labels[loader.rows.to(loader.labels.device)].cpu()
+    labels = labels[:, 0] if labels.ndim == 3 else labels  # several heads: the first one's
     return labels.argmax(1) if labels.ndim == 2 else labels
 
 
 def check_settings(values: dict[str, Any], run: Run) -> dict[str, Any]:
     """The state's values, or ValueError naming the settings in which the run differs."""
     before, now = (
-        {**s["recipe"], **{k: s[k] for k in ("fingerprint", "seed")}}
+        {**Recipe.from_dict(s["recipe"]).as_dict(), **{k: s[k] for k in ("fingerprint", "seed")}}
         for s in (values["settings"], run.settings())
     )
     other = [f"{k} {before.get(k)!r} is now {now[k]!r}" for k in now if before.get(k) != now[k]]

@@ -13,9 +13,16 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from expression import predictor as predict
-from expression.checkpoint import read_card
-from expression.face_detector import CropRule
+import predict
+from expression import cli
+from expression.checkpoint import (
+    CHECKPOINTS,
+    default_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    read_card,
+)
+from expression.faces import CropRule
 from expression.pictures import open_picture
 from expression.predictor import ExpressionPredictor
 from expression.preprocessing import Preprocess
@@ -24,6 +31,15 @@ from lab import metrics, model_card, models
 from lab.export import save_network
 
 ROOT = Path(predict.__file__).parent
+
+
+def open_predictor(path):
+    """A predictor that answers through torch where there is no .onnx file, as predict.py does."""
+    return ExpressionPredictor(path, load_network=predict.load_network)
+
+
+def network_of(path):
+    return models.restore(*load_checkpoint(path)).eval()
 
 
 @pytest.fixture
@@ -51,27 +67,28 @@ def portrait(tmp_path_factory):
 
 def test_logits_are_those_of_the_validation_loader(checkpoint, splits, tmp_path):
     # Serving with another resize, colour mode or normalisation is this field's commonest fault
-    predictor = ExpressionPredictor(checkpoint)
+    predictor = open_predictor(checkpoint)
     loader = Batches(decode(splits["test"], predictor.preprocess, tmp_path), 45)
-    logits, labels = metrics.collect(predictor.model, loader)
-    assert torch.equal(logits, predictor.logits(splits["test"]["image"][:]))
+    logits, labels = metrics.collect(network_of(checkpoint), loader)
+    served = predictor.logits(splits["test"]["image"][:])
+    assert np.allclose(logits.numpy(), served, atol=1e-5)
     assert labels.tolist() == splits["test"]["label"][:]
 
 
 def test_probabilities_are_sorted_sum_to_one_and_follow_the_temperature(checkpoint, face, tmp_path):
-    predictor = ExpressionPredictor(checkpoint)
+    predictor = open_predictor(checkpoint)
     probs = predictor.predict(face)
     assert set(probs) == {"happy", "neutral", "sad"} and sum(probs.values()) == pytest.approx(1)
     assert list(probs.values()) == sorted(probs.values(), reverse=True)
     assert list(predictor.predict(face, top_k=2).items()) == list(probs.items())[:2]
     warm = save_network(
-        tmp_path / "warm.safetensors", predictor.model, {**predictor.card, "temperature": 4.0}
+        tmp_path / "warm.safetensors", network_of(checkpoint), {**predictor.card, "temperature": 4.0}
     )
-    assert max(ExpressionPredictor(warm).predict(face).values()) < max(probs.values())
+    assert max(open_predictor(warm).predict(face).values()) < max(probs.values())
 
 
 def test_path_string_and_picture_give_the_same_answer_one_by_one_or_together(checkpoint, face):
-    predictor = ExpressionPredictor(checkpoint)
+    predictor = open_predictor(checkpoint)
     one = predictor.predict(face)
     assert predictor.predict(str(face)) == predictor.predict(Image.open(face)) == one
     for answer in predictor.predict_batch([face, face]):
@@ -81,7 +98,7 @@ def test_path_string_and_picture_give_the_same_answer_one_by_one_or_together(che
 
 def test_box_is_cropped_as_training_pictures_were_and_one_outside_is_refused(checkpoint, face):
     # A box that was cut out bare would show the network a tighter face than it ever saw
-    predictor, picture = ExpressionPredictor(checkpoint), Image.open(face).convert("RGB")
+    predictor, picture = open_predictor(checkpoint), Image.open(face).convert("RGB")
     wide = Image.new("RGB", (200, 100))
     wide.paste(picture, (100, 20))
     predictor.crop = CropRule(0.5, 0.5, size=0.75)  # the face's box is 36 of 48 pixels
@@ -97,18 +114,18 @@ def test_box_is_cropped_as_training_pictures_were_and_one_outside_is_refused(che
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "CMYK"])
 def test_any_picture_mode_is_answered(checkpoint, mode):
-    assert ExpressionPredictor(checkpoint).predict(Image.new(mode, (50, 60)))
+    assert open_predictor(checkpoint).predict(Image.new(mode, (50, 60)))
 
 
 def test_crop_comes_from_the_card_and_older_cards_get_the_default(checkpoint, tmp_path):
-    rule, bare = CropRule(0.4, 0.6, 0.7, measured=9), ExpressionPredictor(checkpoint)
+    rule, bare = CropRule(0.4, 0.6, 0.7, measured=9), open_predictor(checkpoint)
     assert bare.crop == CropRule()
     card = {**bare.card, "crop": rule.settings()}
-    path = save_network(tmp_path / "c.safetensors", bare.model, card)
-    assert ExpressionPredictor(path).crop == rule
-    path = save_network(tmp_path / "d.safetensors", bare.model, {**card, "crop": {"loose": 1}})
+    path = save_network(tmp_path / "c.safetensors", network_of(checkpoint), card)
+    assert open_predictor(path).crop == rule
+    path = save_network(tmp_path / "d.safetensors", network_of(checkpoint), {**card, "crop": {"loose": 1}})
     with pytest.raises(ValueError, match="does not fit this version.*loose"):
-        ExpressionPredictor(path)
+        open_predictor(path)
 
 
 def test_same_answer_through_every_door(committed, portrait):
@@ -146,22 +163,26 @@ def test_methods_of_the_fer_package_answer_as_that_package_does(committed, portr
 
 
 def test_onnx_answers_as_torch_does_and_an_outdated_file_is_refused(checkpoint, face, tmp_path):
-    path = shutil.copy(checkpoint, tmp_path / "c.safetensors")
+    path = Path(shutil.copy(checkpoint, tmp_path / "c.safetensors"))
     with pytest.raises(FileNotFoundError, match="--export-onnx"):
-        ExpressionPredictor(path, backend="onnx")
-    assert predict.main(["--export-onnx", "--checkpoint", str(path)]) == 0
-    torch_probs = ExpressionPredictor(path).predict(face)
-    assert ExpressionPredictor(path, backend="onnx").predict(face) == pytest.approx(
-        torch_probs, abs=1e-5
-    )
-    model = ExpressionPredictor(path)
-    save_network(path, model.model, {**model.card, "seed": 99})
+        ExpressionPredictor(path)
+    torch_probs = open_predictor(path).predict(face)
+    assert run_command("--export-onnx", "--checkpoint", path) == 0
+    assert ExpressionPredictor(path).predict(face) == pytest.approx(torch_probs, abs=1e-6)
+    save_network(path, network_of(path), {**read_card(path), "seed": 99})
     with pytest.raises(ValueError, match="exported from another"):
-        ExpressionPredictor(path, backend="onnx")
+        ExpressionPredictor(path)
+    assert run_command("--export-onnx", "--checkpoint", path) == 2, "it replaced another's file"
+
+
+def run_command(*arguments):
+    """The exit code of `python predict.py`."""
+    words = [str(a) for a in arguments]
+    return cli.main(words, load_network=predict.load_network, export=predict.export)
 
 
 def run(capsys, *arguments):
-    code = predict.main([str(a) for a in arguments])
+    code = run_command(*arguments)
     out = capsys.readouterr()
     return code, out.out, out.err
 
@@ -172,7 +193,7 @@ def test_command_line_prints_bars_and_json(checkpoint, face, capsys):
     out = run(capsys, face, "--checkpoint", checkpoint, "--json", "--whole")[1]
     answer = json.loads(out)[0]["faces"][0]
     assert answer["box"] == [0, 0, 48, 48] and answer["expression"] in answer["probabilities"]
-    assert answer["probabilities"] == ExpressionPredictor(checkpoint).predict(face)
+    assert answer["probabilities"] == open_predictor(checkpoint).predict(face)
 
 
 def test_folder_to_csv_and_drawn_pictures(committed, portrait, tmp_path, capsys):
@@ -250,18 +271,16 @@ def test_one_broken_picture_does_not_lose_the_others(checkpoint, face, tmp_path,
 
 
 def test_an_interrupt_leaves_the_rows_so_far(portrait, tmp_path, monkeypatch):
-    from expression import commands
-
-    whole = commands.answer_pictures
+    whole = cli.answer_pictures
 
     def cut_short(*args):
         yield from islice(whole(*args), 2)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "answer_pictures", cut_short)
+    monkeypatch.setattr(cli, "answer_pictures", cut_short)
     names = [shutil.copy(portrait, tmp_path / f"{i}.png") for i in range(4)]
     table = tmp_path / "out.csv"
-    code = predict.main([*map(str, names), "--annotate", str(tmp_path / "o"), "--csv", str(table)])
+    code = run_command(*names, "--annotate", tmp_path / "o", "--csv", table)
     assert code == 130
     assert len(table.read_text(encoding="utf-8").splitlines()) == 3
 
@@ -276,7 +295,7 @@ def test_command_line_mistakes_are_one_sentence_and_exit_code_2(face, tmp_path, 
         (str(face), "--top-k", "0"): "--top-k is 0",
     }
     for arguments, reason in cases.items():
-        assert predict.main([a for a in arguments if a]) == 2
+        assert run_command(*filter(None, arguments)) == 2
         said = capsys.readouterr().err
         assert reason in said and said.count("\n") == 1, said
 
@@ -292,14 +311,14 @@ def test_checkpoint_that_does_not_fit_its_card_is_refused(checkpoint, tmp_path):
     ):
         path = save_network(tmp_path / "bad.safetensors", model, {**card, **changed})
         with pytest.raises(ValueError, match=f"does not fit this version.*({reason})"):
-            ExpressionPredictor(path)
+            open_predictor(path)
     bare = save_network(tmp_path / "bare.safetensors", model, {})
     with pytest.raises(ValueError, match="class_names"):
-        ExpressionPredictor(bare)
+        open_predictor(bare)
 
 
 def test_default_is_the_checkpoint_with_the_most_trustworthy_figures(checkpoint, tmp_path):
-    model, card = ExpressionPredictor(checkpoint).model, read_card(checkpoint)
+    model, card = network_of(checkpoint), read_card(checkpoint)
     for name, data, k, n in (
         ("drawn", "synthetic", 900, 1000),
         ("small", "photos", 44, 45),
@@ -312,17 +331,17 @@ def test_default_is_the_checkpoint_with_the_most_trustworthy_figures(checkpoint,
             {**card, "data": {"name": data, "fingerprint": "0"}, "validation": {"k": k, "n": n}},
         )
     (tmp_path / "c" / "broken.safetensors").write_text("")
-    assert list(predict.checkpoints(tmp_path / "c")) == ["larger", "large", "small", "drawn"]
+    assert list(list_checkpoints(tmp_path / "c")) == ["larger", "large", "small", "drawn"]
     with pytest.raises(FileNotFoundError, match="make notebook"):
-        predict.default_checkpoint(tmp_path)
+        default_checkpoint(tmp_path)
 
 
 def test_committed_checkpoint_loads_answers_and_has_its_card():
-    name, card = next(iter(predict.checkpoints().items()))
-    path = predict.CHECKPOINTS / f"{name}.safetensors"
+    name, card = next(iter(list_checkpoints().items()))
+    path = CHECKPOINTS / f"{name}.safetensors"
     assert path.stat().st_size < 25e6
     assert path.with_suffix(".md").read_text(encoding="utf-8") == model_card.markdown(card, name)
-    assert len(ExpressionPredictor(path).predict(Image.new("L", (48, 48), 128))) == 7
+    assert len(open_predictor(path).predict(Image.new("L", (48, 48), 128))) == 7
 
 
 def test_quoted_figures_are_those_of_the_committed_file():

@@ -9,6 +9,7 @@ from torch import nn
 
 import tinyvgg
 import transfer
+from lab import heads
 
 from . import attention_cnn, baseline_cnn, custom_cnn, gray_resnet, hog_svm, resnet9, vit_tiny
 
@@ -56,13 +57,19 @@ def build(name: str, *, num_classes: int, in_channels: int = 3, **kwargs: Any) -
 def restore(state: dict[str, np.ndarray], card: dict[str, Any]) -> nn.Module:
     """The network of a checkpoint, from what `expression.checkpoint.load_checkpoint` returns.
 
+    In eval mode it answers (N, num_classes), also where it has several heads.
     Raises KeyError, TypeError, ValueError or RuntimeError where card and weights do not fit.
     """
     model = build(
         card["system"],
-        num_classes=len(card["class_names"]),
+        num_classes=len(card["class_names"]) * len(card.get("heads", ["label"])),
         in_channels=card["preprocess"]["channels"],
         **card.get("system_args", {}),
     )
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
-    return model
+    model.load_state_dict(as_tensors(state))
+    return heads.attach(model, card)
+
+
+def as_tensors(state: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """A checkpoint's weights as torch wants them."""
+    return {name: torch.from_numpy(array) for name, array in state.items()}
