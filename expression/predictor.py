@@ -16,12 +16,12 @@ from PIL import Image
 from expression.checkpoint import read_card, resolve_checkpoint
 from expression.face_detector import CropRule, Face, FaceFinder
 from expression.face_prediction import Box, FacePrediction, ranked, softmax
-from expression.onnx_network import OnnxNetwork
+from expression.onnx_network import OnnxNetwork, first_line
 from expression.pictures import Picture, open_picture
 from expression.preprocessing import Preprocess
 from expression.tracker import Tracker
 
-__all__ = ["ExpressionPredictor", "FacePrediction", "Network", "open_onnx"]
+__all__ = ["ExpressionPredictor", "FacePrediction", "Network", "misfit", "open_onnx"]
 
 Network = Callable[[np.ndarray], np.ndarray]  # images (N, C, H, W) → logits (N, num_classes)
 
@@ -67,12 +67,9 @@ class ExpressionPredictor:
             crop = self.card.get("crop")  # cards without a measured one carry words
             self.crop = CropRule(**crop) if isinstance(crop, dict) else CropRule()
             self.temperature = float(self.card.get("temperature", 1.0))
-            self.network = load_network(self.path)
-        except (KeyError, TypeError, RuntimeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ValueError(
-                f"{self.path} does not fit this version of the project ({reason})"
-            ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise misfit(self.path, error) from error
+        self.network = load_network(self.path)
         self._finder = finder
 
     @property
@@ -172,6 +169,12 @@ class ExpressionPredictor:
         probs = answers[0]["emotions"]
         name = max(probs, key=probs.__getitem__)
         return name, probs[name]
+
+
+def misfit(checkpoint: Path, error: Exception) -> ValueError:
+    """The error to raise where a checkpoint's card or weights are not of a network known here."""
+    reason = first_line(error)
+    return ValueError(f"{checkpoint} does not fit this version of the project ({reason})")
 
 
 def check_box(box: Box, image: Image.Image) -> Box:

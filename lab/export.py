@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from expression.checkpoint import load_checkpoint, resolve_checkpoint
+from expression.checkpoint import load_checkpoint, resolve_checkpoint, save_checkpoint
 from expression.files import atomic_path
 from expression.onnx_network import CARD_KEY, OnnxNetwork, first_line
+from expression.predictor import misfit
 from expression.preprocessing import Preprocess
 from lab import models
 
@@ -40,7 +41,7 @@ def save_network(
 ) -> Path:
     """A network's weights and card as a checkpoint, in half precision as they are shipped."""
     state = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
-    return save_network(path, state, card, half)
+    return save_checkpoint(path, state, card, half)
 
 
 class TorchNetwork:
@@ -52,8 +53,12 @@ class TorchNetwork:
 
     @classmethod
     def load(cls, checkpoint: Path | str, device: torch.device | str = "cpu") -> "TorchNetwork":
-        """Raises as `load_checkpoint` and `models.restore` do."""
-        return cls(models.restore(*load_checkpoint(checkpoint)), device)
+        """Raises as `load_checkpoint`, and ValueError where weights and card do not fit."""
+        state, card = load_checkpoint(checkpoint)
+        try:
+            return cls(models.restore(state, card), device)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise misfit(Path(checkpoint), error) from error
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:

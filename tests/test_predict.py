@@ -82,7 +82,9 @@ def test_probabilities_are_sorted_sum_to_one_and_follow_the_temperature(checkpoi
     assert list(probs.values()) == sorted(probs.values(), reverse=True)
     assert list(predictor.predict(face, top_k=2).items()) == list(probs.items())[:2]
     warm = save_network(
-        tmp_path / "warm.safetensors", network_of(checkpoint), {**predictor.card, "temperature": 4.0}
+        tmp_path / "warm.safetensors",
+        network_of(checkpoint),
+        {**predictor.card, "temperature": 4.0},
     )
     assert max(open_predictor(warm).predict(face).values()) < max(probs.values())
 
@@ -123,7 +125,9 @@ def test_crop_comes_from_the_card_and_older_cards_get_the_default(checkpoint, tm
     card = {**bare.card, "crop": rule.settings()}
     path = save_network(tmp_path / "c.safetensors", network_of(checkpoint), card)
     assert open_predictor(path).crop == rule
-    path = save_network(tmp_path / "d.safetensors", network_of(checkpoint), {**card, "crop": {"loose": 1}})
+    path = save_network(
+        tmp_path / "d.safetensors", network_of(checkpoint), {**card, "crop": {"loose": 1}}
+    )
     with pytest.raises(ValueError, match="does not fit this version.*loose"):
         open_predictor(path)
 
