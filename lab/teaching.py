@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hf_collate import Batches
 from insight import metrics
+from lab.class_names import class_permutation
 from lab.data import Faces
 from lab.evaluation import found, load_model
 from lab.recipes import Recipe
@@ -31,17 +32,18 @@ def teach(checkpoint: Path, faces: Faces, rows: Tensor, device: torch.device) ->
     """A teacher's probabilities (n, num_classes) for training faces, kept for the next time.
 
     It sees each picture and its mirror image once, unaugmented; their log-probabilities are
-    averaged. Raises ValueError when it knows other classes than the data.
+    averaged. What is kept has the teacher's order of classes, what is returned the data's.
+    Raises ValueError when it knows other classes than the data.
     """
-    try:
-        teacher, _, rule = load_model(checkpoint, device, faces.class_names)
-    except ValueError as error:
-        raise ValueError(f"teacher {error}") from error
+    teacher, card, rule = load_model(checkpoint, device)
+    order = class_permutation(
+        card["class_names"], faces.class_names, model=f"teacher {checkpoint}"
+    )
     key = hashlib.sha256(checkpoint.read_bytes() + faces.fingerprint.encode())
     key.update(rows.cpu().numpy().tobytes())
     kept = Path(".expression_cache") / f"answers-{key.hexdigest()[:20]}.pt"
     if kept.exists():
-        return torch.load(kept, weights_only=True)
+        return torch.load(kept, weights_only=True)[:, order]
     print(f"teacher {checkpoint.name} looks at {len(rows)} faces", flush=True)
     teacher = teacher.to(memory_format=torch.channels_last)
     loader = Batches(faces.decoded(rule)["train"], 256, device=device, indices=rows.cpu())
@@ -50,4 +52,4 @@ def teach(checkpoint: Path, faces: Faces, rows: Tensor, device: torch.device) ->
     part = kept.with_suffix(f".{os.getpid()}.tmp")
     torch.save(answers, part)
     part.replace(kept)
-    return answers
+    return answers[:, order]
