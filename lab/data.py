@@ -3,7 +3,8 @@
 import hashlib
 import json
 import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from PIL import Image
 from expression.face_detector import measure_crop
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded, decode
+from lab.class_names import canonical, class_permutation
 from lab.recipes import Recipe
 from lab.votes import vote_shares
 
@@ -73,6 +75,19 @@ class Faces:
     def decoded(self, preprocess: Preprocess) -> dict[str, Decoded]:
         return {split: decode(rows, preprocess) for split, rows in self.splits.items()}
 
+    def with_classes(
+        self, class_names: Sequence[str], model: str, *, subset: bool = False
+    ) -> "Faces":
+        """The same faces, labelled with the classes of the network called `model`, in its order.
+
+        Raises ValueError where the classes do not fit, see `lab.class_names.class_permutation`.
+        """
+        order = class_permutation(class_names, self.class_names, subset=subset, model=model)
+        if list(class_names) == self.class_names:
+            return self
+        return Relabelled(self.splits, self.name, self.fingerprint, self, tuple(class_names),
+                          torch.tensor(order))  # fmt: skip
+
     def batches(self, recipe: Recipe, seed: int, device: torch.device) -> dict[str, Batches]:
         """Loaders of train (shuffled, augmented), validation and test for a recipe."""
         decoded = self.decoded(preprocess(recipe))
@@ -126,6 +141,38 @@ class Packed(Faces):
             pixels = torch.from_numpy(np.stack([preprocess.pixels(p) for p in pictures]))
             found[split] = Decoded(pixels, rows.labels, rows.class_names, preprocess)
         return found
+
+
+@dataclass(frozen=True)
+class Relabelled(Faces):
+    """A data set under the class names of a network, made by `Faces.with_classes`.
+
+    `splits` still holds the data set's own labels: read them through `labels` and `decoded`.
+    """
+
+    original: Faces
+    names: tuple[str, ...]
+    order: torch.Tensor  # for each class of the original, its index in `names`
+
+    @property
+    def class_names(self) -> list[str]:
+        return list(self.names)
+
+    @property
+    def crop(self) -> dict[str, Any]:
+        return self.original.crop
+
+    def labels(self, split: str) -> torch.Tensor:
+        return self.order[self.original.labels(split)]
+
+    def vote_counts(self, split: str) -> tuple[torch.Tensor, tuple[str, ...]] | None:
+        return self.original.vote_counts(split)
+
+    def decoded(self, preprocess: Preprocess) -> dict[str, Decoded]:
+        return {
+            split: replace(rows, labels=self.order[rows.labels], class_names=self.names)
+            for split, rows in self.original.decoded(preprocess).items()
+        }
 
 
 def pack(faces: Faces, path: Path, side: int = 48) -> Path:
@@ -206,6 +253,8 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
     if classes:
         if classes != 4:
             raise ValueError(f"--classes {classes}: the merge that is known makes 4 of 7 classes")
-        splits, name = fer2013.merge(splits), f"{name}_4"
+        names = splits["train"].features["label"].names
+        four = {n: fer2013.FOUR[canonical(n)] for n in names if canonical(n) in fer2013.FOUR}
+        splits, name = fer2013.merge(splits, {**fer2013.FOUR, **four}), f"{name}_4"
     print(datasets.summary(splits))
     return Faces(splits, name, datasets.fingerprint(splits))

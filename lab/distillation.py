@@ -12,6 +12,7 @@ from torch import Tensor
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, normalise
 from lab import metrics
+from lab.class_names import class_permutation
 from lab.data import Faces, preprocess
 from lab.evaluation import found, load_model
 from lab.heads import head_targets, log_probs_of
@@ -52,10 +53,10 @@ def teach(
     """A teacher's probabilities (n, num_classes) for training faces, for each head that it teaches.
 
     It sees each picture and its mirror image once, unaugmented; their log-probabilities are
-    averaged. They are kept for the next time. Raises ValueError when it knows other classes than
-    the data.
+    averaged. They are kept for the next time, in the teacher's order of classes, and returned in
+    the data's. Raises ValueError when it knows other classes than the data.
     """
-    teacher, rule = load_teacher(checkpoint, faces, device)
+    teacher, rule, order = load_teacher(checkpoint, faces, device)
     weights = teacher.answer.weights
     answers = {}
     for head in heads:
@@ -67,20 +68,21 @@ def teach(
         key.update(rows.cpu().numpy().tobytes())
         key.update(head.encode() if len(weights) > 1 else b"")
         kept = Path(".expression_cache") / f"answers-{key.hexdigest()[:20]}.pt"
-        answers[head] = kept_answers(kept, teacher, faces, rule, rows, device)
+        answers[head] = kept_answers(kept, teacher, faces, rule, rows, device)[:, order]
         teacher.answer.weights = weights
     return answers
 
 
 def load_teacher(
     checkpoint: Path, faces: Faces, device: torch.device
-) -> tuple[torch.nn.Module, Preprocess]:
-    """A teacher in eval mode and its preprocessing. Raises ValueError for other classes."""
-    try:
-        teacher, _, rule = load_model(checkpoint, device, faces.class_names)
-    except ValueError as error:
-        raise ValueError(f"teacher {error}") from error
-    return teacher.to(memory_format=torch.channels_last), rule
+) -> tuple[torch.nn.Module, Preprocess, list[int]]:
+    """A teacher in eval mode, its preprocessing, and its classes in the data's order.
+
+    Raises ValueError for other classes.
+    """
+    teacher, card, rule = load_model(checkpoint, device)
+    order = class_permutation(card["class_names"], faces.class_names, model=f"teacher {checkpoint}")
+    return teacher.to(memory_format=torch.channels_last), rule, order
 
 
 def kept_answers(
@@ -121,7 +123,7 @@ class SameView:
         self.teachers = [
             load_teacher(Path(found(path)), faces, device) for path in recipe.teacher.split(",")
         ]
-        known = {head for teacher, _ in self.teachers for head in teacher.answer.weights}
+        known = {head for teacher, *_ in self.teachers for head in teacher.answer.weights}
         if recipe.heads == ("votes",) and "votes" not in known:
             raise ValueError(f"teacher {recipe.teacher} has none of the heads {recipe.heads}")
 
@@ -136,12 +138,12 @@ class SameView:
             targets = F.one_hot(targets, self.num_classes).float()
         mixed = targets.view(len(targets), -1, self.num_classes).clone()  # (n, heads, classes)
         said = [
-            (teacher, teacher.forward(as_seen_by(rule, images, self.rule)))
-            for teacher, rule in self.teachers
+            (teacher, teacher.forward(as_seen_by(rule, images, self.rule)), order)
+            for teacher, rule, order in self.teachers
         ]
         for number, head in enumerate(self.recipe.heads):
-            answers = [log_probs_of(teacher, logits, head) for teacher, logits in said]
-            if taught := [answer.exp() for answer in answers if answer is not None]:
+            answers = [(log_probs_of(t, logits, head), order) for t, logits, order in said]
+            if taught := [a.exp()[:, order] for a, order in answers if a is not None]:
                 change = sum(taught) / len(taught) - mixed[:, number]
                 mixed[:, number] += self.recipe.teacher_weight * change
         return mixed.view_as(targets)

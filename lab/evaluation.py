@@ -25,15 +25,10 @@ NAMES = {"plain": "", "flip": "with its mirror image: ", "shift": "18 views: "}
 
 
 def load_model(
-    checkpoint: Path, device: torch.device, class_names: Sequence[str] | None = None
+    checkpoint: Path, device: torch.device
 ) -> tuple[torch.nn.Module, dict[str, Any], Preprocess]:
-    """(network in eval mode, card, preprocessing) of a checkpoint file.
-
-    Raises ValueError when it knows other classes than `class_names`, those of the data.
-    """
+    """(network in eval mode, card, preprocessing) of a checkpoint file."""
     state, card = load_checkpoint(checkpoint)
-    if class_names is not None and card["class_names"] != list(class_names):
-        raise ValueError(f"{checkpoint} knows {card['class_names']}, the data {class_names}")
     model = models.restore(state, card)
     return model.to(device).eval(), card, Preprocess(**card["preprocess"])
 
@@ -58,9 +53,12 @@ def evaluate(
     Where the data have a crowd's votes, `crowd` tells how the answers agree with them.
     Writes `out/results/NAME.json`, `out/results/NAME/` (figures, classification_report.txt),
     and the validation and test counts into the checkpoint's card. Returns the JSON's path.
-    Raises ValueError when the data have other classes than the checkpoint.
+    The data's classes are joined to the checkpoint's by name. Data with only some of them are
+    measured too: an answer that names one of the others is a mistake.
+    Raises ValueError when the data have a class that the checkpoint does not know.
     """
-    model, card, rule = load_model(checkpoint, device, faces.class_names)
+    model, card, rule = load_model(checkpoint, device)
+    faces = faces.with_classes(card["class_names"], str(checkpoint), subset=True)
     limit = card.get("recipe", {}).get("limit_eval", 0)
     decoded = faces.decoded(rule)
     figures: dict[str, dict[str, metrics.Evaluation]] = {}
@@ -84,6 +82,8 @@ def evaluate(
         card[split] = {"k": plain.k, "n": plain.n}
         words = (f"{NAMES[way]}{figures[split][way]}" for way in ways)
         print(f"{split:10}  {'   '.join(words)}", flush=True)
+        if note := absent_note(plain):
+            print(f"{split:10}  {note}", flush=True)
     save_network(checkpoint, model, card)
     checkpoint.with_suffix(".md").write_text(
         model_card.markdown(card, checkpoint.stem), encoding="utf-8"
@@ -109,7 +109,7 @@ def draw(
     folder.mkdir(parents=True, exist_ok=True)
     test, val = figures["test"]["plain"], figures["validation"]["plain"]
     what = f"{folder.name}, test"
-    per_class = test.per_class()
+    per_class = {name: f for name, f in test.per_class().items() if f["support"]}
     ranked = sorted(per_class, key=lambda name: per_class[name]["f1"])
     drawn = {
         "confusion": plots.confusion(
@@ -156,15 +156,25 @@ def worst_mistake(evaluation: metrics.Evaluation) -> str:
     return f"Most often mistaken: {label} for {answer} ({100 * share:.0f} %)."
 
 
+def absent_note(evaluation: metrics.Evaluation) -> str:
+    """Which classes have no face in a split, and how answers that name them count; or ""."""
+    if not (absent := evaluation.absent):
+        return ""
+    return f"classes without a face here: {', '.join(absent)}; answers that name one are mistakes"
+
+
 def report_text(evaluation: metrics.Evaluation, title: str) -> str:
-    """scikit-learn's classification report, from the confusion matrix."""
+    """scikit-learn's classification report, from the confusion matrix.
+
+    Classes without a face have no row, and no part in the averages; a note names them.
+    """
     rows, columns = evaluation.confusion.nonzero(as_tuple=True)
-    counts = evaluation.confusion[rows, columns]
+    counts, names = evaluation.confusion[rows, columns], evaluation.class_names
     report = classification_report(
         rows.repeat_interleave(counts).numpy(),
         columns.repeat_interleave(counts).numpy(),
-        labels=range(len(evaluation.class_names)),
-        target_names=evaluation.class_names,
+        labels=[i for i, name in enumerate(names) if name not in evaluation.absent],
+        target_names=[name for name in names if name not in evaluation.absent],
         digits=3,
         zero_division=0,
     )
@@ -172,4 +182,5 @@ def report_text(evaluation: metrics.Evaluation, title: str) -> str:
         f"{label:>12} taken for {answer:<12} {count:5d} ({100 * share:.1f} % of {label})"
         for label, answer, count, share in taken_for(evaluation)
     )
-    return f"{title}: {evaluation}\n\n{report}\nMost frequent mistakes:\n{mistakes}\n"
+    note = f"Note: {absent_note(evaluation)}.\n\n" if evaluation.absent else ""
+    return f"{title}: {evaluation}\n\n{note}{report}\nMost frequent mistakes:\n{mistakes}\n"

@@ -28,8 +28,11 @@ def explain(checkpoint: Path, faces: Faces, out: Path, device: torch.device) -> 
     told rightly, which shows nobody. gradcam.png: single validation faces, the surest right
     answers and the surest mistakes. attention.png: the same faces, for a network that has
     attention. A system without maps (HOG + SVM) gives an empty list, and says so.
+    The data's classes are joined to the checkpoint's by name; they may be only some of them.
+    Raises ValueError when the data have a class that the checkpoint does not know.
     """
     model, card, rule = load_model(checkpoint, device)
+    faces = faces.with_classes(card["class_names"], str(checkpoint), subset=True)
     names, stem = card["class_names"], checkpoint.stem
     decoded = faces.decoded(rule)["validation"]
     rows = evenly(decoded.labels, LOOKED_AT // len(names))

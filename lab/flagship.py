@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
+from expression.checkpoint import read_card
 from hf_collate import Batches
 from lab import metrics
+from lab.class_names import class_permutation
 from lab.data import Faces
-from lab.evaluation import SPLITS, draw, load_model
+from lab.evaluation import SPLITS, absent_note, draw, load_model
 
 __all__ = ["SPLITS", "ensemble", "export", "spread"]
 
@@ -64,23 +66,36 @@ def ensemble(
     """Validation and test figures of several networks' mean probabilities.
 
     Each looks at a picture in that `way` of `insight.metrics.VIEWS`.
-    Raises ValueError when a checkpoint knows other classes than the data.
+    Classes are joined by name: the data's and the other networks' to those of the first network,
+    whose order the figures have. The data may have only some of them.
+    Raises ValueError when two networks know different classes, or the data have others.
     """
+    known = {path: read_card(path)["class_names"] for path in checkpoints}
+    first, names = str(checkpoints[0]), known[checkpoints[0]]
+    orders = {
+        path: class_permutation(known[path], names, model=str(path), data=first)
+        for path in checkpoints
+    }
+    faces = faces.with_classes(names, first, subset=True)
     sums: dict[str, torch.Tensor] = {}
     labels: dict[str, torch.Tensor] = {}
     for path in checkpoints:
-        model, _, rule = load_model(path, device, faces.class_names)
+        model, _, rule = load_model(path, device)
         decoded = faces.decoded(rule)
         for split in SPLITS:
             loader = Batches(decoded[split], 128, device=device)
             logits, labels[split] = metrics.collect(model, loader, device, views=metrics.VIEWS[way])
-            sums[split] = sums.get(split, 0) + logits.softmax(1)
+            sums[split] = sums.get(split, 0) + logits.softmax(1)[:, orders[path]]
     told: dict[str, Any] = {
         "members": [path.stem for path in checkpoints],
         "data": faces.name,
         "way": way,
+        "class_names": names,
     }
     for split in SPLITS:
         logits = (sums[split] / len(checkpoints)).log()
-        told[split] = metrics.evaluate(logits, labels[split], faces.class_names).as_dict()
+        figures = metrics.evaluate(logits, labels[split], names)
+        told[split] = figures.as_dict()
+        if note := absent_note(figures):
+            print(f"{split:10}  {note}", flush=True)
     return told

@@ -91,8 +91,13 @@ class Evaluation:
 
     @property
     def macro_f1(self) -> float:
-        """Mean F1 over the classes, each counting the same."""
-        return sum(f["f1"] for f in self.per_class().values()) / len(self.class_names)
+        """Mean F1 over the classes that have images, each counting the same."""
+        return mean(f["f1"] for f in self.per_class().values() if f["support"])
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The classes without a single image."""
+        return tuple(name for name, f in self.per_class().items() if not f["support"])
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,18 @@ def balanced(labels: Tensor, num_classes: int) -> Tensor:
     """Weights that let each class count the same: n / (classes · n_class); absent classes 0."""
     counts = torch.bincount(labels, minlength=num_classes).float()
     return torch.where(counts > 0, labels.numel() / (num_classes * counts.clamp(min=1)), 0.0)
+
+
+def classes_of_start(recipe: Recipe, faces: Faces) -> Faces:
+    """The faces of a run; labelled in the order of `recipe.start`, where it names a checkpoint.
+
+    Labels are moved, not rows of the network's last layer: labels are the same in every system,
+    while each system would have to say which of its parameters belong to a class.
+    Raises ValueError when that checkpoint knows other classes than the data.
+    """
+    if not recipe.start:
+        return faces
+    return faces.with_classes(read_card(found(recipe.start))["class_names"], recipe.start)
 
 
 def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
@@ -233,6 +245,7 @@ def train_network(run: Run) -> Path:
     precision when the run has ended: a run cut short replaces no finished checkpoint.
     Raises ValueError when the state was made with other settings.
     """
+    run = replace(run, faces=classes_of_start(run.recipe, run.faces))
     recipe, device, state_path = run.recipe, run.device, run.folder / "state.pt"
     torch.manual_seed(run.seed)
     batches = run.faces.batches(recipe, run.seed, device)
