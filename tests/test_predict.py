@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+import predict
 from expression import cli
-from expression import predictor as predict
 from expression.checkpoint import (
     CHECKPOINTS,
     default_checkpoint,
