@@ -15,8 +15,12 @@ facenet-pytorch (MIT). Needs torch, torchvision, pillow, numpy and facenet-pytor
 (as a program also scikit-image, for a photo); copy freely (MIT, see LICENSE).
 """
 
+import functools
 import math
-from collections.abc import Iterable, Sequence
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
@@ -28,7 +32,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.ops import batched_nms, roi_align
 
-__all__ = ["CropRule", "Face", "FaceFinder", "measure_crop"]
+__all__ = ["CropRule", "Face", "FaceFinder", "measure_crop", "use_one_core"]
 
 CELL, STRIDE, FACTOR = 12, 2, 0.709  # of the first network; the pyramid's step
 Box = tuple[int, int, int, int]  # x, y, width, height in pixels
@@ -106,8 +110,50 @@ def cut(image: Image.Image, left: float, top: float, side: float) -> Image.Image
     return Image.fromarray(pixels[rows - rows[0]][:, columns - columns[0]])
 
 
+SETTING = threading.Lock()
+
+
+def use_one_core() -> None:
+    """For a new Python thread: torch computes on one core there, and as before elsewhere.
+
+    `torch.set_num_threads` changes the calling thread and the default of threads that have
+    not used torch yet. So the default is put back, by a thread of its own: no other thread's
+    setting is touched. Made for `ThreadPoolExecutor(initializer=use_one_core)`.
+    """
+    with SETTING:  # two new threads at once would take each other's 1 for the default
+        default = torch.get_num_threads()  # before `set`: a thread's first call takes the default
+        torch.set_num_threads(1)
+        restore = threading.Thread(target=torch.set_num_threads, args=(default,))
+        restore.start()
+        restore.join()
+
+
+DETECTORS = ThreadPoolExecutor(os.cpu_count() or 1, "detector", initializer=use_one_core)
+
+
+def on_one_core(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a method of `FaceFinder` in a thread in which torch uses one core.
+
+    Its networks are so small that sharing out one picture gains little on an idle machine,
+    and on a busy one each of some hundred operations waits for the slower thread. Several
+    callers are answered at once, on different cores.
+    """
+
+    @functools.wraps(method)
+    def call(self: "FaceFinder", *args: Any, **named: Any) -> Any:
+        with SETTING:  # a thread new to torch takes the default now
+            threads = torch.get_num_threads()
+        if self.device.type != "cpu" or threads == 1:
+            return method(self, *args, **named)
+        return DETECTORS.submit(method, self, *args, **named).result()
+
+    return call
+
+
 class FaceFinder:
     """Finds faces in pictures; raises ImportError, one sentence, without facenet-pytorch.
+
+    On a CPU torch uses one core for a picture; the caller's number of threads stays as it is.
 
     `smallest` is the size of the smallest face looked for, as a share of the picture's
     longer side: halving it costs four times the work. Nor is it below `pixels` of the
@@ -163,6 +209,7 @@ class FaceFinder:
             found += [turn_back(face, angle, size, scale) for face in faces]
         return largest_first(keep_best(f for f in found if f.score >= (2 + self.least) / 3))
 
+    @on_one_core
     @torch.inference_mode()
     def find_batch(self, images: Sequence[Image.Image]) -> list[list[Face]]:
         """As `find` without the second look, several pictures in one pass of each network."""
@@ -182,6 +229,7 @@ class FaceFinder:
             answers[who].append(as_face(box, eyes, float(score), scales[who]))
         return [largest_first(keep_best(faces)) for faces in answers]
 
+    @on_one_core
     @torch.inference_mode()
     def follow(self, image: Image.Image, faces: Sequence[Face]) -> list[Face | None]:
         """Where faces of the last frame are now; None where there is no face any more.

@@ -1,8 +1,7 @@
 """What `predict.py` does with its arguments: many pictures fast, videos frame by frame.
 
-Pictures are read and searched for faces by as many threads as the machine has cores, some
-pictures each (the detector's networks are too small to share out one picture), and their
-faces go through the network together.
+Pictures are answered by as many threads as the machine has cores, some pictures each, and
+torch uses one core in each of them; the faces of such a group go through the network together.
 """
 
 import argparse
@@ -13,16 +12,14 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from tqdm import tqdm
 
-from faces import Face, FaceFinder
+from faces import Face, FaceFinder, use_one_core
 from studio.drawing import draw_faces, timeline_figure
 from studio.follow import Seen
 from studio.pictures import expand, is_video, open_picture
@@ -49,30 +46,20 @@ class Answer:
 Looked = tuple[Answer, list[Face]]
 
 
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """torch uses one core an operation while this lasts: the cores work on different pictures."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def answer_pictures(
     predictor: Any, names: Sequence[str], whole: bool = False, allow_private: bool = False
 ) -> Iterator[Answer]:
     """The answers in the order of `names`; at most some dozens of pictures are held at once."""
 
-    def look(some: Sequence[str]) -> list[Looked]:
-        return look_at(predictor.finder, some, whole, allow_private)
+    def look(some: Sequence[str]) -> list[Answer]:
+        looked = look_at(predictor.finder, some, whole, allow_private)
+        return settle(predictor, looked, whole)
 
     groups = [names[i : i + GROUP] for i in range(0, len(names), GROUP)]
     if not whole:
         predictor.finder.find(Image.new("L", (64, 64)))  # made once, before the threads
-    with one_thread_each(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        waiting: deque[Future[list[Looked]]] = deque()
+    with ThreadPoolExecutor(os.cpu_count() or 1, initializer=use_one_core) as pool:
+        waiting: deque[Future[list[Answer]]] = deque()
         rest = iter(groups)
         try:
             while True:
@@ -80,7 +67,7 @@ def answer_pictures(
                     waiting.append(pool.submit(look, group))
                 if not waiting:
                     return
-                yield from settle(predictor, waiting.popleft().result(), whole)
+                yield from waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
