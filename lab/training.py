@@ -51,9 +51,15 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def make_schedules(optimizer: torch.optim.Optimizer, recipe: Recipe, batches: int) -> tuple:
-    """(by epoch or None, by batch or None). Both multiply the rate, so they combine."""
+    """(by epoch or None, by batch or None). Both multiply the rate, so they combine.
+
+    A cycle of fewer than 8 batches has no room to rise and fall (torch divides by the length
+    of each part): the rate then stays the recipe's.
+    """
     lrs = torch.optim.lr_scheduler
     if recipe.schedule == "onecycle":
+        if recipe.epochs * batches < 8:
+            return None, None
         rates = [group["lr"] for group in optimizer.param_groups]
         return None, lrs.OneCycleLR(
             optimizer, rates, total_steps=recipe.epochs * batches, pct_start=0.25
