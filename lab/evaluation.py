@@ -16,7 +16,7 @@ from lab.board import Board
 from lab.data import Faces, some
 from train_loop import load_checkpoint, save_checkpoint
 
-__all__ = ["SPLITS", "draw", "evaluate", "found", "load_model"]
+__all__ = ["SPLITS", "draw", "evaluate", "load_model", "resolve_checkpoint"]
 
 SPLITS = ("validation", "test")
 NAMES = {"plain": "", "flip": "with its mirror image: ", "shift": "18 views: "}
@@ -36,7 +36,7 @@ def load_model(
     return model.to(device).eval(), card, Preprocess(**card["preprocess"])
 
 
-def found(path: str) -> str:
+def resolve_checkpoint(path: str) -> str:
     """A checkpoint's path: as given, or else below the repository, where recipes mean it."""
     ours = Path(__file__).resolve().parent.parent / path
     return str(ours) if not Path(path).exists() and ours.is_file() else path

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lab.evaluation import found
+from lab.evaluation import resolve_checkpoint
 from lab.recipes import Recipe
 from train_loop import read_card
 
@@ -32,7 +32,7 @@ def versions() -> dict[str, str]:
 def learnt_from(recipe: Recipe) -> dict[str, str]:
     """Checkpoint paths that a run starts from or is taught by → SHA-256 of the files."""
     paths = [path for path in (recipe.start, *recipe.teacher.split(",")) if path]
-    return {path: sha256(Path(found(path)).read_bytes()).hexdigest() for path in paths}
+    return {path: sha256(Path(resolve_checkpoint(path)).read_bytes()).hexdigest() for path in paths}
 
 
 def stages(recipe: Recipe) -> list[dict[str, Any]]:
@@ -42,7 +42,7 @@ def stages(recipe: Recipe) -> list[dict[str, Any]]:
     """
     if not recipe.start:
         return []
-    card = read_card(found(recipe.start))
+    card = read_card(resolve_checkpoint(recipe.start))
     told = {key: card[key] for key in ("command", "revision", "seed", "minutes", "hardware")}
     told |= {"epochs": len(card["history"]["val_accuracy"]), "validation": card.get("validation")}
     return [*card.get("stages", ()), told]

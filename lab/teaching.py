@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hf_collate import Batches
 from insight import metrics
 from lab.data import Faces
-from lab.evaluation import found, load_model
+from lab.evaluation import load_model, resolve_checkpoint
 from lab.recipes import Recipe
 
 __all__ = ["taught_targets"]
@@ -20,7 +20,7 @@ def taught_targets(recipe: Recipe, faces: Faces, rows: Tensor, device: torch.dev
     """Targets (N, num_classes): labels mixed with teachers' probabilities, at `rows` of train."""
     labels = nn.functional.one_hot(faces.labels("train"), len(faces.class_names)).float()
     teachers = recipe.teacher.split(",")
-    taught = sum(teach(Path(found(path)), faces, rows, device) for path in teachers)
+    taught = sum(teach(Path(resolve_checkpoint(path)), faces, rows, device) for path in teachers)
     targets, rows = torch.zeros_like(labels), rows.cpu()
     change = taught / len(teachers) - labels[rows]
     targets[rows] = labels[rows] + recipe.teacher_weight * change

@@ -15,7 +15,7 @@ import transfer
 from hf_collate import Batches
 from lab.board import Board
 from lab.data import Faces, preprocess
-from lab.evaluation import found
+from lab.evaluation import resolve_checkpoint
 from lab.origin import hardware, learnt_from, revision, stages, versions
 from lab.recipes import Recipe
 from lab.teaching import taught_targets
@@ -98,12 +98,12 @@ def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
     """
     args = dict(recipe.system_args)
     if recipe.weights:
-        args["weights"] = found(recipe.weights)
+        args["weights"] = resolve_checkpoint(recipe.weights)
     model = systems.build(
         recipe.system, num_classes=len(class_names), in_channels=recipe.channels, **args
     )
     if recipe.start:
-        state, card = load_checkpoint(found(recipe.start))
+        state, card = load_checkpoint(resolve_checkpoint(recipe.start))
         theirs = card["system"], card["system_args"], card["class_names"]
         if theirs != (recipe.system, recipe.system_args, class_names):
             raise ValueError(
@@ -185,7 +185,7 @@ class Run:
 
     def knows_data(self) -> bool:
         """Whether the pretrained weights were learnt on this very data set."""
-        path = Path(found(self.recipe.weights))
+        path = Path(resolve_checkpoint(self.recipe.weights))
         if path.suffix != ".safetensors" or not path.is_file():
             return False
         return read_card(path)["data"]["fingerprint"] == self.faces.fingerprint
