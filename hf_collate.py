@@ -123,17 +123,20 @@ def decode(
     The file's name is a hash of the encoded pictures, their order and the resize
     rule, so changed data or settings never meet an old file. It is written beside
     and renamed: an interrupted call leaves nothing behind that could be taken for
-    whole. Raises KeyError for a missing column, ValueError naming the row for a
-    picture that does not open or a label outside the classes.
+    whole. Labels without class names are named by their numbers, "0" up to the largest.
+    Raises KeyError for a missing column, ValueError for a split without rows, and
+    naming the row for a picture that does not open or a label outside the classes.
     """
     from datasets import Image as ImageFeature
 
     if missing := {image_key, label_key} - set(dataset.column_names):
         raise KeyError(f"no column {sorted(missing)}; found {sorted(dataset.column_names)}")
+    if not len(dataset):
+        raise ValueError("the split has no rows: nothing to decode")
     labels = torch.tensor(dataset[label_key][:], dtype=torch.int64)
     names = tuple(
         getattr(dataset.features[label_key], "names", None)
-        or map(str, range(int(labels.max(initial=0)) + 1 if len(labels) else 0))
+        or map(str, range(int(labels.max()) + 1))  # integers without names: "0", "1", …
     )
     for row in ((labels < 0) | (labels >= len(names))).nonzero()[:1].flatten().tolist():
         raise ValueError(

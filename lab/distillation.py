@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from expression.checkpoint import resolve_checkpoint
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, normalise
 from lab import metrics
 from lab.class_names import class_permutation
 from lab.data import Faces, preprocess
-from lab.evaluation import found, load_model
+from lab.evaluation import load_model
 from lab.heads import head_targets, log_probs_of
 from lab.recipes import Recipe
 
@@ -37,7 +38,7 @@ def taught_targets(recipe: Recipe, faces: Faces, rows: Tensor, device: torch.dev
     own, rows, paths = own_targets(recipe, faces), rows.cpu(), recipe.teacher.split(",")
     targets = torch.zeros_like(own)
     targets[rows] = own[rows]
-    answers = [teach(Path(found(path)), faces, rows, device, recipe.heads) for path in paths]
+    answers = [teach(resolve_checkpoint(path), faces, rows, device, recipe.heads) for path in paths]
     for number, head in enumerate(recipe.heads):
         if taught := [answer[head] for answer in answers if head in answer]:
             change = sum(taught) / len(taught) - own[rows, number]
@@ -121,7 +122,8 @@ class SameView:
         self.batches, self.recipe, self.rows = batches, recipe, batches.rows
         self.rule, self.num_classes = preprocess(recipe), len(faces.class_names)
         self.teachers = [
-            load_teacher(Path(found(path)), faces, device) for path in recipe.teacher.split(",")
+            load_teacher(resolve_checkpoint(path), faces, device)
+            for path in recipe.teacher.split(",")
         ]
         known = {head for teacher, *_ in self.teachers for head in teacher.answer.weights}
         if recipe.heads == ("votes",) and "votes" not in known:

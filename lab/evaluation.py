@@ -18,7 +18,7 @@ from lab.export import save_network
 from lab.tensorboard_log import Board
 from lab.votes import crowd_figures
 
-__all__ = ["SPLITS", "draw", "evaluate", "found", "load_model"]
+__all__ = ["SPLITS", "draw", "evaluate", "load_model"]
 
 SPLITS = ("validation", "test")
 NAMES = {"plain": "", "flip": "with its mirror image: ", "shift": "18 views: "}
@@ -31,12 +31,6 @@ def load_model(
     state, card = load_checkpoint(checkpoint)
     model = models.restore(state, card)
     return model.to(device).eval(), card, Preprocess(**card["preprocess"])
-
-
-def found(path: str) -> str:
-    """A checkpoint's path: as given, or else below the repository, where recipes mean it."""
-    ours = Path(__file__).resolve().parent.parent / path
-    return str(ours) if not Path(path).exists() and ours.is_file() else path
 
 
 def evaluate(

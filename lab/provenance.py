@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from expression.checkpoint import read_card
-from lab.evaluation import found
+from expression.checkpoint import read_card, resolve_checkpoint
 from lab.recipes import Recipe
 
 __all__ = ["hardware", "learnt_from", "revision", "stages", "versions"]
@@ -32,7 +31,7 @@ def versions() -> dict[str, str]:
 def learnt_from(recipe: Recipe) -> dict[str, str]:
     """Checkpoint paths that a run starts from or is taught by → SHA-256 of the files."""
     paths = [path for path in (recipe.start, *recipe.teacher.split(",")) if path]
-    return {path: sha256(Path(found(path)).read_bytes()).hexdigest() for path in paths}
+    return {path: sha256(resolve_checkpoint(path).read_bytes()).hexdigest() for path in paths}
 
 
 def stages(recipe: Recipe) -> list[dict[str, Any]]:
@@ -42,7 +41,7 @@ def stages(recipe: Recipe) -> list[dict[str, Any]]:
     """
     if not recipe.start:
         return []
-    card = read_card(found(recipe.start))
+    card = read_card(resolve_checkpoint(recipe.start))
     told = {key: card[key] for key in ("command", "revision", "seed", "minutes", "hardware")}
     told |= {"epochs": len(card["history"]["val_accuracy"]), "validation": card.get("validation")}
     return [*card.get("stages", ()), told]

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 import transfer
-from expression.checkpoint import load_checkpoint, read_card
+from expression.checkpoint import load_checkpoint, read_card, resolve_checkpoint
 from hf_collate import Batches
 from lab import models
 from lab.averaging import moving_average, statistics_batches
 from lab.data import Faces, preprocess
 from lab.distillation import SameView, own_targets, taught_targets
-from lab.evaluation import found
 from lab.export import save_network
 from lab.heads import HeadLoss, attach, class_priors, fill_heads
 from lab.provenance import hardware, learnt_from, revision, stages, versions
@@ -55,9 +54,15 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def make_schedules(optimizer: torch.optim.Optimizer, recipe: Recipe, batches: int) -> tuple:
-    """(by epoch or None, by batch or None). Both multiply the rate, so they combine."""
+    """(by epoch or None, by batch or None). Both multiply the rate, so they combine.
+
+    A cycle of fewer than 8 batches has no room to rise and fall (torch divides by the length
+    of each part): the rate then stays the recipe's.
+    """
     lrs = torch.optim.lr_scheduler
     if recipe.schedule == "onecycle":
+        if recipe.epochs * batches < 8:
+            return None, None
         rates = [group["lr"] for group in optimizer.param_groups]
         return None, lrs.OneCycleLR(
             optimizer, rates, total_steps=recipe.epochs * batches, pct_start=0.25
@@ -98,7 +103,14 @@ def classes_of_start(recipe: Recipe, faces: Faces) -> Faces:
     """
     if not recipe.start:
         return faces
-    return faces.with_classes(read_card(found(recipe.start))["class_names"], recipe.start)
+    return faces.with_classes(
+        read_card(resolve_checkpoint(recipe.start))["class_names"], recipe.start
+    )
+
+
+def pretrained(weights: str) -> str:
+    """A recipe's `weights`: "imagenet", or the path of a file."""
+    return weights if weights == "imagenet" else str(resolve_checkpoint(weights))
 
 
 def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
@@ -110,13 +122,13 @@ def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
     """
     args = dict(recipe.system_args)
     if recipe.weights:
-        args["weights"] = found(recipe.weights)
+        args["weights"] = pretrained(recipe.weights)
     model = models.build(
         recipe.system, num_classes=len(class_names) * len(recipe.heads),
         in_channels=recipe.channels, **args,
     )  # fmt: skip
     if recipe.start:
-        state, card = load_checkpoint(found(recipe.start))
+        state, card = load_checkpoint(resolve_checkpoint(recipe.start))
         theirs = card["system"], card["system_args"], card["class_names"]
         if theirs != (recipe.system, recipe.system_args, class_names):
             raise ValueError(
@@ -205,7 +217,9 @@ class Run:
 
     def knows_data(self) -> bool:
         """Whether the pretrained weights were learnt on this very data set."""
-        path = Path(found(self.recipe.weights))
+        if self.recipe.weights in ("", "imagenet"):
+            return False
+        path = resolve_checkpoint(self.recipe.weights)
         if path.suffix != ".safetensors" or not path.is_file():
             return False
         return read_card(path)["data"]["fingerprint"] == self.faces.fingerprint

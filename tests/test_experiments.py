@@ -1,5 +1,6 @@
 """experiments.py: what is written down is what was measured, and a run cut short goes on."""
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -209,6 +210,26 @@ def rates(recipe, epochs=8, batches=4, val_loss=1.0):
         if by_epoch:
             by_epoch.step(*([val_loss] if recipe.schedule == "plateau" else []))
     return seen
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "plateau", "onecycle"])
+def test_every_schedule_lives_with_few_batches(schedule):
+    # One cycle over 4 batches divided by zero; over 2 or 5 it never came near the recipe's rate
+    for epochs, batches, warmup in itertools.product((1, 2, 3), range(1, 10), (0, 1, 5)):
+        recipe = Recipe("tinyvgg", epochs=epochs, schedule=schedule, warmup=warmup, lr=0.1)
+        optimizer = training.make_optimizer(nn.Linear(2, 2), recipe)
+        by_epoch, by_batch = training.make_schedules(optimizer, recipe, batches)
+        used = []
+        for _ in range(epochs):
+            for _ in range(batches):
+                used.append(optimizer.param_groups[0]["lr"])
+                optimizer.step()
+                if by_batch:
+                    by_batch.step()
+            if by_epoch:
+                by_epoch.step(*([1.0] if schedule == "plateau" else []))
+        assert all(0 < rate < 0.1001 for rate in used), used
+        assert warmup or max(used) > 0.09, (epochs, batches, used)
 
 
 def test_schedules_do_what_their_names_say():

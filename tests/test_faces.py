@@ -6,6 +6,8 @@ The face is the astronaut's of scikit-image, which lies inside that package: no 
 import json
 import math
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import skimage.data
 import torch
 from PIL import Image
 
+from expression import mtcnn_torch
 from expression.face_detector import CropRule, Face, FaceFinder, measure_crop
 
 BOX = (182, 62, 85, 111)  # the astronaut's face
@@ -163,6 +166,72 @@ def test_the_second_look_turns_a_small_copy_of_a_photo(finder, astronaut, monkey
     (face,) = finder.find(photo)
     assert math.dist(middle(face.box), turned_place(-70, photo.size)) < 36
     assert turned and max(max(size) for size in turned) <= finder.detail
+
+
+# --- how many threads torch uses ---
+
+
+def in_a_new_thread(ask):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(ask).result()
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def threads_used(monkeypatch):
+    """The number of torch threads at every pass of a later network."""
+    used, refine = [], mtcnn_torch.Cascade.refine
+    monkeypatch.setattr(
+        mtcnn_torch.Cascade, "refine", lambda *a: used.append(torch.get_num_threads()) or refine(*a)
+    )
+    return used
+
+
+def test_faces_are_found_on_one_core(finder, astronaut, two_threads, threads_used):
+    # With two threads and a busy machine, each small operation waits for the slower one
+    faces = finder.find(astronaut)
+    assert finder.find_batch([astronaut])[0] == faces
+    assert None not in finder.follow(astronaut, faces)
+    assert set(threads_used) == {1} and len(threads_used) == 5
+    assert torch.get_num_threads() == 2 == in_a_new_thread(torch.get_num_threads)
+
+
+@pytest.mark.parametrize("chosen", [[3, 2] * 4, [None] * 8])
+def test_callers_at_once_leave_each_others_number_of_threads_alone(
+    finder, astronaut, two_threads, threads_used, chosen
+):
+    # Setting 1 and putting "the number before" back gives 1 to whoever began in between,
+    # and to every thread made later
+    small, start = astronaut.resize((120, 120)), threading.Barrier(8)
+
+    def visit(own):
+        if own:
+            torch.get_num_threads()  # or the first call after `set` would take the default
+            torch.set_num_threads(own)
+        start.wait()
+        for _ in range(3):
+            finder.find_batch([small])
+        return torch.get_num_threads()
+
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(visit, chosen))
+    assert numbers == [number or 2 for number in chosen]
+    assert torch.get_num_threads() == 2 and set(threads_used) == {1}
+
+
+def test_a_pool_on_one_core_changes_nobody_else(two_threads):
+    with ThreadPoolExecutor(4, initializer=mtcnn_torch.use_one_core) as pool:
+        waiting = threading.Barrier(4)
+        ask = lambda _: waiting.wait() is not None and torch.get_num_threads()  # noqa: E731
+        assert list(pool.map(ask, range(4))) == [1] * 4
+        assert torch.get_num_threads() == 2 == in_a_new_thread(torch.get_num_threads)
 
 
 def patterns():

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features
+from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -92,6 +92,24 @@ def test_other_column_names_are_an_argument(noise, tmp_path):
     assert (
         len(decode(renamed, Preprocess(8), tmp_path, image_key="face", label_key="emotion")) == 10
     )
+
+
+def test_integer_labels_without_names_are_named_by_their_numbers(noise, tmp_path):
+    plain = noise.cast_column("label", Value("int64"))
+    decoded = decode(plain, Preprocess(8), tmp_path)
+    assert decoded.class_names == ("0", "1") and decoded.labels.tolist() == noise["label"][:]
+    below = Dataset.from_dict(
+        {"image": noise["image"][:2], "label": [0, -1]},
+        features=Features({"image": ImageFeature(), "label": Value("int64")}),
+    )
+    with pytest.raises(ValueError, match="row 1.*-1"):
+        decode(below, Preprocess(8), tmp_path)
+
+
+def test_a_split_without_rows_is_refused(noise, tmp_path):
+    # Mapping a file of no bytes fails with a message about mmap
+    with pytest.raises(ValueError, match="no rows"):
+        decode(noise.select([]), Preprocess(8), tmp_path)
 
 
 def test_collate_travels_to_spawned_workers():

@@ -274,6 +274,21 @@ def test_one_broken_picture_does_not_lose_the_others(checkpoint, face, tmp_path,
         assert reason in line
 
 
+def test_many_pictures_leave_torchs_threads_to_others(checkpoint, face):
+    # A visitor who came while another had sent several pictures kept one thread for ever
+    from expression.picture_batches import answer_pictures
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        answers = answer_pictures(open_predictor(checkpoint), [str(face)] * 20, whole=True)
+        next(answers)
+        assert torch.get_num_threads() == 2
+        assert len([answer for answer in answers if answer.seen]) == 19
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_an_interrupt_leaves_the_rows_so_far(portrait, tmp_path, monkeypatch):
     whole = cli.answer_pictures
 

@@ -1,6 +1,7 @@
 """systems/: the networks that are compared have the sizes that they are known by."""
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -101,6 +102,15 @@ def test_the_small_stem_keeps_every_pixel():
         GrayResNet(stem="5x5")
 
 
+def test_one_vit_tiny_serves_every_patch():
+    # A name with another patch, such as vit_tiny_patch8_224, is none that timm knows
+    assert set(timm.list_models("vit_tiny_patch*_224")) == {vit_tiny.NAME}
+    for size, patch in ((48, 8), (48, 6), (224, 16)):
+        model = vit_tiny.build(size=size, patch=patch)
+        assert model.patch_embed.proj.kernel_size == (patch, patch)
+        assert model.patch_embed.num_patches == (size // patch) ** 2
+
+
 def test_vit_starts_from_a_file_as_it_would_from_the_hub(tmp_path):
     # A stand-in of the published weights: 224 px, patches of 16, colour, 1000 classes
     torch.manual_seed(0)
@@ -110,6 +120,10 @@ def test_vit_starts_from_a_file_as_it_would_from_the_hub(tmp_path):
     block = published.blocks[3].mlp.fc1.weight
     assert torch.equal(model.blocks[3].mlp.fc1.weight, block)
     assert model.head.out_features == 7 and model(torch.rand(1, 1, 48, 48)).shape == (1, 7)
+    filters, given = model.patch_embed.proj.weight, published.patch_embed.proj.weight.sum(1)
+    smaller = nn.functional.avg_pool2d(given, 2)  # (192, 8, 8): alike, not random ones
+    alike = torch.corrcoef(torch.stack([filters.flatten(), smaller.flatten()]))[0, 1]
+    assert alike > 0.5
 
 
 def test_vit_weights_that_cannot_be_had_are_an_error_not_a_random_start(tmp_path):

@@ -15,6 +15,10 @@ from torch import nn
 
 __all__ = ["WeightsUnavailable", "build"]
 
+# timm's ViT-Tiny has patches of 16; other patches and sizes are arguments of the same network,
+# for which timm resamples the patch filters and position embeddings of a file.
+NAME = "vit_tiny_patch16_224"
+
 
 class WeightsUnavailable(RuntimeError):
     """Pretrained weights were asked for and cannot be had; says where they were looked for."""
@@ -33,17 +37,16 @@ def build(
 
     `weights` is None (random), "imagenet" (timm's ViT-Tiny from the hub; use `size=224,
     patch=16`, which it was trained with), or the path of a file with its weights
-    (safetensors or a state dict; nothing in it is run). timm resamples position
-    embeddings and sums colour filters for gray pictures. The head is new.
+    (safetensors or a state dict; nothing in it is run). timm resamples patch filters and
+    position embeddings and sums colour filters for gray pictures. The head is new.
     Raises WeightsUnavailable when weights cannot be had or are of another network,
     ValueError when the size is no multiple of the patch.
     """
     if size % patch:
         raise ValueError(f"size {size} is no multiple of patch {patch}")
-    name = f"vit_tiny_patch{patch}_224" if patch == 16 else "vit_tiny_patch16_224"
     options = dict(num_classes=num_classes, in_chans=in_channels, img_size=size, patch_size=patch)
     if weights is None:
-        return timm.create_model(name, pretrained=False, drop_path_rate=drop_path, **options)
+        return timm.create_model(NAME, pretrained=False, drop_path_rate=drop_path, **options)
     overlay = {}
     if weights != "imagenet":
         if not Path(weights).is_file():
@@ -51,7 +54,7 @@ def build(
         overlay = {"pretrained_cfg_overlay": {"file": str(weights)}}
     try:
         return timm.create_model(
-            name, pretrained=True, drop_path_rate=drop_path, **options, **overlay
+            NAME, pretrained=True, drop_path_rate=drop_path, **options, **overlay
         )
     except Exception as error:  # the hub, safetensors, pickle and torch raise each their own
         raise WeightsUnavailable(
