@@ -483,6 +483,9 @@ def test_unreadable_files_are_told_and_the_others_shown(page, portrait, crowd, t
     until(page, lambda: captions.all_inner_texts() == wanted, captions.all_inner_texts)
     reason.wait_for()
     assert narrow(page)
+    # What was found is told in full: "astronaut.p…" told nothing
+    cut = "[...document.querySelectorAll('.caption-label')].map(c => c.scrollWidth > c.clientWidth)"
+    assert page.evaluate(cut) == [False, False]
 
 
 def test_a_video_plays_with_its_faces_and_its_table_downloads(page, predictor, clip):
@@ -504,6 +507,7 @@ def test_a_video_plays_with_its_faces_and_its_table_downloads(page, predictor, c
     timeline = "[...document.querySelectorAll('img')].some(i => i.naturalWidth > 900)"
     until(page, lambda: page.evaluate(timeline), lambda: "no timeline")
     assert narrow(page)
+    assert page.locator(".timeline img").bounding_box()["width"] >= 600  # else nobody reads it
 
 
 def test_on_a_phone_no_tab_is_wider_than_the_screen(page, crowd):
@@ -558,16 +562,21 @@ def film(predictor, real_small, astronaut, tmp_path_factory):
     return path, list(faces)
 
 
+def record_button(page):
+    """The mirror's Record (later Stop), after the camera was allowed."""
+    page.get_by_role("tab", name="Mirror").click()
+    page.get_by_text("Click to Access Webcam").locator("visible=true").click()
+    return page.get_by_label("capture photo").locator("visible=true")
+
+
 def test_the_mirror_follows_the_face_and_keeps_no_picture(film, filmed_browser, served):
     path, expressions = film
     address, uploads = served
     with filmed_browser(path) as browser, browser.new_context(permissions=["camera"]) as context:
         page = opened(context, address)
         before = set(uploads.rglob("*"))
-        page.get_by_role("tab", name="Mirror").click()
-        page.get_by_text("Click to Access Webcam").locator("visible=true").click()
+        record = record_button(page)
         page.evaluate(WATCH)
-        record = page.get_by_label("capture photo").locator("visible=true")
         record.click()
 
         def answers():
@@ -587,3 +596,43 @@ def test_the_mirror_follows_the_face_and_keeps_no_picture(film, filmed_browser, 
         page.wait_for_timeout(1000)
         assert len(answers()) == answered
         assert narrow(page)
+
+
+def overlap(one, other):
+    """The area in px² that two boxes of a page, or a box of a page and (x, y, w, h), share."""
+    (ax, ay, aw, ah), (bx, by, bw, bh) = (
+        (box["x"], box["y"], box["width"], box["height"]) if isinstance(box, dict) else box
+        for box in (one, other)
+    )
+    width, height = min(ax + aw, bx + bw) - max(ax, bx), min(ay + ah, by + bh) - max(ay, by)
+    return max(width, 0) * max(height, 0)
+
+
+def test_the_mirror_fits_a_phone(film, filmed_browser, served):
+    # Side by side, the camera was 160 px wide at 390, the bars 0 px, and Stop lay over the mouth.
+    with (
+        filmed_browser(film[0]) as browser,
+        browser.new_context(permissions=["camera"], viewport=PHONE) as context,
+    ):
+        page = opened(context, served[0])
+        stop = record_button(page)
+        stop.click()
+        page.locator(".mirror .bar").first.wait_for()
+        for width, stacked in ((390, True), (767, True), (768, False)):
+            page.set_viewport_size({"width": width, "height": 844})
+            page.wait_for_timeout(500)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            camera = page.locator(".camera video").bounding_box()
+            answer = page.locator(".mirror").bounding_box()
+            assert (answer["y"] >= camera["y"] + camera["height"]) == stacked, width
+            if stacked:
+                row = page.locator(".camera-and-answer").bounding_box()
+                assert camera["width"] == answer["width"] == pytest.approx(row["width"], abs=1)
+            assert camera["width"] >= 300, width
+            bars = [bar.bounding_box()["width"] for bar in page.locator(".mirror .track").all()]
+            assert min(bars) >= 120, (width, bars)
+            emoji = page.locator(".mirror .emoji").bounding_box()
+            assert 72 <= emoji["height"] <= 150 and not overlap(emoji, camera), width
+            x, y = camera["width"] / 320, camera["height"] / 240  # of the film's picture
+            face = camera["x"] + 60 * x, camera["y"] + 35 * y, 200 * x, 180 * y
+            assert not overlap(stop.bounding_box(), face), width

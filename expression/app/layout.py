@@ -107,16 +107,17 @@ def photo_tab(
     with gr.Accordion("Several pictures at once", open=False):
         files = gr.File(file_count="multiple", file_types=["image"], label="Pictures", height=140)
         gallery = gr.Gallery(
-            label="Faces found", columns=4, object_fit="contain",
+            label="Faces found", columns=4, object_fit="contain", elem_classes="found",
             buttons=["download", "fullscreen"],
         )  # fmt: skip
         files.upload(handlers.several, [files, model], gallery, api_name="several")
 
 
 def mirror_tab(handlers: Handlers, model: gr.Dropdown) -> None:
-    with gr.Row():
+    with gr.Row(elem_classes="camera-and-answer"):
         camera = MirrorImage(
             sources=["webcam"], streaming=True, type="pil", format="webp", label="You",
+            elem_classes="camera",
             webcam_options=gr.WebcamOptions(
                 mirror=True, constraints={"video": {"width": 640, "height": 480}}
             ),
@@ -142,8 +143,9 @@ def video_tab(handlers: Handlers, model: gr.Dropdown) -> None:
             words = gr.Markdown(label="words")
             table = gr.File(label="Timeline as CSV")
     timeline = gr.Image(
-        label="timeline", show_label=False, interactive=False, buttons=["download", "fullscreen"]
-    )
+        label="timeline", show_label=False, interactive=False, buttons=["download", "fullscreen"],
+        elem_classes="timeline",
+    )  # fmt: skip
     button.click(
         handlers.video, [file, model], [shown, timeline, table, words], api_name="video",
         concurrency_limit=1,

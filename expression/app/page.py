@@ -36,13 +36,31 @@ CSS = """
 .bar .share {text-align: right; font-variant-numeric: tabular-nums}
 .mirror {text-align: center; padding: 8px 12px 14px; border-radius: 14px; min-height: 330px;
   background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary)}
-.mirror .emoji {font-size: 118px; line-height: 1.25}
+.mirror .emoji {font-size: clamp(72px, 12vw, 118px); line-height: 1.25}
 .mirror h3 {margin: 0 0 10px; color: var(--body-text-color)}
 .mirror .others {margin-top: 10px; color: var(--body-text-color-subdued)}
-.mirror .bar {max-width: 420px; margin: 0 auto; text-align: left}
-.grid-container {grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)) !important}
-.maps .grid-wrap {padding-top: 40px !important}  /* below the label */
+.mirror .bar {max-width: 420px; margin: 0 auto; text-align: left;
+  grid-template-columns: 58px minmax(120px, 1fr) 38px}
+.camera .button-wrap {position: static; transform: none; width: max-content; margin: 8px auto}
+.maps .grid-wrap, .found .grid-wrap {padding-top: 40px !important}  /* below the label */
 .maps .grid-container {grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)) !important}
+.found .grid-wrap {min-height: 0 !important; max-height: 640px !important}
+.found .grid-container {grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)) !important}
+.found .thumbnail-item {height: auto; aspect-ratio: auto}
+.found .thumbnail-item img {height: auto}
+.found .caption-label {position: static; max-width: none; white-space: normal; border: none}
+.timeline .image-container {padding-top: 40px}  /* its buttons, so that they hide no legend */
+.camera-and-answer .html-container {padding: 0}
+@media (max-width: 767px) {
+  .camera-and-answer {flex-direction: column}
+  .camera-and-answer > * {flex: none; width: 100%}
+  .camera video {max-height: 45vh; object-fit: cover}  /* upright cameras leave room below */
+  .mirror {min-height: 0}
+  .mirror .emoji, .mirror h3 {display: inline-block; margin: 0 6px; vertical-align: middle}
+  .timeline {contain: inline-size}
+  .timeline .image-frame {overflow-x: auto; justify-content: start}  /* legible: scroll sideways */
+  .timeline .image-frame img {min-width: 680px}
+}
 .notice {padding: 18px; border-radius: 12px; text-align: center;
   color: var(--body-text-color-subdued); background: var(--background-fill-secondary);
   border: 1px dashed var(--border-color-primary)}
