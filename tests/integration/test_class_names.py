@@ -23,6 +23,7 @@ from lab.datasets import fer2013, ferplus, muxspace, synthetic
 from lab.export import save_network
 from lab.recipes import RECIPES
 
+pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 SEVEN = list(fer2013.CLASS_NAMES)  # not alphabetical: surprise comes before neutral
 FOLDERS = dict(

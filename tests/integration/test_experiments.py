@@ -19,6 +19,7 @@ from lab.recipes import RECIPES, Recipe
 from lab.tensorboard_log import Board
 from train_state import load_state
 
+pytestmark = pytest.mark.slow
 ROOT = Path(experiments.__file__).parent
 SMALL = ["--size", "24", "--batch-size", "32", "--device", "cpu"]
 
