@@ -39,7 +39,7 @@ from benchmarks.serving import MANY, Timing, measure, surroundings
 from faces import FaceFinder
 from hf_collate import Preprocess
 from insight.metrics import evaluate, percent, wilson
-from lab.data import Faces, read, some
+from lab.data import Faces, read, subset_indices
 from predict import CHECKPOINTS, ExpressionPredictor, checkpoints, open_picture
 from studio.onnx_model import OnnxModel, export_onnx, reason
 
@@ -245,9 +245,10 @@ def compare(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
     """Everything, the JSON file written anew after each row."""
     data = opened(args.data, args.final)
     decoded = data.decoded(Preprocess(48, "L"))
-    rows = {s: some(len(d), min(args.limit or len(d), len(d))) for s, d in decoded.items()}
+    limits = {s: min(args.limit or len(d), len(d)) for s, d in decoded.items()}
+    rows = {s: subset_indices(len(d), limits[s]) for s, d in decoded.items()}
     splits = {s: (d.pixels[rows[s]], d.labels[rows[s]]) for s, d in decoded.items()}
-    train = decoded["train"].pixels[some(len(decoded["train"]), CALIBRATION)]
+    train = decoded["train"].pixels[subset_indices(len(decoded["train"]), CALIBRATION)]
     del splits["train"]
     photo = ImageOps.fit(open_picture(args.photo) if args.photo else default_photo(), (SIDE, SIDE))
     threads = torch.get_num_threads()

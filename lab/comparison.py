@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from insight import metrics, plots
-from lab.recipes import RECIPES
+from lab.recipes import RECIPES, with_current_names
 
 __all__ = ["compare", "table"]
 
@@ -61,7 +61,7 @@ class Row:
 
     def how_far(self) -> str:
         """Epochs beside those of the published settings, and what else sets this run apart."""
-        recipe, words = self.content["recipe"], []
+        recipe, words = with_current_names(self.content["recipe"]), []
         if history := self.content.get("history"):
             words.append(f"{len(history['val_loss'])} epochs, best {self.content['epoch'] + 1}")
             usual = RECIPES[self.name].epochs if self.name in RECIPES else 0
@@ -69,7 +69,7 @@ class Row:
                 words[-1] += f" (published settings: up to {usual})"
         if recipe.get("limit"):
             words.append(f"**{recipe['limit']} training faces only**")
-        if recipe.get("start"):
+        if recipe.get("init_from"):
             epochs = " and ".join(str(stage["epochs"]) for stage in self.content["stages"])
             words.append(f"goes on from a network of {epochs} epochs")
         if recipe.get("weights"):

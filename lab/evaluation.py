@@ -13,7 +13,7 @@ import systems
 from hf_collate import Batches, Preprocess
 from insight import metrics, model_card, plots
 from lab.board import Board
-from lab.data import Faces, some
+from lab.data import Faces, subset_indices
 from train_loop import load_checkpoint, save_checkpoint
 
 __all__ = ["SPLITS", "draw", "evaluate", "found", "load_model"]
@@ -62,7 +62,7 @@ def evaluate(
     decoded = faces.decoded(rule)
     figures: dict[str, dict[str, metrics.Evaluation]] = {}
     for split in SPLITS:
-        rows = some(len(decoded[split]), limit) if limit else None
+        rows = subset_indices(len(decoded[split]), limit) if limit else None
         loader = Batches(decoded[split], 128, device=device, indices=rows)
         figures[split] = {
             way: metrics.evaluate(

@@ -18,11 +18,12 @@ from lab.data import Faces, preprocess
 from lab.evaluation import found
 from lab.origin import hardware, learnt_from, revision, stages, versions
 from lab.recipes import Recipe
+from lab.resuming import STATE, check_settings
 from lab.teaching import taught_targets
 from train_loop import History, load_checkpoint, read_card, save_checkpoint, train
 from train_state import load_state, save_state
 
-__all__ = ["Run", "fast_precision", "find_run", "train_network"]
+__all__ = ["Run", "fast_precision", "train_network"]
 
 
 def fast_precision(device: torch.device) -> torch.dtype:
@@ -88,7 +89,7 @@ def balanced(labels: Tensor, num_classes: int) -> Tensor:
 def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
     """The network before its first step: random, pretrained, or one that goes on learning.
 
-    Raises ValueError when `recipe.start` is of another network or knows other classes.
+    Raises ValueError when `recipe.init_from` is of another network or knows other classes.
     """
     args = dict(recipe.system_args)
     if recipe.weights:
@@ -96,13 +97,13 @@ def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
     model = systems.build(
         recipe.system, num_classes=len(class_names), in_channels=recipe.channels, **args
     )
-    if recipe.start:
-        state, card = load_checkpoint(found(recipe.start))
+    if recipe.init_from:
+        state, card = load_checkpoint(found(recipe.init_from))
         theirs = card["system"], card["system_args"], card["class_names"]
         if theirs != (recipe.system, recipe.system_args, class_names):
             raise ValueError(
-                f"{recipe.start} is {' '.join(map(str, theirs))}; to go on from it, the run must "
-                f"have the same, not {recipe.system} {recipe.system_args} {class_names}"
+                f"{recipe.init_from} is {' '.join(map(str, theirs))}; to go on from it, the run "
+                f"must have the same, not {recipe.system} {recipe.system_args} {class_names}"
             )
         model.load_state_dict(state)
     return model
@@ -216,7 +217,7 @@ def train_network(run: Run) -> Path:
     precision when the run has ended: a run cut short replaces no finished checkpoint.
     Raises ValueError when the state was made with other settings.
     """
-    recipe, device, state_path = run.recipe, run.device, run.folder / "state.pt"
+    recipe, device, state_path = run.recipe, run.device, run.folder / STATE
     torch.manual_seed(run.seed)
     batches = run.faces.batches(recipe, run.seed, device)
     loader, class_names = batches["train"], run.faces.class_names
@@ -242,7 +243,7 @@ def train_network(run: Run) -> Path:
         print(f"{run.stem}: going on after epoch {len(history['lr'])}, from {run.folder}")
     done = len(history.get("lr", []))
     loader.epoch = recipe.head_epochs + done  # the order and the changes that come next
-    grow(loader, recipe, done)
+    set_epoch_augmentation(loader, recipe, done)
     board = Board(run.folder / "board", class_names, preprocess(recipe))
     if not resumed:
         board.start(model, loader)
@@ -253,7 +254,7 @@ def train_network(run: Run) -> Path:
         save_state(state_path, **parts, history=history, head_history=head_history,
                    settings=run.settings())  # fmt: skip
         board.epoch(epoch, history)
-        grow(loader, recipe, epoch + 1)
+        set_epoch_augmentation(loader, recipe, epoch + 1)
         if not sys.stderr.isatty():
             report(epoch, history)
         return stalled(history, recipe.stop, recipe.stop_patience)
@@ -289,34 +290,13 @@ def train_network(run: Run) -> Path:
     return save_checkpoint(run.checkpoint, model, card, torch.float16)
 
 
-def grow(loader: Batches, recipe: Recipe, epoch: int) -> None:
+def set_epoch_augmentation(loader: Batches, recipe: Recipe, epoch: int) -> None:
     """Give training pictures the side and the changes that the recipe wants in this epoch."""
-    if recipe.sides or recipe.plain_epochs:
-        loader.augment = recipe.changes(epoch)
+    if recipe.progressive_sizes or recipe.final_unaugmented_epochs:
+        loader.augment = recipe.augmentation_for(epoch)
 
 
 def hard_labels(loader: Batches) -> Tensor:
     """Class indices (n,) of the rows that a loader gives, also when its targets are shares."""
     labels = loader.labels[loader.rows.to(loader.labels.device)].cpu()
     return labels.argmax(1) if labels.ndim == 2 else labels
-
-
-def check_settings(values: dict[str, Any], run: Run) -> dict[str, Any]:
-    """The state's values, or ValueError naming the settings in which the run differs."""
-    before, now = (
-        {**s["recipe"], **{k: s[k] for k in ("fingerprint", "seed")}}
-        for s in (values["settings"], run.settings())
-    )
-    other = [f"{k} {before.get(k)!r} is now {now[k]!r}" for k in now if before.get(k) != now[k]]
-    if other:
-        raise ValueError(
-            f"{run.folder} was trained with other settings: {'; '.join(other)}. "
-            "Give the same ones, or start anew without --resume"
-        )
-    return values
-
-
-def find_run(runs: Path, *parts: str) -> Path | None:
-    """The newest runs/<timestamp>/… of an experiment, model and extra that has a state."""
-    found = sorted(runs.glob("/".join(["*", *parts, "state.pt"])))
-    return found[-1].parent if found else None
