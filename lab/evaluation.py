@@ -49,19 +49,20 @@ def evaluate(
     device: torch.device,
     board: Path | None = None,
     ways: Sequence[str] = ("plain", "flip"),
+    final: bool = False,
 ) -> Path:
-    """Validation and test figures of one checkpoint, in those `ways` to look at a picture
-    (`insight.metrics.VIEWS`).
+    """Validation figures of one checkpoint, and with `final` those of the test split, in those
+    `ways` to look at a picture (`insight.metrics.VIEWS`).
 
     Writes `out/results/NAME.json`, `out/results/NAME/` (figures, classification_report.txt),
-    and the validation and test counts into the checkpoint's card. Returns the JSON's path.
+    and the counts into the checkpoint's card. Returns the JSON's path.
     Raises ValueError when the data have other classes than the checkpoint.
     """
     model, card, rule = load_model(checkpoint, device, faces.class_names)
     limit = card.get("recipe", {}).get("limit_eval", 0)
     decoded = faces.decoded(rule)
     figures: dict[str, dict[str, metrics.Evaluation]] = {}
-    for split in SPLITS:
+    for split in SPLITS if final else SPLITS[:1]:
         rows = subset_indices(len(decoded[split]), limit) if limit else None
         loader = Batches(decoded[split], 128, device=device, indices=rows)
         figures[split] = {
@@ -97,8 +98,9 @@ def draw(
 ) -> None:
     """The figures of one run as PNG, the report as text, and the same on its board."""
     folder.mkdir(parents=True, exist_ok=True)
-    test, val = figures["test"]["plain"], figures["validation"]["plain"]
-    what = f"{folder.name}, test"
+    split, val = list(figures)[-1], figures["validation"]["plain"]
+    test = figures[split]["plain"]  # validation while the test split is closed
+    what = f"{folder.name}, {split}"
     per_class = test.per_class()
     ranked = sorted(per_class, key=lambda name: per_class[name]["f1"])
     drawn = {
