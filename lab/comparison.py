@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from lab import metrics, plots
-from lab.recipes import RECIPES
+from lab.recipes import RECIPES, with_current_names
 
 __all__ = ["compare", "table"]
 
@@ -56,12 +56,14 @@ class Row:
         return f"{self.name}-{self.data}"
 
     def count(self, split: str, way: str = "plain") -> str:
+        if split not in self.content:
+            return "–"
         figures = self.content[split][way]
         return metrics.percent(figures["k"], figures["n"])
 
     def how_far(self) -> str:
         """Epochs beside those of the published settings, and what else sets this run apart."""
-        recipe, words = self.content["recipe"], []
+        recipe, words = with_current_names(self.content["recipe"]), []
         if history := self.content.get("history"):
             words.append(f"{len(history['val_loss'])} epochs, best {self.content['epoch'] + 1}")
             usual = RECIPES[self.name].epochs if self.name in RECIPES else 0
@@ -69,7 +71,7 @@ class Row:
                 words[-1] += f" (published settings: up to {usual})"
         if recipe.get("limit"):
             words.append(f"**{recipe['limit']} training faces only**")
-        if recipe.get("start"):
+        if recipe.get("init_from"):
             epochs = " and ".join(str(stage["epochs"]) for stage in self.content["stages"])
             words.append(f"goes on from a network of {epochs} epochs")
         if recipe.get("weights"):
@@ -87,7 +89,7 @@ def read(results: Path) -> list[Row]:
     rows = []
     for path in sorted(results.glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
-        if {"recipe", "validation", "test", "data"} <= content.keys():
+        if {"recipe", "validation", "data"} <= content.keys():
             rows.append(Row(path, content))
     return sorted(
         rows, key=lambda r: (r.data, -r.content["validation"]["plain"]["accuracy"], r.key)
@@ -103,24 +105,30 @@ def line(row: Row, seeds: list[Row]) -> str:
     """A row of the table; with several seeds it is the first one's, and says their mean."""
     content = row.content
     test = row.count("test")
-    if "all_seeds" in content:
-        values = [100 * v for v in content["all_seeds"]["test_plain"]["values"]]
+    shown = shown_split(content)
+    if f"{shown}_plain" in content.get("all_seeds", {}):
+        values = [100 * v for v in content["all_seeds"][f"{shown}_plain"]["values"]]
     else:
-        values = [100 * r.content["test"]["plain"]["accuracy"] for r in seeds]
+        values = [100 * r.content[shown]["plain"]["accuracy"] for r in seeds if shown in r.content]
     if len(values) > 1:
         test += f"; {len(values)} seeds {mean(values):.1f} ± {stdev(values):.1f} %"
     cells = [
         f"`{row.name}`",
         row.count("validation"),
         test,
-        views(content["test"]),
-        f"{content['test']['plain']['macro_f1']:.3f}",
+        views(content[shown]),
+        f"{content[shown]['plain']['macro_f1']:.3f}",
         published(row),
         f"{content['parameters']:,}",
         f"{content['minutes']:.1f}",
         row.how_far(),
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def shown_split(content: dict[str, Any]) -> str:
+    """The split whose figures a row shows: test once it was opened, validation until then."""
+    return "test" if "test" in content else "validation"
 
 
 def views(test: dict[str, Any]) -> str:
@@ -142,8 +150,11 @@ def by_system(rows: list[Row]) -> list[list[Row]]:
 def table(rows: list[Row]) -> str:
     """The rows of one data set as Markdown, the majority class last."""
     lines = [HEAD, *(line(seeds[0], seeds) for seeds in by_system(rows))]
-    val, test = (100 * rows[0].content[s]["plain"]["majority"] for s in ("validation", "test"))
-    lines.append(f"| most frequent class | {val:.1f} % | {test:.1f} % | | | | | | |")
+    cells = [
+        f"{100 * rows[0].content[s]['plain']['majority']:.1f} %" if s in rows[0].content else "–"
+        for s in ("validation", "test")
+    ]
+    lines.append(f"| most frequent class | {' | '.join(cells)} | | | | | | |")
     return "\n".join(lines)
 
 
@@ -158,7 +169,10 @@ def together(path: Path) -> list[str]:
     if not path.exists():
         return []
     told = json.loads(path.read_text(encoding="utf-8"))
-    figures = {s: metrics.percent(told[s]["k"], told[s]["n"]) for s in ("validation", "test")}
+    figures = {
+        s: metrics.percent(told[s]["k"], told[s]["n"]) if s in told else "–"
+        for s in ("validation", "test")
+    }
     members = ", ".join(f"`{name}`" for name in told["members"])
     seen = "18 views of a picture" if told.get("way") == "shift" else "mirror images too"
     return [
@@ -178,17 +192,18 @@ def commands(rows: list[Row]) -> str:
 def draw(rows: list[Row], data: str, path: Path) -> None:
     shown = []
     for row, *_ in by_system(rows):
-        figures = row.content["test"]["plain"]
+        figures = row.content[shown_split(row.content)]["plain"]
         shown.append({"name": row.name, "accuracy": figures["accuracy"],
                       "interval_95": tuple(figures["interval_95"])})  # fmt: skip
         split, share = PUBLISHED.get(row.key, ("", 0.0))
         if split:
             shown[-1] |= {"published": share}
     best = max(shown, key=lambda s: s["accuracy"])
-    majority = rows[0].content["test"]["plain"]["majority"]
+    last = shown_split(rows[0].content)
+    majority = rows[0].content[last]["plain"]["majority"]
     figure = plots.comparison(
         shown,
-        f"{data}, test: {best['name']} leads with {100 * best['accuracy']:.1f} %. "
+        f"{data}, {last}: {best['name']} leads with {100 * best['accuracy']:.1f} %. "
         "Bars are 95 % intervals; diamonds are what others report of the same system.",
         baseline=majority,
     )

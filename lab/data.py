@@ -102,7 +102,7 @@ class Faces:
                 seed=seed,
                 augment=recipe.augment if train else None,
                 device=device,
-                indices=some(len(rows), limit) if limit else None,
+                indices=subset_indices(len(rows), limit) if limit else None,
             )
         return loaders
 
@@ -217,7 +217,7 @@ def unpack(path: Path) -> Packed:
     return Packed(splits, about["name"], about["fingerprint"], about["crop"], votes, known)
 
 
-def some(count: int, limit: int) -> torch.Tensor:
+def subset_indices(count: int, limit: int) -> torch.Tensor:
     """`limit` of `count` rows, the same ones for every system, in the order of the data."""
     rows = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:limit]
     return rows.sort().values

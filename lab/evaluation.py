@@ -13,7 +13,7 @@ from expression.checkpoint import load_checkpoint
 from expression.preprocessing import Preprocess
 from hf_collate import Batches
 from lab import metrics, model_card, models, plots
-from lab.data import Faces, some
+from lab.data import Faces, subset_indices
 from lab.export import save_network
 from lab.tensorboard_log import Board
 from lab.votes import crowd_figures
@@ -40,13 +40,14 @@ def evaluate(
     device: torch.device,
     board: Path | None = None,
     ways: Sequence[str] = ("plain", "flip"),
+    final: bool = False,
 ) -> Path:
-    """Validation and test figures of one checkpoint, in those `ways` to look at a picture
-    (`insight.metrics.VIEWS`).
+    """Validation figures of one checkpoint, and with `final` those of the test split, in those
+    `ways` to look at a picture (`insight.metrics.VIEWS`).
 
     Where the data have a crowd's votes, `crowd` tells how the answers agree with them.
     Writes `out/results/NAME.json`, `out/results/NAME/` (figures, classification_report.txt),
-    and the validation and test counts into the checkpoint's card. Returns the JSON's path.
+    and the counts into the checkpoint's card. Returns the JSON's path.
     The data's classes are joined to the checkpoint's by name. Data with only some of them are
     measured too: an answer that names one of the others is a mistake.
     Raises ValueError when the data have a class that the checkpoint does not know.
@@ -57,8 +58,8 @@ def evaluate(
     decoded = faces.decoded(rule)
     figures: dict[str, dict[str, metrics.Evaluation]] = {}
     crowd: dict[str, dict[str, Any]] = {}
-    for split in SPLITS:
-        rows = some(len(decoded[split]), limit) if limit else None
+    for split in SPLITS if final else SPLITS[:1]:
+        rows = subset_indices(len(decoded[split]), limit) if limit else None
         loader = Batches(decoded[split], 128, device=device, indices=rows)
         answers = {
             way: metrics.collect(model, loader, device, views=metrics.VIEWS[way]) for way in ways
@@ -101,8 +102,9 @@ def draw(
 ) -> None:
     """The figures of one run as PNG, the report as text, and the same on its board."""
     folder.mkdir(parents=True, exist_ok=True)
-    test, val = figures["test"]["plain"], figures["validation"]["plain"]
-    what = f"{folder.name}, test"
+    split, val = list(figures)[-1], figures["validation"]["plain"]
+    test = figures[split]["plain"]  # validation while the test split is closed
+    what = f"{folder.name}, {split}"
     per_class = {name: f for name, f in test.per_class().items() if f["support"]}
     ranked = sorted(per_class, key=lambda name: per_class[name]["f1"])
     drawn = {

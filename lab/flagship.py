@@ -22,7 +22,7 @@ __all__ = ["SPLITS", "ensemble", "export", "spread"]
 def spread(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over seeds, accuracy in [0, 1], of each split and way."""
     told: dict[str, Any] = {"seeds": [report["seed"] for report in reports]}
-    for split in SPLITS:
+    for split in [split for split in SPLITS if all(split in report for report in reports)]:
         for way in ("plain", "flip"):
             values = [report[split][way]["accuracy"] for report in reports]
             told[f"{split}_{way}"] = {
@@ -51,7 +51,7 @@ def export(reports: Sequence[Path], out: Path, stem: str) -> Path:
     content = {**read[best], "name": stem, "all_seeds": spread(read)}
     figures = {
         split: {way: metrics.Evaluation.from_dict(told, content["class_names"])
-                for way, told in content[split].items()} for split in SPLITS
+                for way, told in content[split].items()} for split in SPLITS if split in content
     }  # fmt: skip
     draw(figures, content, out / "results" / stem)
     report = out / "results" / f"{stem}.json"
@@ -61,9 +61,10 @@ def export(reports: Sequence[Path], out: Path, stem: str) -> Path:
 
 @torch.inference_mode()
 def ensemble(
-    checkpoints: Sequence[Path], faces: Faces, device: torch.device, way: str = "flip"
+    checkpoints: Sequence[Path], faces: Faces, device: torch.device, way: str = "flip",
+    final: bool = False,
 ) -> dict[str, Any]:
-    """Validation and test figures of several networks' mean probabilities.
+    """Validation figures of several networks' mean probabilities; with `final` also test's.
 
     Each looks at a picture in that `way` of `insight.metrics.VIEWS`.
     Classes are joined by name: the data's and the other networks' to those of the first network,
@@ -82,7 +83,7 @@ def ensemble(
     for path in checkpoints:
         model, _, rule = load_model(path, device)
         decoded = faces.decoded(rule)
-        for split in SPLITS:
+        for split in SPLITS if final else SPLITS[:1]:
             loader = Batches(decoded[split], 128, device=device)
             logits, labels[split] = metrics.collect(model, loader, device, views=metrics.VIEWS[way])
             sums[split] = sums.get(split, 0) + logits.softmax(1)[:, orders[path]]
@@ -92,7 +93,7 @@ def ensemble(
         "way": way,
         "class_names": names,
     }
-    for split in SPLITS:
+    for split in sums:
         logits = (sums[split] / len(checkpoints)).log()
         figures = metrics.evaluate(logits, labels[split], names)
         told[split] = figures.as_dict()

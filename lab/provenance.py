@@ -30,7 +30,7 @@ def versions() -> dict[str, str]:
 
 def learnt_from(recipe: Recipe) -> dict[str, str]:
     """Checkpoint paths that a run starts from or is taught by → SHA-256 of the files."""
-    paths = [path for path in (recipe.start, *recipe.teacher.split(",")) if path]
+    paths = [path for path in (recipe.init_from, *recipe.teacher.split(",")) if path]
     return {path: sha256(resolve_checkpoint(path).read_bytes()).hexdigest() for path in paths}
 
 
@@ -39,9 +39,9 @@ def stages(recipe: Recipe) -> list[dict[str, Any]]:
 
     Each with what it reached on validation, so that what a stage brought can be read off.
     """
-    if not recipe.start:
+    if not recipe.init_from:
         return []
-    card = read_card(resolve_checkpoint(recipe.start))
+    card = read_card(resolve_checkpoint(recipe.init_from))
     told = {key: card[key] for key in ("command", "revision", "seed", "minutes", "hardware")}
     told |= {"epochs": len(card["history"]["val_accuracy"]), "validation": card.get("validation")}
     return [*card.get("stages", ()), told]

@@ -17,7 +17,7 @@ import experiments
 from expression.predictor import ExpressionPredictor
 from expression.preprocessing import Preprocess
 from hf_collate import Augment, Batches, Decoded
-from lab import comparison, metrics, training
+from lab import commands, comparison, metrics, training
 from lab import distillation as teaching
 from lab.data import pack, read
 from lab.evaluation import load_model
@@ -25,7 +25,7 @@ from lab.models.resnet9 import ResNet9
 from lab.recipes import RECIPES, Recipe
 
 CPU = torch.device("cpu")
-GROWING = replace(RECIPES["expression"], sides=(16, 24), plain_epochs=1)
+GROWING = replace(RECIPES["expression"], progressive_sizes=(16, 24), final_unaugmented_epochs=1)
 TINY = ["--size", "24", "--batch-size", "32", "--epochs", "2", "--device", "cpu", "--arg",
         "widths=[8, 16]", "--arg", "residuals=[0, 1]", "--arg", "stem=4"]  # fmt: skip
 
@@ -43,7 +43,7 @@ def home(drawn, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setitem(RECIPES, "expression", GROWING)
-        experiments.main(["flagship", "--data", drawn, "--seeds", "2", *TINY])
+        experiments.main(["flagship", "--data", drawn, "--seeds", "2", "--final", *TINY])
     return folder
 
 
@@ -53,7 +53,8 @@ def home(drawn, tmp_path_factory):
 def test_a_run_goes_on_from_a_checkpoint_and_says_from_which(home, drawn, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     before = home / "checkpoints" / "expression-drawn.safetensors"
-    recipe = ["train", "expression", "--data", drawn, *TINY, "--lr", "0", "--start", str(before)]
+    recipe = ["train", "expression", "--data", drawn, *TINY, "--lr", "0", "--init-from",
+              str(before)]  # fmt: skip
     experiments.main(recipe)
     model, card, _ = load_model(tmp_path / "checkpoints" / "expression-drawn.safetensors", CPU)
     for name, value in load_model(before, CPU)[0].named_parameters():
@@ -75,33 +76,33 @@ def test_a_run_goes_on_from_a_checkpoint_and_says_from_which(home, drawn, monkey
 
 
 def test_pictures_grow_by_equal_shares_of_the_epochs():
-    recipe = Recipe("resnet9", epochs=7, sides=(16, 24, 32))
-    assert [recipe.side(epoch) for epoch in range(7)] == [16, 16, 16, 24, 24, 32, 32]
-    assert recipe.side(7) == 32  # after the last epoch, when the loader is set once more
-    assert Recipe("resnet9").side(3) == 0
+    recipe = Recipe("resnet9", epochs=7, progressive_sizes=(16, 24, 32))
+    assert [recipe.picture_size(epoch) for epoch in range(7)] == [16, 16, 16, 24, 24, 32, 32]
+    assert recipe.picture_size(7) == 32  # after the last epoch, when the loader is set once more
+    assert Recipe("resnet9").picture_size(3) == 0
     with pytest.raises(ValueError, match="need `augment`"):
-        Recipe("resnet9", sides=(16,), augment=None)
+        Recipe("resnet9", progressive_sizes=(16,), augment=None)
 
 
 def test_the_last_epochs_show_pictures_as_they_are_in_use():
     recipe = Recipe(
-        "resnet9", epochs=6, plain_epochs=2, sides=(16, 24), size=32,
+        "resnet9", epochs=6, final_unaugmented_epochs=2, progressive_sizes=(16, 24), size=32,
         augment=Augment(brightness=0, contrast=0, erase=0.5),
     )  # fmt: skip
-    assert [recipe.side(epoch) for epoch in range(7)] == [16, 16, 16, 24, 0, 0, 0]
+    assert [recipe.picture_size(epoch) for epoch in range(7)] == [16, 16, 16, 24, 0, 0, 0]
     pixels = torch.randint(0, 256, (40, 1, 32, 32), dtype=torch.uint8)
     data = Decoded(pixels, torch.zeros(40, dtype=torch.int64), ("a",), Preprocess(32, "L"))
     sharp, _ = next(iter(Batches(data, 40)))
     loader = Batches(data, 40)
     for epoch, shown in ((3, False), (4, True), (5, True)):
-        training.grow(loader, recipe, epoch)
+        training.set_epoch_augmentation(loader, recipe, epoch)
         images, _ = next(iter(loader))
         assert (images.shape == sharp.shape) is shown
         if shown:  # each as it is, or mirrored
             same = (images - sharp).abs().amax((1, 2, 3)) < 1e-3
             mirrored = (images - sharp.flip(-1)).abs().amax((1, 2, 3)) < 1e-3
             assert (same | mirrored).all() and same.any() and mirrored.any()
-    assert Recipe("resnet9", plain_epochs=1, augment=None).changes(5) is None
+    assert Recipe("resnet9", final_unaugmented_epochs=1, augment=None).augmentation_for(5) is None
 
 
 def test_a_smaller_side_is_the_same_picture_smaller():
@@ -116,10 +117,10 @@ def test_a_smaller_side_is_the_same_picture_smaller():
 
 def test_an_interrupted_run_goes_on_with_the_side_of_its_epoch(drawn):
     faces = read(drawn)
-    recipe = replace(RECIPES["expression"], sides=(16, 24), epochs=4, size=24, teacher="")
+    recipe = replace(RECIPES["expression"], progressive_sizes=(16, 24), epochs=4, size=24)
     loader = faces.batches(recipe, 0, CPU)["train"]
     for epoch, side in ((0, 16), (1, 16), (2, 24), (3, 24)):
-        training.grow(loader, recipe, epoch)
+        training.set_epoch_augmentation(loader, recipe, epoch)
         assert next(iter(loader))[0].shape[-1] == side
     assert next(iter(faces.batches(recipe, 0, CPU)["validation"]))[0].shape[-1] == 24
 
@@ -198,9 +199,9 @@ def test_a_lone_seed_that_is_not_the_first_is_drawn_with_the_others(home, tmp_pa
 
 def test_a_second_call_trains_nothing_again(home, drawn, monkeypatch, capsys):
     monkeypatch.chdir(home)
-    monkeypatch.setattr(experiments, "train_network", lambda run: pytest.fail("trained again"))
+    monkeypatch.setattr(commands, "train_network", lambda run: pytest.fail("trained again"))
     monkeypatch.setitem(RECIPES, "expression", GROWING)
-    experiments.main(["flagship", "--data", drawn, "--seeds", "2", *TINY])
+    experiments.main(["flagship", "--data", drawn, "--seeds", "2", "--final", *TINY])
     assert "exported checkpoints/expression-drawn.safetensors" in capsys.readouterr().out
 
 
@@ -219,10 +220,11 @@ def test_an_ensemble_averages_probabilities(home, drawn):
 
 def test_more_views_are_told_beside_the_others(home, drawn, monkeypatch, capsys):
     monkeypatch.chdir(home)
-    monkeypatch.setattr(experiments.explanation, "explain", lambda *_: [])
+    monkeypatch.setattr(commands.explanation, "explain", lambda *_: [])
     checkpoint = "checkpoints/expression-drawn.safetensors"
     before = json.loads(Path("results/expression-drawn.json").read_text())
-    experiments.main(["evaluate", checkpoint, "--data", drawn, "--shifts", "--out", "again"])
+    options = ["--data", drawn, "--shifts", "--final", "--out", "again"]
+    experiments.main(["evaluate", checkpoint, *options])
     told = json.loads(Path("again/results/expression-drawn.json").read_text())
     assert "18 views" in capsys.readouterr().out
     for split in ("validation", "test"):
@@ -233,7 +235,7 @@ def test_more_views_are_told_beside_the_others(home, drawn, monkeypatch, capsys)
     loader = Batches(faces.decoded(rule)["test"], 64)
     logits, labels = metrics.collect(model, loader, views=18)
     assert told["test"]["shift"]["k"] == int((logits.argmax(1) == labels).sum())
-    experiments.main(["ensemble", checkpoint, "--data", drawn, "--shifts", "--out", "again"])
+    experiments.main(["ensemble", checkpoint, *options])
     alone = json.loads(Path("again/results/ensemble-drawn.json").read_text())
     assert alone["way"] == "shift" and alone["test"]["k"] == told["test"]["shift"]["k"]
 
