@@ -1,6 +1,6 @@
-"""The trainers that `benchmarks/trainers.py` compares, each handed the same task.
+"""The trainers that `benchmarks.trainers` compares, each given the same task.
 
-Lightning, transformers and fastai are wanted only by their own rows; nothing imports them sooner.
+Lightning, transformers and fastai are imported by their own rows only, inside the timed part.
 """
 
 import logging
@@ -15,27 +15,11 @@ from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.machine import wait
-from expression.preprocessing import Preprocess
-from hf_collate import Augment, Batches, Collate, decode
-from tinyvgg import TinyVGG
-from train_loop import train_step
+from benchmarks.harness import synchronize
+from benchmarks.subjects import Augment, Batches, Collate, Preprocess, TinyVGG, decode, train_step
 
-__all__ = [
-    "HIDDEN",
-    "LR",
-    "NEEDS",
-    "OURS",
-    "PRECISIONS",
-    "ROWS",
-    "TRAINERS",
-    "Counted",
-    "Row",
-    "Settings",
-    "Task",
-    "make_model",
-    "plain",
-]
+__all__ = ["LR", "OURS", "ROWS", "TRAINERS", "CountingLoss", "Row", "Settings", "Task",
+           "make_model", "plain_transform"]  # fmt: skip
 
 HIDDEN, LR = 16, 1e-3
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -43,9 +27,9 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Settings:
-    """What all rows share; `pictures` is that of one epoch, `runs` the later epochs."""
+    """What all rows share; `pictures` is those of one epoch, `runs` the later epochs."""
 
-    pictures: int = 3000
+    pictures: int = 1500
     size: int = 64
     batch_size: int = 64
     runs: int = 2
@@ -55,7 +39,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Row:
-    """A trainer and what feeds it: "Batches" or "plain" with so many worker processes."""
+    """A trainer and its loader: "Batches", or "plain" with some worker processes."""
 
     trainer: str
     loader: str
@@ -64,50 +48,55 @@ class Row:
 
     @property
     def name(self) -> str:
-        ending = f"-{self.workers}" * (self.loader == "plain")
-        return f"{self.trainer}-{self.loader}{ending}" + "-channels_last" * self.channels_last
+        parts = [self.trainer, self.loader]
+        if self.loader == "plain":
+            parts.append(str(self.workers))
+        if self.channels_last:
+            parts.append("channels_last")
+        return "-".join(parts)
 
 
 OURS = Row("train_loop", "Batches")
 ROWS = (
     OURS,
-    Row("train_loop", "Batches", channels_last=True),  # as the laboratory trains
+    Row("train_loop", "Batches", channels_last=True),  # as the recipes train
     Row("train_loop", "plain", 0),
     Row("train_loop", "plain", 2),
-) + tuple(
-    row
-    for trainer in ("lightning", "transformers", "fastai")
-    for row in (Row(trainer, "plain", 2), Row(trainer, "Batches"))
+    *(
+        row
+        for trainer in ("lightning", "transformers", "fastai")
+        for row in (Row(trainer, "plain", 2), Row(trainer, "Batches"))
+    ),
 )
-NEEDS = {"transformers": ("transformers", "accelerate")}  # beside the trainer's own package
 
 
-class Counted(nn.CrossEntropyLoss):
-    """The loss of every row; it counts the labels it is shown, whichever trainer calls it."""
+class CountingLoss(nn.CrossEntropyLoss):
+    """The loss of every row; it counts the labels it is given, whichever trainer calls it."""
 
-    seen = 0
+    labels_seen = 0
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        self.seen += len(target)
+        self.labels_seen += len(target)
         return super().forward(input, target)
 
 
 @dataclass
 class Task:
-    """What a trainer is handed, and the clock that it tells of its imports and its epochs."""
+    """What a trainer is given; it tells the clock of its import and of the end of every epoch."""
 
     settings: Settings
     row: Row
     rows: Dataset
     folder: Path  # for decoded pixels, and for a trainer that wants to write
-    loss: Counted = field(default_factory=Counted)
+    loss: CountingLoss = field(default_factory=CountingLoss)
     start: float = field(default_factory=time.perf_counter)
-    imports: float = 0.0
-    ends: list[tuple[float, int]] = field(default_factory=list)  # clock and labels seen
+    imports: float = 0.0  # seconds
+    ends: list[tuple[float, int]] = field(default_factory=list)  # (clock, labels seen)
 
     def __post_init__(self) -> None:
-        # Here, after `start`: torchvision's import is what the plain way costs.
-        self.collate = Collate(plain(self.settings.size)) if self.row.loader == "plain" else None
+        # Here, after `start`: importing torchvision is part of what the plain loader costs.
+        plain = self.row.loader == "plain"
+        self.collate = Collate(plain_transform(self.settings.size)) if plain else None
         self.epochs = 1 + self.settings.runs
         self.device = torch.device(self.settings.device)
         self.cuda = self.device.type == "cuda"
@@ -122,11 +111,11 @@ class Task:
         self.imports = time.perf_counter() - self.start
 
     def end_epoch(self) -> None:
-        wait(self.device)
-        self.ends.append((time.perf_counter(), self.loss.seen))
+        synchronize(self.device)
+        self.ends.append((time.perf_counter(), self.loss.labels_seen))
 
     def loader(self) -> Batches | DataLoader:
-        """The fast way, which decodes here, on the first epoch's time; or the plain one."""
+        """`Batches`, which decodes here, within the first epoch's time; or a plain DataLoader."""
         size, count = self.settings.size, self.settings.batch_size
         if self.collate is None:
             decoded = decode(self.rows, Preprocess(size), self.folder)
@@ -138,13 +127,12 @@ class Task:
 
 
 def make_model(settings: Settings, rows: Dataset) -> TinyVGG:
-    """The network, already on the device: its optimizer is made before a trainer sees it."""
-    classes = rows.features["label"].num_classes
-    return TinyVGG(3, HIDDEN, classes).to(settings.device)
+    """The network, already on the device: its optimizer is made before a trainer gets it."""
+    return TinyVGG(3, HIDDEN, rows.features["label"].num_classes).to(settings.device)
 
 
-def plain(size: int) -> Callable[[Any], Tensor]:
-    """PIL picture → normalised tensor, one picture at a time, changed as much as by `Augment`."""
+def plain_transform(size: int) -> Callable[[Any], Tensor]:
+    """PIL picture → normalised tensor, one at a time, augmented as much as by `Augment`."""
     from torchvision.transforms import InterpolationMode, v2
 
     like = Augment()
@@ -187,10 +175,10 @@ def lightning(task: Task) -> None:
             images, labels = batch
             logits = self.model(images)
             loss = self.loss(logits, labels)
-            hits = (logits.argmax(1) == labels).float().mean()
+            accuracy = (logits.argmax(1) == labels).float().mean()
             # Means over the epoch, as its documentation shows; without a logger they go nowhere.
-            told = {"loss": loss, "accuracy": hits}
-            self.log_dict(told, on_step=False, on_epoch=True, batch_size=len(labels))
+            self.log_dict({"loss": loss, "accuracy": accuracy}, on_step=False, on_epoch=True,
+                          batch_size=len(labels))  # fmt: skip
             return loss
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -210,17 +198,20 @@ def lightning(task: Task) -> None:
 
 
 def as_dict(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    """What transformers' Trainer wants a batch to be."""
+    """The form of a batch that the Trainer of transformers wants."""
     return dict(zip(("images", "labels"), batch, strict=True))
 
 
-class DictCollate(Collate):
+@dataclass(frozen=True)
+class DictCollate:
+    collate: Collate
+
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        return as_dict(super().__call__(rows))
+        return as_dict(self.collate(rows))
 
 
 @dataclass(frozen=True)
-class Dicts:
+class DictBatches:
     batches: Batches
 
     def __len__(self) -> int:
@@ -239,29 +230,28 @@ def transformers(task: Task) -> None:
         def on_epoch_end(self, *_: Any, **__: Any) -> None:
             task.end_epoch()
 
-    class Fed(Trainer):
+    class OwnLoader(Trainer):
         def get_train_dataloader(self) -> Any:
             fast = task.collate is None
-            return Dicts(task.loader()) if fast else super().get_train_dataloader()
+            return DictBatches(task.loader()) if fast else super().get_train_dataloader()
 
         def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor],
                          *_: Any, **__: Any) -> Tensor:  # fmt: skip
-            # Accuracy is not ordinary here: its compute_metrics is of evaluation alone.
+            # No training accuracy here: its compute_metrics is for evaluation alone.
             return task.loss(model(inputs["images"]), inputs["labels"])
 
-    # Clipping of gradients and a falling rate are its defaults; no other row has them.
-    workers = task.row.workers
+    # Gradient clipping and a falling rate are its defaults; no other row has them.
     arguments = TrainingArguments(
         output_dir=str(task.folder), num_train_epochs=task.epochs, max_grad_norm=0.0,
         lr_scheduler_type="constant", per_device_train_batch_size=task.settings.batch_size,
         use_cpu=not task.cuda, bf16=task.bfloat16, fp16=False, remove_unused_columns=False,
         disable_tqdm=True, eval_strategy="no", save_strategy="no", logging_strategy="no",
-        report_to="none", dataloader_num_workers=workers, dataloader_pin_memory=task.cuda,
-        dataloader_persistent_workers=workers > 0,
+        report_to="none", dataloader_num_workers=task.row.workers,
+        dataloader_pin_memory=task.cuda, dataloader_persistent_workers=task.row.workers > 0,
     )  # fmt: skip
-    trainer = Fed(
+    trainer = OwnLoader(
         task.model, arguments, train_dataset=task.rows, callbacks=[Clock()],
-        data_collator=task.collate and DictCollate(task.collate.transform),
+        data_collator=task.collate and DictCollate(task.collate),
         optimizers=(task.optimizer, None),
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
@@ -273,15 +263,15 @@ def fastai(task: Task) -> None:
 
     task.imported()
     if task.bfloat16 and not task.cuda:
-        raise ValueError("fastai's bfloat16 is for CUDA alone; elsewhere it would train in float32")
+        raise ValueError("fastai has bfloat16 on CUDA only; on a CPU it would train in float32")
     vision.default_device(task.cuda)
 
     class Clock(vision.Callback):
         def after_epoch(self) -> None:
             task.end_epoch()
 
-    # Its page "migrating from PyTorch" hands plain loaders over like this. `metrics=accuracy` is
-    # of validation alone, and there are no pictures to validate on: no row has any.
+    # Its page "Migrating from PyTorch" passes plain loaders like this. `metrics=accuracy` is
+    # computed on validation pictures only, and no row has any.
     learner = vision.Learner(
         vision.DataLoaders(task.loader(), []), task.model, loss_func=task.loss, lr=LR,
         opt_func=vision.OptimWrapper(opt=task.optimizer), metrics=vision.accuracy, cbs=[Clock()],
@@ -290,7 +280,7 @@ def fastai(task: Task) -> None:
     if task.bfloat16:
         learner.to_bf16()
     with learner.no_bar(), learner.no_logging():
-        learner.fit(task.epochs)  # the rate stays as it is, unlike in fit_one_cycle
+        learner.fit(task.epochs)  # at a constant rate, unlike fit_one_cycle
 
 
 TRAINERS: dict[str, Callable[[Task], None]] = {
