@@ -33,7 +33,8 @@ import torch
 from hf_collate import Augment
 from insight import metrics
 from lab import classical, comparison, evaluation, explanation, flagship
-from lab.data import Faces, pack, read
+from lab.board import Board
+from lab.data import Faces, pack, preprocess, read
 from lab.recipes import QUICK, RECIPES, Recipe
 from lab.training import Run, find_run, train_network
 
@@ -122,12 +123,14 @@ def run_for(name: str, faces: Faces, args: argparse.Namespace, seed: int, stamp:
 def train_one(run: Run, resume: bool) -> Path:
     """Train (or find trained) and evaluate one run; returns its results JSON."""
     finished = run.folder / "finished"
-    if not (resume and finished.exists() and run.checkpoint.exists()):
-        print(f"\n{run.stem}  →  {run.folder}", flush=True)
-        fit = classical.train_svm if run.recipe.system in classical.SYSTEMS else train_network
-        fit(run)
-        finished.touch()
-    return evaluation.evaluate(run.checkpoint, run.faces, run.out, run.device, run.folder)
+    rule = preprocess(run.recipe)
+    with Board(run.folder / "board", run.faces.class_names, rule) as board:
+        if not (resume and finished.exists() and run.checkpoint.exists()):
+            print(f"\n{run.stem}  →  {run.folder}", flush=True)
+            fit = classical.train_svm if run.recipe.system in classical.SYSTEMS else train_network
+            fit(run, board)
+            finished.touch()
+        return evaluation.evaluate(run.checkpoint, run.faces, run.out, run.device, board)
 
 
 def train_all(names: Sequence[str], faces: Faces, args: argparse.Namespace) -> list[Path]:

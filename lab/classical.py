@@ -9,6 +9,7 @@ from torch import Tensor
 
 import systems
 from hf_collate import Batches
+from lab.board import Board
 from lab.origin import hardware
 from lab.training import Run
 from train_loop import save_checkpoint
@@ -19,7 +20,7 @@ SYSTEMS = ("hog_svm",)
 FIT = ("C", "gamma", "class_weight", "components")  # of `HogSvm.fit`; the rest build the module
 
 
-def train_svm(run: Run) -> Path:
+def train_svm(run: Run, _: Board) -> Path:
     """Fit on the training split, scale its probabilities on validation; returns the checkpoint."""
     recipe = run.recipe
     torch.manual_seed(run.seed)

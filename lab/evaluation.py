@@ -47,7 +47,7 @@ def evaluate(
     faces: Faces,
     out: Path,
     device: torch.device,
-    board: Path | None = None,
+    board: Board | None = None,
     ways: Sequence[str] = ("plain", "flip"),
 ) -> Path:
     """Validation and test figures of one checkpoint, in those `ways` to look at a picture
@@ -93,7 +93,7 @@ def draw(
     figures: dict[str, dict[str, metrics.Evaluation]],
     card: dict[str, Any],
     folder: Path,
-    board: Path | None = None,
+    board: Board | None = None,
 ) -> None:
     """The figures of one run as PNG, the report as text, and the same on its board."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def draw(
     for name, figure in drawn.items():
         figure.savefig(folder / f"{name}.png", dpi=110)
     if board:
-        Board(board / "board", card["class_names"], Preprocess(**card["preprocess"])).end(drawn)
+        board.end(drawn)
     plt.close("all")
     (folder / "classification_report.txt").write_text(report_text(test, what), encoding="utf-8")
 

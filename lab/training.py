@@ -215,7 +215,7 @@ class Run:
         }
 
 
-def train_network(run: Run) -> Path:
+def train_network(run: Run, board: Board) -> Path:
     """Train, or go on from `run.folder/state.pt`; returns the exported checkpoint.
 
     The best epoch by validation accuracy is kept in `run.folder`, and exported in half
@@ -249,8 +249,9 @@ def train_network(run: Run) -> Path:
     done = len(history.get("lr", []))
     loader.epoch = recipe.head_epochs + done  # the order and the changes that come next
     grow(loader, recipe, done)
-    board = Board(run.folder / "board", class_names, preprocess(recipe))
-    if not resumed:
+    if resumed:
+        board.resume(history)
+    else:
         board.start(model, loader)
     watched = Watched(loader, recipe.epochs, done, run.stem)
     report = say(recipe.epochs)
