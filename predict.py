@@ -27,10 +27,10 @@ import systems
 from faces import Box, CropRule, Face, FaceFinder
 from hf_collate import Preprocess
 from insight.model_card import headline
+from studio.card import load_checkpoint, read_card
 from studio.follow import Follower, Seen, ranked
 from studio.onnx_model import OnnxModel, export_onnx
 from studio.pictures import Picture, open_picture
-from train_loop import load_checkpoint, read_card
 
 __all__ = [
     "CHECKPOINTS",
@@ -49,14 +49,15 @@ def checkpoints(folder: Path | str = CHECKPOINTS) -> dict[str, dict[str, Any]]:
 
     Order: real faces before drawn ones, then by the number of validation pictures (the
     figures that can be relied on), of classes (fewer are easier) and by validation
-    accuracy. Files of other systems, and broken ones, are passed over.
+    accuracy. A file that is of another system, broken, or has a card that does not fit is
+    passed over; one line on standard error names it and says why.
     """
     cards = {}
-    for path in Path(folder).glob("*.safetensors"):
+    for path in sorted(Path(folder).glob("*.safetensors")):
         try:
             cards[path.stem] = read_card(path)
-        except ValueError:
-            continue
+        except (OSError, ValueError) as error:
+            print(f"passed over: {' '.join(str(error).split())}", file=sys.stderr)
 
     def rank(name: str) -> tuple[bool, int, int, float, str]:
         card = cards[name]

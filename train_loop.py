@@ -309,7 +309,7 @@ def read_card(path: Path | str) -> dict[str, Any]:
             f"{path} is safetensors, but of another system: its header has no "
             f"{FORMAT!r} card; export with save_checkpoint"
         ) from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error})") from error
     return card
 

@@ -14,7 +14,8 @@ from hf_collate import Batches, Preprocess
 from insight import metrics, model_card, plots
 from lab.board import Board
 from lab.data import Faces, some
-from train_loop import load_checkpoint, save_checkpoint
+from studio.card import load_checkpoint
+from train_loop import save_checkpoint
 
 __all__ = ["SPLITS", "draw", "evaluate", "load_model", "resolve_checkpoint"]
 

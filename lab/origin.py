@@ -11,7 +11,7 @@ import torch
 
 from lab.evaluation import resolve_checkpoint
 from lab.recipes import Recipe
-from train_loop import read_card
+from studio.card import read_card
 
 __all__ = ["hardware", "learnt_from", "revision", "stages", "versions"]
 

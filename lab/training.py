@@ -19,7 +19,8 @@ from lab.evaluation import resolve_checkpoint
 from lab.origin import hardware, learnt_from, revision, stages, versions
 from lab.recipes import Recipe
 from lab.teaching import taught_targets
-from train_loop import History, load_checkpoint, read_card, save_checkpoint, train
+from studio.card import load_checkpoint, read_card
+from train_loop import History, save_checkpoint, train
 from train_state import load_state, save_state
 
 __all__ = ["Run", "fast_precision", "find_run", "train_network"]

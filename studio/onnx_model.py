@@ -191,7 +191,7 @@ class OnnxModel:
             )
         try:
             card = json.loads(metadata[FORMAT])
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(
                 f"the card in {self.path} is not JSON ({error}); export again"
             ) from None
