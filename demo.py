@@ -162,8 +162,11 @@ def video_tab(answers: Answers, model: gr.Dropdown) -> None:
 
 
 def build_demo(folder: Path = CHECKPOINTS) -> gr.Blocks:
-    """The app; raises FileNotFoundError when there is no checkpoint to serve."""
-    names = list(checkpoints(folder))
+    """The app; raises FileNotFoundError when there is no checkpoint to serve.
+
+    It offers first what the notebook exported on this machine, if it was run (see `checkpoints`).
+    """
+    names = list(checkpoints(folder, notebook_first=True))
     if not names:
         raise FileNotFoundError(f"no checkpoint in {folder}; `make notebook` exports one")
     answers = Answers(folder)

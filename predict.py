@@ -44,13 +44,20 @@ CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 BACKENDS = ("torch", "onnx")
 
 
-def checkpoints(folder: Path | str = CHECKPOINTS) -> dict[str, dict[str, Any]]:
+def checkpoints(
+    folder: Path | str = CHECKPOINTS, notebook_first: bool = False
+) -> dict[str, dict[str, Any]]:
     """{file name without ending: card} of every checkpoint of ours, the one to serve first.
 
     Order: real faces before drawn ones, then by the number of validation pictures (the
     figures that can be relied on), of classes (fewer are easier) and by validation
     accuracy. A file that is of another system, broken, or has a card that does not fit is
     passed over; one line on standard error names it and says why.
+
+    `notebook_first`, for the demo: of the networks of real faces, one that the notebook
+    exported comes first, however few its pictures. Whoever ran the notebook wants to meet the
+    network they made. Its card's command is `make notebook`, and it has a test figure
+    (candidates that an interrupted notebook leaves have none).
     """
     cards = {}
     for path in sorted(Path(folder).glob("*.safetensors")):
@@ -59,12 +66,14 @@ def checkpoints(folder: Path | str = CHECKPOINTS) -> dict[str, dict[str, Any]]:
         except (OSError, ValueError) as error:
             print(f"passed over: {' '.join(str(error).split())}", file=sys.stderr)
 
-    def rank(name: str) -> tuple[bool, int, int, float, str]:
+    def rank(name: str) -> tuple[bool, bool, int, int, float, str]:
         card = cards[name]
         val = card.get("validation") or {"k": 0, "n": 0}
         drawn = card.get("data", {}).get("name") == "synthetic"
         share = val["k"] / max(val["n"], 1)
-        return drawn, -val["n"], -len(card["class_names"]), -share, name
+        exported = card.get("command") == "make notebook" and bool(card.get("test"))
+        later = notebook_first and not exported
+        return drawn, later, -val["n"], -len(card["class_names"]), -share, name
 
     return {name: cards[name] for name in sorted(cards, key=rank)}
 
