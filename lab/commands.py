@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 
 from lab import comparison, evaluation, explanation, flagship, metrics
-from lab import svm_training as classical
 from lab.checks import UsageError, check_device, check_files, check_paths
-from lab.data import Faces, pack, read
+from lab.data import Faces, pack, preprocess, read
 from lab.options import (
     Command,
     Compare,
@@ -32,6 +31,9 @@ from lab.parsing import default_recipe
 from lab.recipes import Recipe
 from lab.recording import record_command
 from lab.resuming import STATE, find_run, finish_run, is_finished
+from lab.svm_training import SYSTEMS as SVM_SYSTEMS
+from lab.svm_training import train_svm
+from lab.tensorboard_log import TensorBoardLog
 from lab.training import Run, train_network
 
 __all__ = ["run_command"]
@@ -203,14 +205,16 @@ def train_runs(
 
 def train_one(run: Run, resume: bool, final: bool) -> Path:
     """Train (or find trained) and evaluate one run; returns its results JSON."""
-    if not (resume and is_finished(run)):
-        print(f"\n{run.stem}  →  {run.folder}", flush=True)
-        fit = classical.train_svm if run.recipe.system in classical.SYSTEMS else train_network
-        fit(run)
-        finish_run(run)
-    return evaluation.evaluate(
-        run.checkpoint, run.faces, run.out, run.device, run.folder, final=final
-    )
+    rule = preprocess(run.recipe)
+    with TensorBoardLog(run.folder / "board", run.faces.class_names, rule) as log:
+        if not (resume and is_finished(run)):
+            print(f"\n{run.stem}  →  {run.folder}", flush=True)
+            fit = train_svm if run.recipe.system in SVM_SYSTEMS else train_network
+            fit(run, log)
+            finish_run(run)
+        return evaluation.evaluate(
+            run.checkpoint, run.faces, run.out, run.device, log, final=final
+        )
 
 
 def make_flagship(

@@ -15,7 +15,7 @@ from hf_collate import Batches
 from lab import metrics, model_card, models, plots
 from lab.data import Faces, subset_indices
 from lab.export import save_network
-from lab.tensorboard_log import Board
+from lab.tensorboard_log import TensorBoardLog
 from lab.votes import crowd_figures
 
 __all__ = ["SPLITS", "draw", "evaluate", "load_model"]
@@ -38,7 +38,7 @@ def evaluate(
     faces: Faces,
     out: Path,
     device: torch.device,
-    board: Path | None = None,
+    board: TensorBoardLog | None = None,
     ways: Sequence[str] = ("plain", "flip"),
     final: bool = False,
 ) -> Path:
@@ -98,7 +98,7 @@ def draw(
     figures: dict[str, dict[str, metrics.Evaluation]],
     card: dict[str, Any],
     folder: Path,
-    board: Path | None = None,
+    board: TensorBoardLog | None = None,
 ) -> None:
     """The figures of one run as PNG, the report as text, and the same on its board."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def draw(
     for name, figure in drawn.items():
         figure.savefig(folder / f"{name}.png", dpi=110)
     if board:
-        Board(board / "board", card["class_names"], Preprocess(**card["preprocess"])).end(drawn)
+        board.end(drawn)
     plt.close("all")
     (folder / "classification_report.txt").write_text(report_text(test, what), encoding="utf-8")
 

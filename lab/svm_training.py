@@ -11,6 +11,7 @@ from hf_collate import Batches
 from lab import models
 from lab.export import save_network
 from lab.provenance import hardware
+from lab.tensorboard_log import TensorBoardLog
 from lab.training import Run
 
 __all__ = ["SYSTEMS", "train_svm"]
@@ -19,7 +20,7 @@ SYSTEMS = ("hog_svm",)
 FIT = ("C", "gamma", "class_weight", "components")  # of `HogSvm.fit`; the rest build the module
 
 
-def train_svm(run: Run) -> Path:
+def train_svm(run: Run, _: TensorBoardLog) -> Path:
     """Fit on the training split, scale its probabilities on validation; returns the checkpoint."""
     recipe = run.recipe
     if recipe.heads != ("label",):

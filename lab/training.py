@@ -22,7 +22,7 @@ from lab.heads import HeadLoss, attach, class_priors, fill_heads
 from lab.provenance import hardware, learnt_from, revision, stages, versions
 from lab.recipes import Recipe
 from lab.resuming import STATE, check_settings
-from lab.tensorboard_log import Board
+from lab.tensorboard_log import TensorBoardLog
 from train_loop import History, train
 from train_state import load_state, save_state
 
@@ -253,7 +253,7 @@ class Run:
         }
 
 
-def train_network(run: Run) -> Path:
+def train_network(run: Run, board: TensorBoardLog) -> Path:
     """Train, or go on from `run.folder/state.pt`; returns the exported checkpoint.
 
     The best epoch by validation accuracy is kept in `run.folder`, and exported in half
@@ -296,8 +296,9 @@ def train_network(run: Run) -> Path:
     done = len(history.get("lr", []))
     loader.epoch = recipe.head_epochs + done  # the order and the changes that come next
     set_epoch_augmentation(loader, recipe, done)
-    board = Board(run.folder / "board", class_names, preprocess(recipe))
-    if not resumed:
+    if resumed:
+        board.resume(history)
+    else:
         board.start(model, loader)
     same = recipe.teacher and recipe.teacher_view == "same"
     shown = SameView(loader, recipe, run.faces, device) if same else loader

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from sklearn.metrics import classification_report
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 import experiments
 from expression.checkpoint import load_checkpoint
@@ -16,7 +18,7 @@ from lab import commands, metrics, training
 from lab import distillation as teaching
 from lab.data import read
 from lab.recipes import RECIPES, Recipe
-from lab.tensorboard_log import Board
+from lab.tensorboard_log import TensorBoardLog
 from train_state import load_state
 
 ROOT = Path(experiments.__file__).parent
@@ -102,8 +104,6 @@ def test_results_say_how_they_came_about(trained):
 
 
 def test_the_board_lies_where_it_is_looked_for_and_holds_curves_graph_and_figures(trained):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     (folder,) = trained.glob("runs/*/drawn/tinyvgg/seed3/board")
     events = EventAccumulator(str(folder)).Reload()
     assert {"loss/train", "loss/val", "accuracy/val", "lr"} <= set(events.Tags()["scalars"])
@@ -113,19 +113,40 @@ def test_the_board_lies_where_it_is_looked_for_and_holds_curves_graph_and_figure
     assert told == [round(v, 5) for v in results(trained)["history"]["val_loss"]]
 
 
+def test_the_board_of_a_run_is_one_file_also_when_it_is_cut_short(drawn, here, monkeypatch):
+    # A writer an epoch left a file an epoch, which TensorBoard reads one after the other
+    words = ["train", "tinyvgg", "--data", drawn, "--epochs", "3", *SMALL]
+    closed, close = [], SummaryWriter.close
+    monkeypatch.setattr(SummaryWriter, "close", lambda self: closed.append(1) or close(self))
+    with monkeypatch.context() as patch:
+        cut_after(patch, 2)
+        with pytest.raises(SystemExit, match="interrupted"):
+            experiments.main(words)
+    (folder,) = here.glob("runs/*/drawn/tinyvgg/seed0/board")
+    assert len(list(folder.iterdir())) == 1 and len(closed) == 1
+    experiments.main([*words, "--resume"])
+    assert len(list(folder.iterdir())) == 2 and len(closed) == 2
+    events = EventAccumulator(str(folder)).Reload()
+    curve = events.Scalars("loss/val")
+    assert [event.step for event in curve] == [1, 2, 3]  # the first two not twice
+    told = results(here, "tinyvgg-drawn")["history"]["val_loss"]
+    assert [event.value for event in curve] == pytest.approx(told)
+    assert {"pictures", "confusion"} <= set(events.Tags()["images"])
+
+
 # --- going on ---
 
 
 def cut_after(monkeypatch, epochs):
     """The power fails while the board of this epoch is written: its state is on disk already."""
-    epoch_done = Board.epoch
+    epoch_done = TensorBoardLog.epoch
 
     def epoch(self, number, history):
         epoch_done(self, number, history)
         if number + 1 == epochs:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Board, "epoch", epoch)
+    monkeypatch.setattr(TensorBoardLog, "epoch", epoch)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +183,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
 def test_a_finished_run_is_not_trained_again(drawn, here, monkeypatch):
     words = ["train", "tinyvgg", "--data", drawn, "--epochs", "1", *SMALL]
     experiments.main(words)
-    monkeypatch.setattr(commands, "train_network", lambda run: pytest.fail("trained again"))
+    monkeypatch.setattr(commands, "train_network", lambda *_: pytest.fail("trained again"))
     experiments.main([*words, "--resume"])
 
 

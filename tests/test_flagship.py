@@ -199,7 +199,7 @@ def test_a_lone_seed_that_is_not_the_first_is_drawn_with_the_others(home, tmp_pa
 
 def test_a_second_call_trains_nothing_again(home, drawn, monkeypatch, capsys):
     monkeypatch.chdir(home)
-    monkeypatch.setattr(commands, "train_network", lambda run: pytest.fail("trained again"))
+    monkeypatch.setattr(commands, "train_network", lambda *_: pytest.fail("trained again"))
     monkeypatch.setitem(RECIPES, "expression", GROWING)
     experiments.main(["flagship", "--data", drawn, "--seeds", "2", "--final", *TINY])
     assert "exported checkpoints/expression-drawn.safetensors" in capsys.readouterr().out

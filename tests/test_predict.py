@@ -355,6 +355,35 @@ def test_default_is_the_checkpoint_with_the_most_trustworthy_figures(checkpoint,
         default_checkpoint(tmp_path)
 
 
+def test_the_demo_offers_first_what_the_notebook_exported(checkpoint, tmp_path):
+    # It came last, after networks with more validation pictures
+    from demo import make_handlers
+    from expression.app.layout import build_demo
+
+    model, card = network_of(checkpoint), read_card(checkpoint)
+    figures, notebook = {"k": 37, "n": 45}, {"command": "make notebook"}
+    for name, data, changed in (
+        ("best", "fer2013", {"validation": {"k": 2500, "n": 3589}}),
+        ("exported", "small_expressions", {**notebook, "validation": figures, "test": figures}),
+        ("candidate-0", "small_expressions", {**notebook, "validation": None}),
+        ("drawn", "synthetic", {**notebook, "validation": figures, "test": figures}),
+    ):
+        about = {"data": {"name": data, "fingerprint": "0"}, **changed}
+        save_network(tmp_path / f"{name}.safetensors", model, {**card, **about})
+    assert list(list_checkpoints(tmp_path)) == ["best", "exported", "candidate-0", "drawn"]
+    assert default_checkpoint(tmp_path).stem == "best"
+    blocks = build_demo(make_handlers(tmp_path)).blocks.values()
+    (offered,) = [block for block in blocks if getattr(block, "label", "") == "Checkpoint"]
+    assert offered.value == "exported"
+    assert [name for name, _ in offered.choices] == ["exported", "best", "candidate-0", "drawn"]
+
+
+def test_the_notebook_says_in_the_card_that_it_made_the_file():
+    # `checkpoints` knows the notebook's export by it
+    source = (ROOT / "Expression_detect.ipynb").read_text(encoding="utf-8")
+    assert r'\"command\": \"make notebook\"' in source
+
+
 def test_committed_checkpoint_loads_answers_and_has_its_card():
     name, card = next(iter(list_checkpoints().items()))
     path = CHECKPOINTS / f"{name}.safetensors"
