@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from torch import nn
 
 import experiments
-from expression.predictor import ExpressionPredictor
 from expression.preprocessing import Preprocess
 from hf_collate import Augment, Batches, Decoded
 from lab import commands, comparison, metrics, training
@@ -160,7 +159,7 @@ def test_two_teachers_are_averaged_and_remembered(drawn, home, tmp_path, monkeyp
 # --- seeds, the best one, all of them ---
 
 
-def test_the_seed_best_on_validation_is_exported_whole(home):
+def test_the_seed_best_on_validation_is_exported_whole(home, open_predictor):
     folder = home / "out/flagship/results"
     runs = [
         json.loads((folder / f"expression-drawn{tail}.json").read_text()) for tail in ("", "-seed1")
@@ -173,7 +172,7 @@ def test_the_seed_best_on_validation_is_exported_whole(home):
     assert told["all_seeds"]["test_flip"]["values"] == values
     assert told["all_seeds"]["test_flip"]["mean"] == pytest.approx(np.mean(values))
     assert told["all_seeds"]["test_flip"]["sd"] == pytest.approx(np.std(values, ddof=1))
-    predictor = ExpressionPredictor(home / "checkpoints/expression-drawn.safetensors")
+    predictor = open_predictor(home / "checkpoints/expression-drawn.safetensors")
     assert predictor.card["seed"] == told["seed"]
     assert "expression-drawn" in (home / "checkpoints/expression-drawn.md").read_text()
     assert {path.name for path in (home / "results/expression-drawn").iterdir()} == {

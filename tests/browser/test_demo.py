@@ -1,4 +1,4 @@
-"""The demo, as people use it: its functions, a browser with a camera, gradio_client, plain HTTP.
+"""The demo, as people use it: a browser with a camera, gradio_client, plain HTTP.
 
 The face is the astronaut's of scikit-image, which lies inside that package: no download.
 """
@@ -11,31 +11,24 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from itertools import islice
 from pathlib import Path
 
-import gradio as gr
 import httpx
 import pytest
-import skimage.data
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageOps
 
 import demo
-from expression.app import handlers as answers
-from expression.checkpoint import CHECKPOINTS
-from expression.drawing import EMOJI, colour_of
+from expression.drawing import EMOJI
 from expression.face_prediction import FacePrediction
-from expression.predictor import ExpressionPredictor
 from expression.timeline import COLUMNS
 from expression.video import VideoWriter
 from lab import datasets
 
 ROOT = Path(demo.__file__).parent
 SERVED = "expression-fer2013"  # real faces come first, so it is chosen unasked
-CENTRE = (224.5, 117.5)  # of the astronaut's face
 GROUND = (90, 110, 100)
 PHONE = {"width": 390, "height": 844}
 MAPS = ".grid-container img"
@@ -58,36 +51,8 @@ WATCH = """() => { window.answers = []; let last = '';
 
 
 @pytest.fixture(scope="module")
-def astronaut():
-    return Image.fromarray(skimage.data.astronaut())
-
-
-@pytest.fixture(scope="module")
-def portrait(astronaut, tmp_path_factory):
-    path = tmp_path_factory.mktemp("pictures") / "astronaut.png"
-    astronaut.save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def folder(checkpoint, tmp_path_factory):
-    """A committed checkpoint and a TinyVGG of drawn faces."""
-    folder = tmp_path_factory.mktemp("served")
-    shutil.copy(CHECKPOINTS / f"{SERVED}.safetensors", folder)
-    shutil.copy(checkpoint, folder / "tinyvgg-synthetic.safetensors")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def predictor(folder):
-    return ExpressionPredictor(folder / f"{SERVED}.safetensors")
-
-
-@pytest.fixture
-def drawn_face(tmp_path, splits):
-    path = tmp_path / "face.png"
-    splits["test"][0]["image"].save(path)
-    return path
+def predictor(served_folder, open_predictor):
+    return open_predictor(served_folder / f"{SERVED}.safetensors")
 
 
 @pytest.fixture
@@ -98,14 +63,6 @@ def crowd(tmp_path, astronaut):
     for k in range(12):
         picture.paste(face, (30 + 150 * (k % 4), 20 + 155 * (k // 4)))
     picture.save(path)
-    return path
-
-
-@pytest.fixture
-def text(tmp_path):
-    path = tmp_path / "letter.jpg"
-    path.write_text("hello")
-    shutil.copy(path, path.with_suffix(".mp4"))
     return path
 
 
@@ -128,16 +85,16 @@ def clip(astronaut, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def served(folder, tmp_path_factory):
+def served(served_folder, tmp_path_factory):
     """(address, folder of uploads) of a demo started as a user starts it."""
     uploads = tmp_path_factory.mktemp("uploads")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{(port := probe.getsockname()[1])}"
-    log = folder / "log.txt"
+    log = uploads.parent / "demo-log.txt"
     with log.open("w") as written:
         process = subprocess.Popen(
-            [sys.executable, "demo.py", "--port", str(port), "--checkpoints", str(folder)],
+            [sys.executable, "demo.py", "--port", str(port), "--checkpoints", str(served_folder)],
             cwd=ROOT, stdout=written, stderr=subprocess.STDOUT,
             env={**os.environ, "GRADIO_TEMP_DIR": str(uploads)},
         )  # fmt: skip
@@ -155,140 +112,11 @@ def served(folder, tmp_path_factory):
     process.wait(60)
 
 
-# --- the functions ---
-
-
-def middle(box):
-    return box[0] + box[2] / 2, box[1] + box[3] / 2
-
-
-def test_one_face_is_boxed_and_answered_as_by_predict_py(folder, predictor, portrait):
-    drawn, html, maps, faces = answers.photo(str(portrait), SERVED, False, False, folder)
-    (seen,) = predictor.find(portrait)
-    assert faces == [{"box": list(seen.box), "probabilities": seen.probs}] and not maps
-    assert html.count('class="face"') == 1
-    x, y, width, height = seen.box
-    colour = ImageColor.getrgb(colour_of(seen.expression))
-    assert drawn.getpixel((x, y + height // 2)) == drawn.getpixel((x + width // 2, y)) == colour
-
-
-def save_alpha(picture, path):
-    mask = Image.new("L", picture.size, 255)
-    mask.paste(0, (0, 0, 100, 400))  # beside the face
-    picture.putalpha(mask)
-    picture.save(path)
-
-
-def save_sideways(picture, path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the phone was turned: a reader has to turn it back
-    picture.transpose(Image.Transpose.ROTATE_90).save(path, quality=95, exif=exif)
-
-
-def save_animation(picture, path):
-    picture.save(path, save_all=True, append_images=[Image.new("RGB", picture.size)])
-
-
-def save_40_megapixels(picture, path):
-    large = Image.new("RGB", (7300, 5600), GROUND)
-    large.paste(picture.resize((3584, 2800), Image.Resampling.BILINEAR), (2000, 1400))
-    large.save(path, quality=80)
-
-
-@pytest.mark.parametrize(
-    "save, name, scale, left, top",
-    [
-        (save_alpha, "alpha.png", 1, 0, 0),
-        (save_sideways, "phone.jpg", 1, 0, 0),
-        (save_animation, "moving.gif", 1, 0, 0),
-        (save_40_megapixels, "large.jpg", 7, 2000, 1400),
-    ],
-)
-def test_in_whatever_file_the_box_is_told_upright_and_in_its_pixels(
-    save, name, scale, left, top, folder, astronaut, tmp_path
-):
-    save(astronaut.crop((0, 0, 512, 400)), tmp_path / name)
-    drawn, _, _, faces = answers.photo(str(tmp_path / name), SERVED, False, False, folder)
-    assert drawn.width > drawn.height and drawn.mode == "RGB"
-    (face,) = faces
-    assert middle(face["box"]) == pytest.approx(
-        (CENTRE[0] * scale + left, CENTRE[1] * scale + top), abs=10 * scale
-    )
-
-
-@pytest.mark.parametrize("size", [(1, 1), (300, 200)])
-def test_where_nobody_is_it_says_what_to_try(size, folder, tmp_path):
-    Image.new("RGB", size, GROUND).save(tmp_path / "empty.png")
-    drawn, html, *lists = answers.photo(str(tmp_path / "empty.png"), SERVED, False, True, folder)
-    assert drawn.size == size and lists == [[], []]
-    assert "No face was found" in html and "already cropped" in html
-
-
-def test_what_cannot_be_answered_is_one_sentence(folder, portrait, text):
-    video = text.with_suffix(".mp4")
-    for answer, file, name, reason in (
-        (answers.photo, None, SERVED, "no picture yet"),
-        (answers.photo, text, SERVED, "letter.jpg is not a picture"),
-        (answers.photo, portrait, "gone", "no checkpoint at"),
-        (answers.video, None, SERVED, "no video yet"),
-        (answers.video, video, SERVED, "letter.mp4 is not a video"),
-        (answers.several, [], SERVED, "no pictures yet"),
-    ):
-        more = [False, False] if answer is answers.photo else []
-        with pytest.raises(gr.Error) as caught:
-            list(answer(file and str(file), name, *more, folder=folder))
-        assert reason in caught.value.message and "\n" not in caught.value.message
-        # Where uploads lie is nobody's business
-        assert str(text.parent) not in caught.value.message
-
-
-def test_a_map_is_not_disturbed_by_another_visitors_answer(checkpoint, splits):
-    server, face = ExpressionPredictor(checkpoint), splits["test"][0]["image"]
-    (alone,) = answers.explain(server, [face])
-    busy = threading.Lock()
-
-    def somebody_else(*_):
-        if busy.acquire(blocking=False):  # their own answer calls this too
-            other = threading.Thread(target=server.predict, args=(splits["test"][1]["image"],))
-            other.start()
-            other.join()
-            busy.release()
-
-    server.model.head[2].register_forward_hook(somebody_else)
-    (together,) = answers.explain(server, [face])
-    assert together.tobytes() == alone.tobytes()
-
-
-def test_a_new_export_under_the_same_name_counts_at_once(checkpoint, drawn_face, tmp_path):
-    from lab.export import save_network
-
-    path = tmp_path / checkpoint.name
-    shutil.copy(checkpoint, path)
-    before = answers.photo(str(drawn_face), path.stem, True, False, tmp_path)[3]
-    predictor = ExpressionPredictor(path)
-    predictor.model.head[2].weight.data.mul_(-3)
-    save_network(path, predictor.model, predictor.card)
-    os.utime(path, (0, 0))
-    assert answers.photo(str(drawn_face), path.stem, True, False, tmp_path)[3] != before
-
-
-def test_about_says_what_trained_it_and_what_it_cannot_tell(checkpoint):
-    words = answers.about(checkpoint.stem, checkpoint.parent)
-    for part in ("trained on synthetic", "/45", "happy, neutral, sad", "never what somebody feels"):
-        assert part in words
-
-
-def test_without_a_checkpoint_it_says_what_to_do(tmp_path, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        demo.main(["--checkpoints", str(tmp_path)])
-    assert "make notebook" in capsys.readouterr().err
-
-
-def test_a_port_that_is_taken_is_one_sentence(served, folder, tmp_path, monkeypatch, capsys):
+def test_a_port_that_is_taken_is_one_sentence(served, served_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     port = served[0].rsplit(":", 1)[1]
     with pytest.raises(SystemExit, match="2"):
-        demo.main(["--port", port, "--checkpoints", str(folder)])
+        demo.main(["--port", port, "--checkpoints", str(served_folder)])
     assert "cannot be served" in capsys.readouterr().err
 
 
@@ -333,16 +161,18 @@ def test_a_program_gets_the_same_answer_as_predict_py(client, predictor, portrai
     assert Image.open(drawn).size == (512, 512)
 
 
-def test_a_picture_that_is_one_face_is_answered_too(client, folder, drawn_face):
+def test_a_picture_that_is_one_face_is_answered_too(
+    client, served_folder, drawn_face, open_predictor
+):
     from gradio_client import handle_file
 
     name = "tinyvgg-synthetic"
     answer = client.predict(handle_file(drawn_face), name, api_name="/predict")
-    probs = ExpressionPredictor(folder / f"{name}.safetensors").predict(drawn_face)
+    probs = open_predictor(served_folder / f"{name}.safetensors").predict(drawn_face)
     assert {c["label"]: c["confidence"] for c in answer["confidences"]} == pytest.approx(probs)
 
 
-def test_a_program_gets_a_followed_video_and_a_reason_where_there_is_none(client, clip, text):
+def test_a_program_gets_a_followed_video_and_a_reason_where_there_is_none(client, clip, letter):
     from gradio_client import handle_file
     from gradio_client.exceptions import AppError
 
@@ -352,7 +182,7 @@ def test_a_program_gets_a_followed_video_and_a_reason_where_there_is_none(client
     assert Path(video).stat().st_size > 1000 and Image.open(timeline).width > 500
     assert "2.8 seconds" in words
     with pytest.raises(AppError, match="letter.mp4 is not a video that can be read"):
-        client.predict(handle_file(text.with_suffix(".mp4")), SERVED, api_name="/video")
+        client.predict(handle_file(letter.with_suffix(".mp4")), SERVED, api_name="/video")
 
 
 def test_plain_http_as_by_curl(served, predictor, portrait):
@@ -434,7 +264,9 @@ def narrow(page):
     return page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_every_face_of_a_photo_has_its_card_and_its_map(page, predictor, folder, portrait, crowd):
+def test_every_face_of_a_photo_has_its_card_and_its_map(
+    page, predictor, served_folder, portrait, crowd, open_predictor
+):
     give(page, portrait)
     shows(page, predictor.find(portrait))
     clear(page)
@@ -445,7 +277,8 @@ def test_every_face_of_a_photo_has_its_card_and_its_map(page, predictor, folder,
     until(page, lambda: page.locator(MAPS).count() == 12, page.locator(MAPS).count)
     page.get_by_label("Checkpoint").click()
     page.get_by_role("option", name="tinyvgg-synthetic").click()
-    shows(page, ExpressionPredictor(folder / "tinyvgg-synthetic.safetensors").find(crowd))
+    small = open_predictor(served_folder / "tinyvgg-synthetic.safetensors")
+    shows(page, small.find(crowd))
     page.get_by_text("trained on synthetic").wait_for()
 
 
@@ -468,16 +301,16 @@ def test_a_photo_after_a_drawn_example_is_searched_for_faces(page, crowd):
     until(page, lambda: len(page.evaluate(CARDS)) == 12, lambda: page.evaluate(CARDS), 8)
 
 
-def test_unreadable_files_are_told_and_the_others_shown(page, portrait, crowd, text):
+def test_unreadable_files_are_told_and_the_others_shown(page, portrait, crowd, letter):
     page.get_by_role("button", name="Name the expressions").click()
     page.get_by_text("There is no picture yet").wait_for()
-    give(page, text)
+    give(page, letter)
     reason = page.get_by_text("letter.jpg is not a picture that can be read")
     reason.wait_for()
     page.get_by_test_id("toast-close").last.click()
     reason.wait_for(state="detached")
     page.get_by_role("button", name="Several pictures").click()
-    page.locator("input[type=file][multiple]").set_input_files([portrait, text, crowd])
+    page.locator("input[type=file][multiple]").set_input_files([portrait, letter, crowd])
     captions = page.locator(".caption-label")
     wanted = ["astronaut.png: happy", "crowd.png: " + ", ".join(["happy"] * 12)]
     until(page, lambda: captions.all_inner_texts() == wanted, captions.all_inner_texts)
