@@ -31,12 +31,13 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import torch
 
 from hf_collate import Augment
-from insight import metrics
+from insight.metrics import VIEW_WORDS
 from lab import classical, comparison, evaluation, explanation, flagship
 from lab.data import Faces, pack, read
 from lab.recipes import QUICK, RECIPES, Recipe
 from lab.training import Run, find_run, train_network
 
+FINAL = "open the test split too, and log it in results/test_openings.jsonl"
 PLAIN = {int: int, float: float, str: str}
 
 
@@ -119,15 +120,17 @@ def run_for(name: str, faces: Faces, args: argparse.Namespace, seed: int, stamp:
                command_for(name, args, seed))  # fmt: skip
 
 
-def train_one(run: Run, resume: bool) -> Path:
-    """Train (or find trained) and evaluate one run; returns its results JSON."""
+def train_one(run: Run, resume: bool, final: bool) -> Path:
+    """Train (or find trained) and evaluate one run; returns the folder of its results."""
     finished = run.folder / "finished"
     if not (resume and finished.exists() and run.checkpoint.exists()):
         print(f"\n{run.stem}  →  {run.folder}", flush=True)
         fit = classical.train_svm if run.recipe.system in classical.SYSTEMS else train_network
         fit(run)
         finished.touch()
-    return evaluation.evaluate(run.checkpoint, run.faces, run.out, run.device, run.folder)
+    return evaluation.evaluate(
+        run.checkpoint, run.faces, run.out, run.device, run.folder, final=final
+    )
 
 
 def train_all(names: Sequence[str], faces: Faces, args: argparse.Namespace) -> list[Path]:
@@ -142,7 +145,8 @@ def train_all(names: Sequence[str], faces: Faces, args: argparse.Namespace) -> l
                 print(f"{run.stem} left out: {run.recipe.weights} was trained on these very faces")
                 continue
             try:
-                print(f"wrote {train_one(run, args.resume)} and {run.checkpoint}", flush=True)
+                results = train_one(run, args.resume, args.final)
+                print(f"wrote {results} and {run.checkpoint}", flush=True)
                 done.append(run.checkpoint)
             except (ValueError, FloatingPointError, RuntimeError) as error:
                 if len(names) == 1:
@@ -164,25 +168,11 @@ def make_flagship(name: str, faces: Faces, args: argparse.Namespace) -> Path:
     home, args.out = args.out, args.out / "out" / "flagship"
     args.resume = True  # a seed that is done is not trained again; one cut short goes on
     done = train_all([name], faces, args)
-    reports = [args.out / "results" / f"{path.stem}.json" for path in done]
+    reports = [args.out / "results" / path.stem for path in done]
     best = flagship.export(reports, home, f"{name}-{faces.name}")
     if len(done) > 1:
-        write_ensemble(done, faces, home, args.device)
+        flagship.ensemble(done, faces, home, args.device, final=args.final)
     return best
-
-
-def write_ensemble(
-    checkpoints: Sequence[Path], faces: Faces, out: Path, device: torch.device, way: str = "flip"
-) -> Path:
-    """Measure networks together; writes results/ensemble-DATA.json."""
-    told = flagship.ensemble(checkpoints, faces, device, way)
-    path = out / "results" / f"ensemble-{faces.name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    for split in flagship.SPLITS:
-        figures = told[split]
-        print(f"{split:10}  {metrics.percent(figures['k'], figures['n'])}")
-    return path
 
 
 def finish(checkpoints: Sequence[Path], faces: Faces, args: argparse.Namespace) -> None:
@@ -218,12 +208,14 @@ def parser() -> argparse.ArgumentParser:
     trainer.add_argument("--all", action="store_true", help="every system; then compare, explain")
     trainer.add_argument("--seed", type=int, default=0, help="the first seed")
     trainer.add_argument("--seeds", type=int, default=1, help="how many runs of each system")
+    trainer.add_argument("--final", action="store_true", help=FINAL)
     trainer.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     add_recipe_options(trainer)
     best = commands.add_parser("flagship", parents=[shared], help="seeds, the best one exported")
     best.add_argument("which", nargs="?", default="expression", help="default: expression")
     best.add_argument("--seed", type=int, default=0, help="the first seed")
     best.add_argument("--seeds", type=int, default=5, help="how many")
+    best.add_argument("--final", action="store_true", help=FINAL)
     add_recipe_options(best)
     packer = commands.add_parser("pack", parents=[shared], help="a data set in one file")
     packer.add_argument("--to", type=Path, help="default: .expression_cache/NAME.npz")
@@ -232,9 +224,9 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[shared], help=text)
         command.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT")
         if name != "explain":
+            command.add_argument("--final", action="store_true", help=FINAL)
             command.add_argument("--shifts", action="store_true",
-                                 help="look 18 times: mirrored, and moved to eight neighbouring "
-                                 "places")  # fmt: skip
+                                 help=VIEW_WORDS["tta18"])  # fmt: skip
     compare = commands.add_parser("compare", help="write results/RESULTS.md from the JSONs there")
     compare.add_argument("--out", type=Path, default=Path())
     return parser
@@ -279,13 +271,18 @@ def act(args: argparse.Namespace) -> None:
         print(f"wrote {pack(faces, args.to or Path(f'.expression_cache/{faces.name}.npz'))}")
         return
     if args.command == "ensemble":
-        way = "shift" if args.shifts else "flip"
-        print(f"wrote {write_ensemble(args.checkpoints, faces, args.out, args.device, way)}")
+        way = "tta18" if args.shifts else "flip"
+        done = flagship.ensemble(
+            args.checkpoints, faces, args.out, args.device, way, final=args.final
+        )
+        print(f"wrote {done}")
         return
     for checkpoint in args.checkpoints:
         if args.command == "evaluate":
-            ways = ("plain", "flip", "shift") if args.shifts else ("plain", "flip")
-            done = evaluation.evaluate(checkpoint, faces, args.out, args.device, ways=ways)
+            ways = ("plain", "flip", "tta18") if args.shifts else ("plain", "flip")
+            done = evaluation.evaluate(
+                checkpoint, faces, args.out, args.device, ways=ways, final=args.final
+            )
             print(f"wrote {done}")
         for path in explanation.explain(checkpoint, faces, args.out, args.device):
             print(f"wrote {path}")

@@ -7,6 +7,10 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+from insight.metrics import VIEW_WORDS
+from lab import reports
+from lab.results import Results
+
 __all__ = ["Aim", "aims", "bare_pace", "table"]
 
 HERE = Path(__file__).resolve().parent
@@ -63,8 +67,14 @@ def measured(name: str) -> dict[str, Any]:
 
 
 def result(name: str) -> dict[str, Any]:
-    path = HERE.parent / "results" / f"{name}-fer2013.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+    """A network's card, and its figures on the data it was trained on: split → views → figures."""
+    rows = {row.folder: row for row in reports.read(Results(HERE.parent / "results"))}
+    row = rows[f"{name}-fer2013"]
+    told: dict[str, Any] = {**row.card}
+    told |= {split: {} for split, _ in row.results}
+    for split, view in row.results:
+        told[split][view] = row.told(split, view).as_dict()
+    return told
 
 
 def bare_pace(case: Mapping[str, Any]) -> float:
@@ -145,8 +155,7 @@ def answering(rows: list[dict[str, Any]]) -> list[Aim]:
 def best(told: Mapping[str, Any]) -> tuple[str, float]:
     """Test accuracy in percent in the best way to look that validation knows, and its name."""
     way = max(told["validation"], key=lambda way: told["validation"][way]["accuracy"])
-    names = {"plain": "plain", "flip": "with the mirror image", "shift": "18 views"}
-    return names[way], 100 * told["test"][way]["accuracy"]
+    return VIEW_WORDS[way], 100 * told["test"][way]["accuracy"]
 
 
 def learning() -> list[Aim]:

@@ -6,7 +6,7 @@ Source: written for this project after Model Cards (Mitchell et al. 2019).
 Needs only the standard library; copy freely (MIT, see LICENSE).
 """
 
-import math
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = ["LIMITS", "crop_words", "headline", "markdown"]
@@ -20,13 +20,10 @@ LIMITS = (
 )
 
 
-def share(k: int, n: int) -> str:
-    """k/n = % with Wilson's 95 % interval."""
-    p, slack = k / n, 1.959964**2 / n
-    centre = (p + slack / 2) / (1 + slack)
-    half = math.sqrt(slack * (p * (1 - p) + slack / 4)) / (1 + slack)
-    low, high = 100 * (centre - half), 100 * (centre + half)
-    return f"{k}/{n} = {100 * p:.1f} % (95 % interval {low:.1f}–{high:.1f})"
+def share(figures: Mapping[str, int]) -> str:
+    """{"k": 31, "n": 45} as '31/45 = 68.9 %'."""
+    k, n = figures["k"], figures["n"]
+    return f"{k}/{n} = {100 * k / n:.1f} %"
 
 
 def crop_words(crop: dict[str, Any] | str) -> str:
@@ -44,21 +41,27 @@ def crop_words(crop: dict[str, Any] | str) -> str:
 def stage_words(stage: dict[str, Any]) -> str:
     """A training that went before: how long, what it reached, its command."""
     reached = stage.get("validation")
-    figures = f", validation {share(reached['k'], reached['n'])}" if reached else ""
-    return f"{stage['epochs']} epochs{figures}: `{stage['command']}` at {stage['revision']}"
+    figures = f", validation {share(reached)}" if reached else ""
+    file = f", sha256 {stage['sha256'][:16]}…" if stage.get("sha256") else ""
+    return f"{stage['epochs']} epochs{figures}{file}: `{stage['command']}` at {stage['revision']}"
 
 
 def headline(card: dict[str, Any]) -> str:
     """One line: system, data and validation accuracy."""
     line = f"{card['system']}, trained on {card['data']['name']}"
     if val := card.get("validation"):
-        line += f", validation {share(val['k'], val['n'])}"
+        line += f", validation {share(val)}"
     return line
 
 
-def markdown(card: dict[str, Any], name: str) -> str:
-    """The card as Markdown, for the file beside the checkpoint."""
+def markdown(card: dict[str, Any], name: str, figures: Mapping[str, str] | None = None) -> str:
+    """The card as Markdown, for the file beside the checkpoint.
+
+    `figures` are rows of what was measured (name → words); without them the card's own counts.
+    """
     rule = card["preprocess"]
+    if not figures:
+        figures = {split: share(card[split]) for split in ("validation", "test") if split in card}
     rows = [
         ("System", f"`{card['system']}` {card.get('system_args') or ''}".strip()),
         ("Classes", ", ".join(card["class_names"])),
@@ -82,9 +85,7 @@ def markdown(card: dict[str, Any], name: str) -> str:
         ("Versions", ", ".join(f"{k} {v}" for k, v in card.get("versions", {}).items()) or "–"),
         ("Command", f"`{card['command']}`" if card.get("command") else "–"),
     ]
-    for split in ("validation", "test"):
-        if figures := card.get(split):
-            rows.append((split.capitalize(), share(figures["k"], figures["n"])))
+    rows += [(what[:1].upper() + what[1:], words) for what, words in figures.items()]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows)
     return (
         f"# {name}\n\n{headline(card)}.\n\n| | |\n|---|---|\n{table}\n\n"

@@ -9,8 +9,10 @@ from torch import Tensor
 
 import systems
 from hf_collate import Batches
+from lab import cards
 from lab.origin import hardware
-from lab.training import Run
+from lab.results import Results
+from lab.training import Run, count_right
 from train_loop import save_checkpoint
 
 __all__ = ["SYSTEMS", "train_svm"]
@@ -21,6 +23,7 @@ FIT = ("C", "gamma", "class_weight", "components")  # of `HogSvm.fit`; the rest 
 
 def train_svm(run: Run) -> Path:
     """Fit on the training split, scale its probabilities on validation; returns the checkpoint."""
+    run.check_output()
     recipe = run.recipe
     torch.manual_seed(run.seed)
     batches = run.faces.batches(recipe, run.seed, torch.device("cpu"))
@@ -42,8 +45,11 @@ def train_svm(run: Run) -> Path:
     minutes = (time.perf_counter() - start) / 60
     card: dict[str, Any] = run.card(model.arguments())
     card |= {"minutes": round(minutes, 2), "hardware": hardware(torch.device("cpu"))}
+    card["validation"] = count_right(model, batches["validation"], torch.device("cpu"))
     run.folder.mkdir(parents=True, exist_ok=True)
-    return save_checkpoint(run.checkpoint, model, card, torch.float16)
+    path = save_checkpoint(run.checkpoint, model, card, torch.float16)
+    cards.write(path, Results(run.out / "results"))
+    return path
 
 
 def whole(batches: Batches) -> tuple[Tensor, Tensor]:

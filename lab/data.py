@@ -13,6 +13,7 @@ from PIL import Image
 
 from faces import measure_crop
 from hf_collate import Batches, Decoded, Preprocess, decode
+from lab import duplicates
 from lab.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ class Faces:
     def crop(self) -> dict[str, Any]:
         """Where the detector finds the face in training pictures, for the checkpoint's card."""
         return measure_crop(row["image"] for row in self.splits["train"]).settings()
+
+    @cached_property
+    def in_train(self) -> dict[str, np.ndarray]:
+        """{split: bool (n,)}: which validation and test faces are training faces too."""
+        cache = Path(".expression_cache") / f"in_train-{self.fingerprint}.npz"
+        return duplicates.in_train(self.splits, cache)
 
     def labels(self, split: str) -> torch.Tensor:
         """Class indices (n,) int64 of a split."""
@@ -81,6 +88,10 @@ class Packed(Faces):
     @property
     def crop(self) -> dict[str, Any]:
         return self.packed_crop
+
+    @cached_property
+    def in_train(self) -> dict[str, np.ndarray]:
+        return duplicates.in_train(self.splits)
 
     def labels(self, split: str) -> torch.Tensor:
         return self.splits[split].labels
@@ -150,7 +161,7 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
     if where and where.endswith(".npz"):
         if classes or name:
             raise ValueError(f"{where} is packed: merge classes or name the data before packing")
-        return unpack(Path(where))
+        return told(unpack(Path(where)))
     import sources
     from sources import fer2013
 
@@ -163,4 +174,11 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
             raise ValueError(f"--classes {classes}: the merge that is known makes 4 of 7 classes")
         splits, name = fer2013.merge(splits), f"{name}_4"
     print(sources.summary(splits))
-    return Faces(splits, name, sources.fingerprint(splits))
+    return told(Faces(splits, name, sources.fingerprint(splits)))
+
+
+def told(faces: Faces) -> Faces:
+    """The same data set, after saying how many of its faces are in train too."""
+    for line in duplicates.report(faces.in_train):
+        print(line)
+    return faces

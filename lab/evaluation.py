@@ -1,25 +1,45 @@
-"""Measure a checkpoint as it is shipped: one results JSON, its figures, a report in text."""
+"""Measure a checkpoint as it is shipped; what is measured goes to results/ alone."""
 
-import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 from sklearn.metrics import classification_report
 
 import systems
 from hf_collate import Batches, Preprocess
-from insight import metrics, model_card, plots
+from insight import metrics, plots
 from lab.board import Board
 from lab.data import Faces, some
-from train_loop import load_checkpoint, save_checkpoint
+from lab.origin import found, hardware, joined_history, revision
+from lab.results import (
+    SPLITS,
+    Answers,
+    Key,
+    Network,
+    Opening,
+    Result,
+    Results,
+    file_sha256,
+    now,
+)
+from train_loop import load_checkpoint
 
-__all__ = ["SPLITS", "draw", "evaluate", "found", "load_model"]
-
-SPLITS = ("validation", "test")
-NAMES = {"plain": "", "flip": "with its mirror image: ", "shift": "18 views: "}
+__all__ = [
+    "SPLITS",
+    "command_of",
+    "draw_all",
+    "evaluate",
+    "found",
+    "keep",
+    "load_model",
+    "open_test",
+    "result_of",
+]
 
 
 def load_model(
@@ -36,12 +56,6 @@ def load_model(
     return model.to(device).eval(), card, Preprocess(**card["preprocess"])
 
 
-def found(path: str) -> str:
-    """A checkpoint's path: as given, or else below the repository, where recipes mean it."""
-    ours = Path(__file__).resolve().parent.parent / path
-    return str(ours) if not Path(path).exists() and ours.is_file() else path
-
-
 def evaluate(
     checkpoint: Path,
     faces: Faces,
@@ -49,81 +63,138 @@ def evaluate(
     device: torch.device,
     board: Path | None = None,
     ways: Sequence[str] = ("plain", "flip"),
+    final: bool = False,
 ) -> Path:
-    """Validation and test figures of one checkpoint, in those `ways` to look at a picture
-    (`insight.metrics.VIEWS`).
+    """Measure one checkpoint on validation, and with `final` on the test split too.
 
-    Writes `out/results/NAME.json`, `out/results/NAME/` (figures, classification_report.txt),
-    and the validation and test counts into the checkpoint's card. Returns the JSON's path.
+    `ways` are names of `insight.metrics.VIEWS`. Writes to `out/results/NAME/` alone: a result
+    for each split and way, figures, a report; never to the checkpoint or its card. Opening the
+    test split is logged in `out/results/test_openings.jsonl`. Returns `out/results/NAME`.
     Raises ValueError when the data have other classes than the checkpoint.
     """
     model, card, rule = load_model(checkpoint, device, faces.class_names)
-    limit = card.get("recipe", {}).get("limit_eval", 0)
-    decoded = faces.decoded(rule)
-    figures: dict[str, dict[str, metrics.Evaluation]] = {}
-    for split in SPLITS:
-        rows = some(len(decoded[split]), limit) if limit else None
-        loader = Batches(decoded[split], 128, device=device, indices=rows)
-        figures[split] = {
-            way: metrics.evaluate(
-                *metrics.collect(model, loader, device, views=metrics.VIEWS[way]),
-                card["class_names"],
-            )
-            for way in ways
-        }
-        plain = figures[split]["plain"]
-        card[split] = {"k": plain.k, "n": plain.n}
-        words = (f"{NAMES[way]}{figures[split][way]}" for way in ways)
-        print(f"{split:10}  {'   '.join(words)}", flush=True)
-    save_checkpoint(checkpoint, model, card, torch.float16)
-    checkpoint.with_suffix(".md").write_text(
-        model_card.markdown(card, checkpoint.stem), encoding="utf-8"
-    )
-    report = out / "results" / f"{checkpoint.stem}.json"
-    report.parent.mkdir(parents=True, exist_ok=True)
+    kept, decoded = Results(out / "results"), faces.decoded(rule)
     count = getattr(model, "count", lambda: sum(p.numel() for p in model.parameters()))
-    content = {**card, "name": checkpoint.stem, "parameters": count()}
-    content |= {s: {way: e.as_dict() for way, e in ways.items()} for s, ways in figures.items()}
-    report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    draw(figures, card, report.with_suffix(""), board)
-    return report
+    network = Network(checkpoint.stem, file_sha256(checkpoint), card, count())
+    command = command_of("evaluate", [checkpoint], faces.name, ways, final)
+    if final:
+        open_test(kept, network, faces, command, ways)
+    measured: list[Result] = []
+    for split in SPLITS if final else SPLITS[:1]:
+        limit = card.get("recipe", {}).get("limit_eval", 0)
+        size = len(decoded[split])
+        rows = some(size, limit) if limit else torch.arange(size)
+        loader = Batches(decoded[split], 128, device=device, indices=rows)
+        for way in ways:
+            logits, labels = metrics.collect(model, loader, device, views=metrics.VIEWS[way])
+            told = metrics.evaluate(logits, labels, card["class_names"])
+            result = result_of(network, faces, split, way, told, command, device)
+            measured.append(keep(kept, network, result, logits, labels, rows, faces))
+    folder = kept.add_network(network)
+    drawn = draw_all(network, measured, folder)
+    if board:
+        Board(board / "board", card["class_names"], rule).end(drawn)
+    plt.close("all")
+    return folder
 
 
-def draw(
-    figures: dict[str, dict[str, metrics.Evaluation]],
-    card: dict[str, Any],
-    folder: Path,
-    board: Path | None = None,
+def command_of(
+    verb: str, checkpoints: Sequence[Path], data: str, ways: Sequence[str], final: bool
+) -> str:
+    """The command that measures this again, without folders of this machine."""
+    words = [f"python experiments.py {verb}", *(f"checkpoints/{p.name}" for p in checkpoints)]
+    words.append(f"--data {data.removesuffix('_4')}")
+    if data.endswith("_4"):  # as `lab.data.read` calls a merged set
+        words.append("--classes 4")
+    if "tta18" in ways:
+        words.append("--shifts")
+    if final:
+        words.append("--final")
+    return " ".join(words)
+
+
+def open_test(
+    kept: Results, network: Network, faces: Faces, command: str, ways: Sequence[str]
 ) -> None:
-    """The figures of one run as PNG, the report as text, and the same on its board."""
-    folder.mkdir(parents=True, exist_ok=True)
-    test, val = figures["test"]["plain"], figures["validation"]["plain"]
-    what = f"{folder.name}, test"
-    per_class = test.per_class()
+    """Log that the test split is looked at, before it is."""
+    kept.log_opening(
+        Opening(now(), command, network.name, network.sha256, faces.name, faces.fingerprint,
+                list(ways))
+    )  # fmt: skip
+
+
+def result_of(
+    network: Network, faces: Faces, split: str, way: str, told: metrics.Evaluation,
+    command: str, device: torch.device,
+) -> Result:  # fmt: skip
+    key = Key(network.sha256, faces.fingerprint, split, way)
+    return Result(key, faces.name, told, command, revision(), hardware(device), now())
+
+
+def keep(
+    kept: Results, network: Network, result: Result, logits: torch.Tensor, labels: torch.Tensor,
+    rows: torch.Tensor, faces: Faces,
+) -> Result:  # fmt: skip
+    """Store one result with its probabilities, and print it; returns what is stored."""
+    split = result.key.split
+    shared = faces.in_train[split][rows.numpy()]
+    probs = logits.float().softmax(1).numpy()
+    stored = kept.add(network, result, Answers.of(probs, labels, rows, shared))
+    line = f"{split:10}  {result.key.views:5}  {result.evaluation}"
+    at_home = network.card["data"]["fingerprint"] == faces.fingerprint
+    if at_home and shared.any() and stored.unseen:
+        line += f"; of those not in train {stored.unseen}"
+    if not torch.equal(stored.evaluation.confusion, result.evaluation.confusion):
+        line += f"; kept is what was measured on {stored.date[:10]}: {stored.evaluation}"
+    print(line, flush=True)
+    return stored
+
+
+def draw_all(network: Network, results: Sequence[Result], folder: Path) -> dict[str, Figure]:
+    """Every figure of a network in its folder; returned are those of the last split."""
+    at_home = results[0].key.fingerprint == network.card["data"]["fingerprint"]
+    drawn = draw_history(network, results[0].evaluation, folder) if at_home else {}
+    for result in results:
+        if result.key.views == "plain" or len({r.key.views for r in results}) == 1:
+            drawn |= draw(result, folder)
+    return drawn
+
+
+def draw(result: Result, folder: Path) -> dict[str, Figure]:
+    """Confusion and classes of one result as PNG, its report as text, named after its data."""
+    told, data, split = result.evaluation, result.data, result.key.split
+    what = f"{folder.name}, {data}, {split}"
+    per_class = told.per_class()
     ranked = sorted(per_class, key=lambda name: per_class[name]["f1"])
     drawn = {
         "confusion": plots.confusion(
-            test.confusion, test.class_names, f"{what}: {test}. {worst_mistake(test)}"
+            told.confusion, told.class_names, f"{what}: {told}. {worst_mistake(told)}"
         ),
         "per_class": plots.per_class(
-            per_class, f"{what}: {ranked[-1]} is told best, {ranked[0]} worst (F1)."
+            per_class, f"{what}: F1 is highest for {ranked[-1]}, lowest for {ranked[0]}."
         ),
     }
-    if history := card.get("history"):
-        chosen = card["epoch"]
-        drawn["history"] = plots.history(
-            history,
-            f"{folder.name}: epoch {chosen + 1} was chosen, by validation accuracy.",
-            chosen=chosen + 1,
-            chance=val.majority,
-            guess_loss=torch.log(torch.tensor(float(len(val.class_names)))).item(),
-        )
     for name, figure in drawn.items():
-        figure.savefig(folder / f"{name}.png", dpi=110)
-    if board:
-        Board(board / "board", card["class_names"], Preprocess(**card["preprocess"])).end(drawn)
-    plt.close("all")
-    (folder / "classification_report.txt").write_text(report_text(test, what), encoding="utf-8")
+        figure.savefig(folder / f"{data}-{split}-{name}.png", dpi=110)
+    text = report_text(told, what)
+    (folder / f"{data}-{split}-report.txt").write_text(text, encoding="utf-8")
+    return drawn
+
+
+def draw_history(network: Network, val: metrics.Evaluation, folder: Path) -> dict[str, Figure]:
+    """The curves of all stages of a training, joined; nothing for a network without epochs."""
+    history, chosen = joined_history(network.card)
+    if not history:
+        return {}
+    figure = plots.history(
+        history,
+        f"{folder.name}: epoch {chosen} was chosen, by validation accuracy.",
+        chosen=chosen,
+        chance=val.majority,
+        guess_loss=math.log(len(val.class_names)),
+    )
+    figure.savefig(folder / "history.png", dpi=110)
+    return {"history": figure}
 
 
 def taken_for(evaluation: metrics.Evaluation, top: int = 6) -> list[tuple[str, str, int, float]]:
@@ -148,11 +219,8 @@ def worst_mistake(evaluation: metrics.Evaluation) -> str:
 
 def report_text(evaluation: metrics.Evaluation, title: str) -> str:
     """scikit-learn's classification report, from the confusion matrix."""
-    rows, columns = evaluation.confusion.nonzero(as_tuple=True)
-    counts = evaluation.confusion[rows, columns]
     report = classification_report(
-        rows.repeat_interleave(counts).numpy(),
-        columns.repeat_interleave(counts).numpy(),
+        *evaluation.pairs(),
         labels=range(len(evaluation.class_names)),
         target_names=evaluation.class_names,
         digits=3,

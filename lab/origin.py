@@ -9,13 +9,28 @@ from typing import Any
 
 import torch
 
-from lab.evaluation import found
 from lab.recipes import Recipe
-from train_loop import read_card
+from train_loop import History, read_card
 
-__all__ = ["hardware", "learnt_from", "revision", "stages", "versions"]
+__all__ = [
+    "ancestors",
+    "found",
+    "hardware",
+    "joined_history",
+    "learnt_from",
+    "revision",
+    "stages",
+    "totals",
+    "versions",
+]
 
 VERSIONS = ("torch", "torchvision", "timm", "datasets")
+
+
+def found(path: str) -> str:
+    """A checkpoint's path: as given, or else below the repository, where recipes mean it."""
+    ours = Path(__file__).resolve().parent.parent / path
+    return str(ours) if not Path(path).exists() and ours.is_file() else path
 
 
 def versions() -> dict[str, str]:
@@ -32,20 +47,56 @@ def versions() -> dict[str, str]:
 def learnt_from(recipe: Recipe) -> dict[str, str]:
     """Checkpoint paths that a run starts from or is taught by → SHA-256 of the files."""
     paths = [path for path in (recipe.start, *recipe.teacher.split(",")) if path]
+    paths += [recipe.weights] if Path(found(recipe.weights)).is_file() else []
     return {path: sha256(Path(found(path)).read_bytes()).hexdigest() for path in paths}
 
 
 def stages(recipe: Recipe) -> list[dict[str, Any]]:
     """The trainings that went before a run: of the checkpoint it starts from, and of its start.
 
-    Each with what it reached on validation, so that what a stage brought can be read off.
+    Each with the file it ended in, its history and what it reached on validation, so that what
+    a stage brought can be read off.
     """
     if not recipe.start:
         return []
     card = read_card(found(recipe.start))
     told = {key: card[key] for key in ("command", "revision", "seed", "minutes", "hardware")}
     told |= {"epochs": len(card["history"]["val_accuracy"]), "validation": card.get("validation")}
+    told |= {"sha256": learnt_from(recipe)[recipe.start], "history": card["history"],
+             "learnt_from": card.get("learnt_from", {})}  # fmt: skip
     return [*card.get("stages", ()), told]
+
+
+def ancestors(card: dict[str, Any]) -> dict[str, str]:
+    """SHA-256 → name of every checkpoint file that a network, or a stage of it, learnt from."""
+    told = [stage.get("learnt_from", {}) for stage in card.get("stages", ())]
+    pairs = [pair for each in (*told, card.get("learnt_from", {})) for pair in each.items()]
+    return {digest: Path(path).stem for path, digest in pairs}
+
+
+def totals(card: dict[str, Any]) -> tuple[float, int]:
+    """(minutes, epochs) of all stages of a training together; 0 epochs where it has none."""
+    earlier = card.get("stages", ())
+    epochs = len(card.get("history", {}).get("val_loss", ()))
+    minutes = card.get("minutes", 0.0) + sum(stage["minutes"] for stage in earlier)
+    return minutes, epochs + sum(stage["epochs"] for stage in earlier)
+
+
+def joined_history(card: dict[str, Any]) -> tuple[History, int]:
+    """(history of all stages, one after the other; the epoch that was chosen, from 1).
+
+    A stage whose history was not kept (older cards) is left out. ({}, 0) for a network
+    without epochs.
+    """
+    if not card.get("history"):
+        return {}, 0
+    earlier = [stage["history"] for stage in card.get("stages", ()) if stage.get("history")]
+    joined = {
+        key: [value for history in (*earlier, card["history"]) for value in history[key]]
+        for key in card["history"]
+    }
+    before = sum(len(history["val_loss"]) for history in earlier)
+    return joined, before + card["epoch"] + 1
 
 
 def revision() -> str:

@@ -13,11 +13,14 @@ from tqdm.auto import tqdm
 import systems
 import transfer
 from hf_collate import Batches
+from insight import metrics
+from lab import cards
 from lab.board import Board
 from lab.data import Faces, preprocess
 from lab.evaluation import found
 from lab.origin import hardware, learnt_from, revision, stages, versions
 from lab.recipes import Recipe
+from lab.results import Results
 from lab.teaching import taught_targets
 from train_loop import History, load_checkpoint, read_card, save_checkpoint, train
 from train_state import load_state, save_state
@@ -177,6 +180,18 @@ class Run:
     def checkpoint(self) -> Path:
         return self.out / "checkpoints" / f"{self.stem}.safetensors"
 
+    def check_output(self) -> None:
+        """ValueError where the checkpoint exists already: an exported network is not replaced."""
+        path = self.checkpoint
+        if not path.exists():
+            return
+        begins = self.recipe.start and Path(found(self.recipe.start)).resolve() == path.resolve()
+        reason = "the run starts from it" if begins else "an exported network is never replaced"
+        raise ValueError(
+            f"this run would write {path}, which exists, and {reason}. Choose another folder "
+            "(--out), seed (--seed) or data name (--name), or move the file away"
+        )
+
     def knows_data(self) -> bool:
         """Whether the pretrained weights were learnt on this very data set."""
         path = Path(found(self.recipe.weights))
@@ -213,9 +228,10 @@ def train_network(run: Run) -> Path:
     """Train, or go on from `run.folder/state.pt`; returns the exported checkpoint.
 
     The best epoch by validation accuracy is kept in `run.folder`, and exported in half
-    precision when the run has ended: a run cut short replaces no finished checkpoint.
-    Raises ValueError when the state was made with other settings.
+    precision when the run has ended. Raises ValueError when the checkpoint exists already or
+    the state was made with other settings.
     """
+    run.check_output()
     recipe, device, state_path = run.recipe, run.device, run.folder / "state.pt"
     torch.manual_seed(run.seed)
     batches = run.faces.batches(recipe, run.seed, device)
@@ -281,12 +297,21 @@ def train_network(run: Run) -> Path:
     watched.bar.close()
     state, card = load_checkpoint(run.folder / "best.safetensors")
     model.load_state_dict(state)
+    card["validation"] = count_right(model.half().float(), batches["validation"], device)
     seconds = sum(history["seconds"]) + sum(head_history.get("seconds", []))
     card |= {"history": history, "minutes": round(seconds / 60, 2), "hardware": hardware(device),
              "precision": str(precision).removeprefix("torch.")}  # fmt: skip
     if head_history:
         card["head_history"] = head_history
-    return save_checkpoint(run.checkpoint, model, card, torch.float16)
+    path = save_checkpoint(run.checkpoint, model, card, torch.float16)
+    cards.write(path, Results(run.out / "results"))
+    return path
+
+
+def count_right(model: nn.Module, batches: Batches, device: torch.device) -> dict[str, int]:
+    """{"k": right answers, "n": faces} of a network as it is exported, for its card."""
+    logits, labels = metrics.collect(model, batches, device)
+    return {"k": int((logits.argmax(1) == labels).sum()), "n": len(labels)}
 
 
 def grow(loader: Batches, recipe: Recipe, epoch: int) -> None:
