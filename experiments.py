@@ -167,6 +167,8 @@ def make_flagship(name: str, faces: Faces, args: argparse.Namespace) -> Path:
     """Every seed trained and evaluated below out/flagship, the best one exported, all averaged."""
     home, args.out = args.out, args.out / "out" / "flagship"
     args.resume = True  # a seed that is done is not trained again; one cut short goes on
+    trained = list((args.out / "checkpoints").glob("*.safetensors"))
+    flagship.check_target(home, f"{name}-{faces.name}", trained)
     done = train_all([name], faces, args)
     reports = [args.out / "results" / path.stem for path in done]
     best = flagship.export(reports, home, f"{name}-{faces.name}")

@@ -15,7 +15,7 @@ from lab.data import Faces
 from lab.evaluation import command_of, draw_all, keep, load_model, open_test, result_of
 from lab.results import SPLITS, Network, Results, file_sha256
 
-__all__ = ["SPLITS", "ensemble", "export"]
+__all__ = ["SPLITS", "check_target", "ensemble", "export"]
 
 
 def export(reports: Sequence[Path], out: Path, stem: str) -> Path:
@@ -31,17 +31,25 @@ def export(reports: Sequence[Path], out: Path, stem: str) -> Path:
     files = [seeds.parent / "checkpoints" / f"{name}.safetensors" for name in names]
     best = max(files, key=lambda file: validation_accuracy(Results(seeds), file))
     target = out / "checkpoints" / f"{stem}.safetensors"
-    if target.exists() and file_sha256(target) != file_sha256(best):
-        raise ValueError(
-            f"{target} is another checkpoint and is not replaced; the best seed is {best}. Move "
-            "the old one away, or choose another folder by --out, and run the same command again: "
-            "no seed is trained twice"
-        )
+    check_target(out, stem, [best])
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(best, target)
     take_over(Results(seeds), kept, {file_sha256(file) for file in files}, target)
     cards.write(target, kept)
     return target
+
+
+def check_target(out: Path, stem: str, seeds: Sequence[Path]) -> None:
+    """ValueError where STEM is exported to `out` already and is none of the `seeds` (files).
+
+    Called before the first seed is trained, too: hours of training should not end in it.
+    """
+    target = out / "checkpoints" / f"{stem}.safetensors"
+    if target.exists() and file_sha256(target) not in map(file_sha256, seeds):
+        raise ValueError(
+            f"{target} is another checkpoint than this run's seeds, and is not replaced. Choose "
+            "another folder (--out), or move the file away; finished seeds are not trained again"
+        )
 
 
 def take_over(seeds: Results, kept: Results, digests: set[str], target: Path) -> None:

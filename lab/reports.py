@@ -236,8 +236,8 @@ def openings_sentence(openings: list[Opening], data: str) -> str:
     several = [f"`{name}` {len(each)}" for name, each in files.items() if len(each) > 1]
     if several:
         sentence += (
-            " Some names stand for several files, each of which opened it, as the stages of a "
-            f"training did: {', '.join(several)} files."
+            " Some names stood for one file after another, such as the stages of a training, and "
+            f"each of these files was measured on it: {', '.join(several)} files."
         )
     return sentence
 
@@ -254,20 +254,20 @@ def commands(rows: list[Row], checkpoints: Path) -> str:
         lines.append(f"- `{row.folder}`: `{command}` (revision {revision}, {machine})")
         for number, stage in enumerate(card.get("stages", ()), 1):
             lines.append(f"  - stage {number}: `{stage['command']}` (revision {stage['revision']})")
-        if reasons := not_runnable(card, present):
+        if reasons := not_runnable(row.network.name, card, present):
             lines.append(f"  - cannot be run again from these files: {'; '.join(reasons)}")
     return "\n".join(lines)
 
 
-def not_runnable(card: dict[str, Any], present: set[str]) -> list[str]:
+def not_runnable(name: str, card: dict[str, Any], present: set[str]) -> list[str]:
     """Why the commands of a network do not give it again: files that they need and lack."""
-    lost = [
-        f"`{name}` with sha256 {digest[:16]}…, from which it learnt, is not in checkpoints/"
-        for digest, name in ancestors(card).items()
-        if digest not in present
-    ]
+    reasons = []
+    for digest, ancestor in ancestors(card).items():
+        if digest not in present:
+            reasons.append(f"`{ancestor}` with sha256 {digest[:16]}… is not in checkpoints/")
+            if ancestor == name:  # a stage wrote to the file that it started from
+                reasons[-1] += ", because this network took its place"
     unnamed = [str(i) for i, s in enumerate(card.get("stages", ()), 1) if not s.get("sha256")]
     if unnamed:
-        lost.append(f"the files that stage {', '.join(unnamed)} ended in were replaced by the next "
-                    "stage and their SHA-256 is not recorded")  # fmt: skip
-    return lost
+        reasons.append(f"the file that stage {', '.join(unnamed)} ended in is not recorded")
+    return reasons

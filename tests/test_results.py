@@ -273,8 +273,8 @@ def test_a_training_never_replaces_an_exported_network(trained, monkeypatch):
     assert totals(card) == (pytest.approx(stage["minutes"] + card["minutes"]), 2)
     history, chosen = joined_history(card)
     assert len(history["val_loss"]) == 2 and chosen == 2
-    assert reports.not_runnable(card, {digest}) == []
-    assert "tinyvgg-drawn" in str(reports.not_runnable(card, set()))
+    assert reports.not_runnable("other", card, {digest}) == []
+    assert "tinyvgg-drawn" in str(reports.not_runnable("other", card, set()))
 
 
 def test_a_card_says_how_the_exported_network_did_before_anything_is_measured(trained):
@@ -377,8 +377,8 @@ def test_stages_are_told_together_and_lost_files_are_named():
     card = {"history": {"val_loss": [1, 2]}, "epoch": 1, "minutes": 2.0, "stages": [stage],
             "learnt_from": {"checkpoints/x.safetensors": "d" * 64}, "recipe": {}}  # fmt: skip
     assert totals(card) == (12.0, 20)
-    (lost, unnamed) = reports.not_runnable(card, {"e" * 64})
-    assert "`x`" in lost and "d" * 16 in lost and "stage 1" in unnamed
+    (lost, unnamed) = reports.not_runnable("x", card, {"e" * 64})
+    assert "`x`" in lost and "d" * 16 in lost and "took its place" in lost and "stage 1" in unnamed
     row = reports.Row(network(**card), "net-drawn", "drawn", {})
     assert "18 + 2 in 2 stages" in reports.epochs_run(row)
 
