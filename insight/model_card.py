@@ -57,11 +57,13 @@ def headline(card: dict[str, Any]) -> str:
 def markdown(card: dict[str, Any], name: str, figures: Mapping[str, str] | None = None) -> str:
     """The card as Markdown, for the file beside the checkpoint.
 
-    `figures` are rows of what was measured (name → words); without them the card's own counts.
+    `figures` are rows of what was measured (name → words); the card's own counts stand where
+    they say nothing of a split.
     """
     rule = card["preprocess"]
-    if not figures:
-        figures = {split: share(card[split]) for split in ("validation", "test") if split in card}
+    own = {split: share(card[split]) for split in ("validation", "test") if split in card}
+    figures = {**(figures or {})}
+    figures |= {split: text for split, text in own.items() if split not in figures}
     rows = [
         ("System", f"`{card['system']}` {card.get('system_args') or ''}".strip()),
         ("Classes", ", ".join(card["class_names"])),

@@ -7,7 +7,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from insight import model_card
 from insight.metrics import VIEW_WORDS, Evaluation
-from lab.results import Result, Results
+from lab.origin import totals
+from lab.results import SPLITS, Result, Results
 from train_loop import read_card
 
 __all__ = ["text", "write", "write_all"]
@@ -15,7 +16,8 @@ __all__ = ["text", "write", "write_all"]
 
 def text(checkpoint: Path, kept: Results) -> str:
     """The card as Markdown with the metadata that the Hugging Face hub reads on top."""
-    card, results = read_card(checkpoint), kept.measured(checkpoint)
+    card = read_card(checkpoint)
+    results = sorted(kept.measured(checkpoint), key=order)
     data = ModelCardData(
         model_name=checkpoint.stem,
         license="mit",
@@ -24,8 +26,10 @@ def text(checkpoint: Path, kept: Results) -> str:
         tags=["facial-expression-recognition"],
         eval_results=[entry for r in results for entry in entries(r, is_home(r, card))] or None,
     )
-    figures = {}
-    for result in sorted(results, key=lambda r: r.key.split, reverse=True):  # validation first
+    minutes, epochs = totals(card)
+    stages = len(card.get("stages", ())) + 1
+    figures = {"trained": f"{epochs} epochs, {minutes:.1f} minutes, stages: {stages}"}
+    for result in results:
         home = is_home(result, card)
         what = result.key.split + ("" if home else f" of {result.data}")
         if result.key.views != "plain":
@@ -33,6 +37,12 @@ def text(checkpoint: Path, kept: Results) -> str:
         figures[what] = words(result, home)
     body = model_card.markdown(card, checkpoint.stem, figures)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
+
+
+def order(result: Result) -> tuple[str, int, int]:
+    """Data by name, validation before test, one view before more."""
+    views = list(VIEW_WORDS).index(result.key.views)
+    return result.data, SPLITS.index(result.key.split), views
 
 
 def is_home(result: Result, card: dict[str, Any]) -> bool:

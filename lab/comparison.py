@@ -87,7 +87,8 @@ def draw(rows: list[Row], data: str, path: Path) -> None:
     figure = plots.comparison(
         shown,
         f"{data}, {split}: {best['name']} leads with {100 * best['accuracy']:.1f} %. Bars are 95 % "
-        "intervals; diamonds are what was published of the same system.",
+        "intervals; diamonds are published figures of the same system, on the split that the table "
+        "names.",
         baseline=shown[0]["majority"],
     )
     figure.savefig(path, dpi=110)

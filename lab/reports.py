@@ -233,6 +233,8 @@ def openings_sentence(openings: list[Opening], data: str) -> str:
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     count = "1 opening" if len(here) == 1 else f"{len(here)} openings"
     sentence = f"The [log](test_openings.jsonl) has {count} of the test split of {data}, {when}."
+    if later := sum(bool(opening.note) for opening in here):
+        sentence += f" Of these, {later} were entered afterwards, with the date of their figures."
     several = [f"`{name}` {len(each)}" for name, each in files.items() if len(each) > 1]
     if several:
         sentence += (
@@ -269,5 +271,7 @@ def not_runnable(name: str, card: dict[str, Any], present: set[str]) -> list[str
                 reasons[-1] += ", because this network took its place"
     unnamed = [str(i) for i, s in enumerate(card.get("stages", ()), 1) if not s.get("sha256")]
     if unnamed:
-        reasons.append(f"the file that stage {', '.join(unnamed)} ended in is not recorded")
+        reasons.append(
+            f"no SHA-256 is recorded of the file in which stage {', '.join(unnamed)} ended"
+        )
     return reasons

@@ -163,6 +163,7 @@ class Opening:
     data: str
     fingerprint: str
     views: Sequence[str]
+    note: str = ""  # such as: entered afterwards
 
 
 def now() -> str:
