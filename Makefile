@@ -5,6 +5,9 @@ PORT   ?= 7860
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
+# CONSTRAINTS=constraints.txt: the exact versions that the tests passed with.
+CONSTRAINTS ?=
+export CONSTRAINTS
 
 RUN = "$(VENV)/bin/python"
 # A PYTHON that somebody asked for is obeyed even where an environment of another version stands.
@@ -26,6 +29,7 @@ help:
 	@echo 'make clean      remove caches; the environment $(VENV) and trained files stay'
 	@echo
 	@echo 'The first call of each makes the environment $(VENV) with $(PYTHON): up to 6 GB, minutes.'
+	@echo 'CONSTRAINTS=constraints.txt installs the exact versions that were tested.'
 	@echo 'PYTHON=python3.12, VENV=folder and SMOKE=1 (the notebook, small) are honoured.'
 	@echo 'EXPRESSION_DATA=folder trains on faces of your own.'
 

@@ -199,13 +199,21 @@ class Augment:
     """
 
     flip: float = 0.5
+    """Probability of a mirror image."""
     degrees: float = 10.0
+    """Largest rotation in degrees, either way."""
     shift: float = 0.05
+    """Largest move, as a share of the picture's side."""
     scale: float = 0.05
+    """Largest change of size: 0.05 is 95-105 %."""
     brightness: float = 0.1
+    """Largest change of brightness: 0.1 is 90-110 %."""
     contrast: float = 0.1
+    """Largest change of contrast: 0.1 is 90-110 %."""
     erase: float = 0.0
+    """Probability of covering a rectangle (random erasing)."""
     side: int = 0
+    """Side in pixels that pictures are resampled to in the same step; 0: as they are."""
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         count, device = len(images), images.device

@@ -1,21 +1,16 @@
-"""How fast the front doors are, as a user meets them: a folder of pictures, and the mirror.
+"""How fast the commands are as a user meets them: a folder of pictures, and the demo's mirror.
 
-    python benchmarks/app.py --faces path/to/muxspace [--out benchmarks/app.json]
+    python -m benchmarks.app --faces path/to/muxspace         → benchmarks/app.json
 
 *Folder*: `predict.py` on 200 pictures of 350 × 350, detection, CSV and drawn pictures included:
-the whole command; what each further picture costs (a folder of 400 beside one of 200); and the
-finding and naming alone, in a process that has started.
-*Mirror*: answers a second that reach the page of the running demo, in a headless Chromium whose
-camera is a film of a moving face, and how old they are: the film's face comes and goes, and the
-time from its going to the page's saying so is taken. Needs requirements-dev.txt and Chromium.
+the whole command; what each further picture costs (a folder of 400 beside one of 200); and finding
+and naming alone, in a process that has started.
+*Mirror*: answers a second on the page of the running demo, in a headless Chromium whose camera is
+a film of a moving face; and how old an answer is: the time from the face's appearing or
+disappearing in the film to the page's saying so. Needs requirements-dev.txt and Chromium.
 """
 
-import argparse
 import contextlib
-import io
-import json
-import os
-import platform
 import shutil
 import socket
 import subprocess
@@ -23,32 +18,30 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from datetime import date
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, from any folder
 
 import av
 import torch
 from PIL import Image
 from skimage.data import astronaut
 
+from benchmarks import harness
 from benchmarks.scenes import read_faces
-from benchmarks.serving import processor
-from expression import predictor as predict
-from expression.commands import answer_pictures
+from benchmarks.subjects import ExpressionPredictor, answer_pictures
 
-__all__ = ["measure_folder", "measure_mirror"]
+__all__ = ["BROWSERS", "CAMERA", "measure_folder", "measure_mirror", "served", "table",
+           "write_film"]  # fmt: skip
 
-ROOT = Path(__file__).resolve().parents[1]
+PICTURES = 200
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CAMERA = (
     "--headless --no-sandbox --disable-gpu --use-fake-ui-for-media-stream "
     "--use-fake-device-for-media-stream --use-file-for-fake-video-capture="
 ).split()
+STARTED, FURTHER, WHOLE = "found and named, once started", "each further picture", "whole command"
 WATCH = """() => {
   window.answers = []; window.changes = [];
   new MutationObserver(() => {
@@ -70,43 +63,38 @@ WATCH = """() => {
 }"""
 
 
-def measure_folder(where: Path, runs: int = 3) -> dict[str, Any]:
-    """200 pictures through `predict.py`, in pictures a second: median and spread of `runs`."""
+def measure_folder(faces: Path, rounds: int) -> dict[str, Any]:
+    """`predict.py` in pictures a second, {what: one figure a round}."""
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "pictures"
-        folder.mkdir()
-        for i, face in enumerate(read_faces(where, 200, 0)):
-            face.convert("RGB").resize((350, 350)).save(folder / f"{i:03}.jpg", quality=92)
-        double = Path(temporary) / "double"
+        once, twice = Path(temporary) / "once", Path(temporary) / "twice"
+        once.mkdir()
+        for i, face in enumerate(read_faces(faces, PICTURES, 0)):
+            face.convert("RGB").resize((350, 350)).save(once / f"{i:03}.jpg", quality=92)
         for part in ("a", "b"):
-            shutil.copytree(folder, double / part)
-        rows: dict[str, list[float]] = {}
+            shutil.copytree(once, twice / part)
 
-        def seconds(pictures: Path) -> float:
-            begin = time.perf_counter()
-            subprocess.run(
-                [sys.executable, "predict.py", pictures, "--annotate", Path(temporary) / "out",
-                 "--csv", Path(temporary) / "out.csv"],
-                cwd=ROOT, check=True, capture_output=True,
-            )  # fmt: skip
-            return time.perf_counter() - begin
+        def command(pictures: Path) -> float:
+            drawn, rows = Path(temporary) / "drawn", Path(temporary) / "out.csv"
+            words = [sys.executable, "predict.py", pictures, "--annotate", drawn, "--csv", rows]
+            start = time.perf_counter()
+            subprocess.run(words, cwd=harness.ROOT, check=True, capture_output=True)
+            return time.perf_counter() - start
 
-        for _ in range(runs):
-            twice, once = seconds(double), seconds(folder)
-            rows.setdefault("whole command", []).append(200 / once)
-            rows.setdefault("each further picture", []).append(200 / (twice - once))
-        told = (Path(temporary) / "out.csv").read_text(encoding="utf-8").splitlines()[1:]
-        found = len({row.split(",")[0] for row in told if row.split(",")[1] != "0"})
-        predictor = predict.ExpressionPredictor()
-        names = [str(path) for path in sorted(folder.iterdir())]
+        ways = {"twice": lambda: command(twice), "once": lambda: command(once)}
+        runs = harness.paired_rounds(ways, rounds, warm_up=0)
+        predictor = ExpressionPredictor()
+        names = [str(path) for path in sorted(once.iterdir())]
         list(answer_pictures(predictor, names[:16]))
-        for _ in range(runs):
-            begin = time.perf_counter()
-            list(answer_pictures(predictor, names))
-            rate = 200 / (time.perf_counter() - begin)
-            rows.setdefault("found and named, once started", []).append(rate)
-    told = {name: {"median": median(v), "runs": v} for name, v in rows.items()}
-    return {"checkpoint": predictor.path.stem, "pictures": 200, "with a face": found, **told}
+        started = [
+            harness.seconds_of(lambda: list(answer_pictures(predictor, names)), torch.device("cpu"))
+            for _ in range(rounds)
+        ]
+    return {
+        "checkpoint": predictor.path.stem, "pictures": PICTURES,
+        STARTED: [PICTURES / s for s in started],
+        FURTHER: [PICTURES / (b - a) for a, b in zip(runs["once"], runs["twice"], strict=True)],
+        WHOLE: [PICTURES / s for s in runs["once"]],
+    }  # fmt: skip
 
 
 def write_film(path: Path, seconds: float = 2.0, fps: int = 30, mark: bool = True) -> None:
@@ -118,11 +106,11 @@ def write_film(path: Path, seconds: float = 2.0, fps: int = 30, mark: bool = Tru
         stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
         stream.options = {"qscale": "3"}
         for i in range(round(2 * seconds * fps)):
-            frame = ground.copy()
-            if i < seconds * fps:
+            frame, face = ground.copy(), i < seconds * fps
+            if face:
                 frame.paste(portrait, (i % 30, 0))
             if mark:
-                frame.paste((255,) * 3 if i < seconds * fps else (0,) * 3, (0, 0, 64, 48))
+                frame.paste((255, 255, 255) if face else (0, 0, 0), (0, 0, 64, 48))
             film.mux(stream.encode(av.VideoFrame.from_image(frame).reformat(format="yuvj420p")))
         film.mux(stream.encode())
 
@@ -135,8 +123,9 @@ def served() -> Iterator[str]:
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     demo = subprocess.Popen(
-        [sys.executable, "demo.py", "--port", str(port)], cwd=ROOT, stdout=subprocess.DEVNULL
-    )
+        [sys.executable, "demo.py", "--port", str(port)], cwd=harness.ROOT,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
     try:
         for _ in range(240):
             with contextlib.suppress(OSError):
@@ -150,7 +139,7 @@ def served() -> Iterator[str]:
 
 
 def measure_mirror(seconds: float = 20.0) -> dict[str, Any]:
-    """Answers a second on the page, and the median age of an answer in ms."""
+    """Answers a second on the page, and the age of an answer in ms. Raises OSError: no browser."""
     from playwright.sync_api import sync_playwright
 
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -176,43 +165,40 @@ def measure_mirror(seconds: float = 20.0) -> dict[str, Any]:
                 page.evaluate(f"window.{name}") for name in ("answers", "shown", "changes")
             )
             browser.close()
-    ages = [
+    first = [
         next((told - at for told, now in changes if told > at and now == face), None)
         for at, face in shown[1:-1]
     ]
+    ages = [age for age in first if age is not None]
     rate = (len(answers) - 1) / ((answers[-1] - answers[0]) / 1000)
-    known = sorted(age for age in ages if age is not None)
-    return {"answers a second": rate, "age in ms": median(known), "longest age in ms": known[-1],
-            "changes seen": len(known), "seconds": seconds}  # fmt: skip
+    return {"answers a second": rate, "ages in ms": ages, "seconds": seconds}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="How fast the front doors are.")
-    parser.add_argument("--faces", type=Path, required=True, help="Muxspace, a folder or its tar")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    args = parser.parse_args()
-    told = {
-        "folder": measure_folder(args.faces),
-        "mirror": measure_mirror(),
-        "date": date.today().isoformat(),
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-    args.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    table = io.StringIO()
-    for name, row in told["folder"].items():
-        if not isinstance(row, dict):
-            continue
-        spread = f"{min(row['runs']):.0f}–{max(row['runs']):.0f}"
-        print(f"| folder, {name} | {row['median']:.0f} pictures/s ({spread}) |", file=table)
-    mirror = told["mirror"]
-    print(f"| mirror | {mirror['answers a second']:.1f} answers/s |", file=table)
-    print(f"| age of an answer | {mirror['age in ms']:.0f} ms |", file=table)
-    print(f"| | |\n|---|---|\n{table.getvalue()}wrote {args.out}")
+def table(told: dict[str, Any]) -> str:
+    folder, mirror = told["folder"], told["mirror"]
+    pictures = f"`predict.py` on a folder of {folder['pictures']} pictures, 350 × 350"
+    rows = [(pictures, what, f"{harness.rates_cell(folder[what])} pictures/s")
+            for what in (STARTED, FURTHER, WHOLE)]  # fmt: skip
+    ages = mirror["ages in ms"]
+    rows += [
+        ("`demo.py`, Mirror", "answers a second", f"{mirror['answers a second']:.1f}"),
+        ("the same", "age of an answer", f"{median(ages):.0f} ms (longest {max(ages):.0f})"),
+    ]
+    return harness.markdown_table(("Command", "What", "Median (range of the rounds)"), rows)
+
+
+@harness.exit_code
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = harness.parser("app", __doc__, rounds=3)
+    parser.add_argument("--faces", type=Path, required=True, help="Muxspace: a folder or its tar")
+    args = harness.parse(parser, arguments)
+    about = harness.record("app", arguments, torch.device("cpu"), ("gradio", "av", "playwright"),
+                           rounds=args.rounds)  # fmt: skip
+    told = {**about, "folder": measure_folder(args.faces, args.rounds), "mirror": measure_mirror()}
+    harness.write_json(args.out, told)
+    print(table(told))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

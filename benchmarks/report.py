@@ -1,233 +1,217 @@
-"""Write benchmarks/README.md from the JSON files beside it: python benchmarks/report.py"""
+"""Write benchmarks/README.md from the JSON files beside it, and the README's table of speeds.
 
-import json
-import sys
-from pathlib import Path
+python -m benchmarks.report
+"""
+
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, from any folder
-
-from benchmarks import against_fer, loop, speedrun, step, trainers, wanted
-from benchmarks.detectors import crop_table, detector_table
-from benchmarks.machine import described
-from benchmarks.serving import Timing, table
+from benchmarks import (
+    against_fer,
+    app,
+    crops,
+    detectors,
+    growth,
+    harness,
+    loop,
+    serving,
+    speedrun,
+    step,
+    trainers,
+)
 
 __all__ = ["markdown", "quoted"]
 
-QUOTED = ("expression-fer2013", "expression_small-fer2013")  # what the README tells of first
+QUOTED = ("expression-fer2013", "expression_small-fer2013")  # what the README's table shows
 OTHERS = {
-    "train_loop-plain-0": "the plain way",
+    "train_loop-plain-0": "plain DataLoader",
     "lightning-plain-2": "Lightning",
     "transformers-plain-2": "transformers",
     "fastai-plain-2": "fastai",
 }
-HERE = Path(__file__).resolve().parent
+HEAD = """# Benchmarks
+
+Written by `python -m benchmarks.report` from the JSON files in this folder. Every section gives its
+command and what it was measured on. Brackets hold the range, from the slowest round to the fastest,
+unless the heading says otherwise. The machine was idle but for the program measured; even so its
+own speed changes within minutes, so rows whose ranges overlap are not different."""
 
 
-def read(name: str) -> dict[str, Any]:
-    return json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
+def read(program: str) -> dict[str, Any] | None:
+    return harness.read_json(harness.HERE / f"{program}.json")
 
 
-def timed(result: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's row of serving.json with its timings as such again."""
-    revived = {
-        engine: result[engine] and {k: Timing(**v) for k, v in result[engine].items()}
-        for engine in ("torch", "onnx")
-    }
-    return {**result, **revived}
+# --- the sections: a function for each JSON file ---
 
 
-def app_table(told: dict[str, Any]) -> str:
-    rows = ["| Door | What | Median (spread of three runs) | Wanted |", "|---|---|---|---|"]
-    for name in ("found and named, once started", "each further picture", "whole command"):
-        row = told["folder"][name]
-        spread = f"{min(row['runs']):.0f}–{max(row['runs']):.0f}"
-        wanted = "–" if name == "found and named, once started" else "more than 50"
-        rows.append(
-            f"| `predict.py` on a folder of {told['folder']['pictures']} pictures, 350 × 350 | "
-            f"{name} | {row['median']:.0f} pictures/s ({spread}) | {wanted} |"
-        )
-    mirror = told["mirror"]
-    rows += [
-        f"| `demo.py`, Mirror, in a browser | answers on the page | "
-        f"{mirror['answers a second']:.1f} a second | at least 10 |",
-        f"| the same | from a change before the camera to the page's answer | "
-        f"{mirror['age in ms']:.0f} ms (longest {mirror['longest age in ms']:.0f}) | – |",
-    ]
-    return "\n".join(rows)
+def app_section(told: dict[str, Any]) -> str:
+    return f"""## The command line and the demo
+
+`python -m benchmarks.app --faces path/to/muxspace` ({harness.described(told)}), with
+`{told["folder"]["checkpoint"]}`. The whole command imports its packages, loads the networks, finds
+faces, names expressions, draws them and writes the CSV. The cost of each further picture comes from
+a folder with twice as many.
+
+{app.table(told)}"""
 
 
-def training() -> str:
-    """The part about the speed of training."""
-    stepped, compared, grown = read("step"), read("trainers"), read("loop")["growth"]
-    looped = read("loop")["loop"]
-    shared = compared["settings"]
-    epochs = max(len(row.get("rates", ())) for row in compared["rows"])
-    rounds = f"{epochs // shared['runs']} round{'s' * (epochs > shared['runs'])}"
-    return f"""## Training: the loop beside its limit
+def detectors_section(told: dict[str, Any]) -> str:
+    return f"""## Which face detector
 
-`python benchmarks/loop.py --data path/to/fer2013` ({described(looped)}). The bare step is
-forward, loss, backward and optimizer on a batch already in place, in channels_last; the whole loop
-takes its batches from `Batches`, changes every picture, counts and checks.
+`python -m benchmarks.detectors --faces path/to/muxspace` ({harness.described(told)}). Faces of
+Muxspace at 350 pixels, and pasted into scenes of 640 × 480 without people; false boxes are counted
+on scenes without a pasted face, some of them mosaics of face pictures. Pasted faces have hard edges
+and no shoulders: a detector that uses what surrounds a face (CenterFace) does better on photos.
 
-{loop.loop_table(looped["cases"])}
+{detectors.table(told)}
 
-The same with `--growth` ({described(grown)}), TinyVGG on FER2013's training pictures repeated,
-equally many steps at every size. Decoded pictures lie in
-a mapped file; memory of its own is what the process cannot give back.
-
-{loop.growth_table(grown["sizes"])}
-
-## Training: beside what people use
-
-`python benchmarks/trainers.py --data path/to/fer2013` ({described(compared)}). TinyVGG,
-{shared["size"]} px, {shared["pictures"]:,} pictures, batches of {shared["batch_size"]}, AdamW.
-"Plain" is a DataLoader that opens and changes each picture by itself; "Batches" is this
-repository's.
-
-{trainers.table(compared)}
-
-Medians of {epochs} epochs a row, in {rounds} of all. This machine's own pace moves by
-a quarter from minute to minute: rows whose brackets overlap are not told apart.
-
-## Training: the step itself
-
-`python benchmarks/step.py` ({described(stepped)}).
-
-{step.table(stepped["cases"])}
-
-{step.lesson(stepped["cases"])}
-"""
+`FaceFinder` runs the networks of MTCNN in a cascade written for this project: faster than the
+package's own on portraits, better on turned faces, and able to follow a face from frame to frame.
+OpenCV 5 and MediaPipe come without weights in their packages."""
 
 
-def pair(name: str, rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The measured rows of a checkpoint by onnxruntime and of `fer`'s TFLite network."""
-    told = {(row["name"], row["engine"].split()[0]): row for row in rows if "one" in row}
-    return told[name, "onnxruntime"], told["fer", "TFLite"]
+def crops_section(told: dict[str, Any]) -> str:
+    settings, rule = told["settings"], told["settings"]["crop"]
+    return f"""## What the crop is worth
+
+`python -m benchmarks.crops --faces path/to/muxspace --data path/to/fer2013`. Validation faces of
+FER2013, never the test set, are pasted at {crops.PASTED} pixels into the scenes above, found,
+cropped and shown to `{settings["checkpoint"]}`. Its crop rule was measured on
+{rule["measured"]} training faces: the detector's box is {rule["size"]} of the picture's side.
+
+{crops.table(told)}"""
 
 
-def share(row: dict[str, Any], split: str) -> float:
-    counted = row["accuracy"][split]
-    return 100 * counted["k"] / counted["n"]
+def serving_section(told: dict[str, Any]) -> str:
+    return f"""## The network alone, torch and onnxruntime
+
+`python -m benchmarks.serving` ({harness.described(told)}): from a normalised batch in memory to its
+logits, in float32.
+
+{serving.table(told)}"""
 
 
-def runs() -> str:
-    """The part about the speedrun."""
+def against_fer_section(told: dict[str, Any]) -> str:
+    return f"""## Compared with the `fer` package
+
+`python -m benchmarks.against_fer --data path/to/fer2013 --final` ({harness.described(told)}). Every
+network gets the same whole pictures, prepared as it needs them; int8 is calibrated on training
+faces. Accuracies have a 95 % interval.
+
+{against_fer.table(told)}"""
+
+
+def loop_section(told: dict[str, Any]) -> str:
+    return f"""## Training: the loop compared with the bare step
+
+`python -m benchmarks.loop --data path/to/fer2013` ({harness.described(told)}). The bare step is
+forward, loss, backward and optimizer on a batch that is already in place, in channels_last. The
+training loop takes its batches from `Batches`, augments every picture, counts and checks.
+
+{loop.table(told)}"""
+
+
+def growth_section(told: dict[str, Any]) -> str:
+    return f"""## Training: more pictures
+
+`python -m benchmarks.growth --data path/to/fer2013` ({harness.described(told)}). TinyVGG on
+FER2013's training pictures, repeated; the same number of steps for every size. The decoded pictures
+are a mapped file, whose pages the system can take back; the peak memory is without them.
+
+{growth.table(told)}"""
+
+
+def trainers_section(told: dict[str, Any]) -> str:
+    settings = told["settings"]
+    epochs = max(len(row.get("rates", ())) for row in told["rows"])
+    return f"""## Training: compared with other trainers
+
+`python -m benchmarks.trainers --data path/to/fer2013` ({harness.described(told)}). TinyVGG,
+{settings["size"]} px, {settings["pictures"]:,} pictures, batches of {settings["batch_size"]},
+AdamW; medians of {epochs} epochs, {settings["runs"]} in each round of all rows. "Plain" is a
+DataLoader that opens and augments each picture by itself; "Batches" is this repository's loader.
+
+{trainers.table(told)}"""
+
+
+def step_section(told: dict[str, Any]) -> str:
+    return f"""## Training: the step itself
+
+`python -m benchmarks.step` ({harness.described(told)}). "/ plain" and "/ channels_last" are medians
+of the ratios within each round. The recipes train and the demo serves in channels_last because of
+this table; bfloat16 is chosen only on hardware made for it.
+
+{step.table(told)}"""
+
+
+def speedrun_section(told: dict[str, Any]) -> str:
     return f"""## FER2013 speedrun
 
-`python benchmarks/speedrun.py --data path/to/fer2013 --target 65 --seeds 5 --final`. Everything was
-chosen on PublicTest (validation); PrivateTest (test) was read once a seed, after the last epoch.
+`python -m benchmarks.speedrun --data path/to/fer2013 --target 65 --seeds 5 --final`. Mean and
+standard deviation over the seeds. Everything was chosen on PublicTest (validation); PrivateTest
+(test) was read once a seed, after the last epoch.
 
-{speedrun.table(read("speedrun"))}
-"""
+{speedrun.table(told)}"""
+
+
+SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "app": app_section,
+    "detectors": detectors_section,
+    "crops": crops_section,
+    "serving": serving_section,
+    "against_fer": against_fer_section,
+    "loop": loop_section,
+    "growth": growth_section,
+    "trainers": trainers_section,
+    "step": step_section,
+    "speedrun": speedrun_section,
+}
+
+
+def markdown() -> str:
+    """The page: a section for each program that has been measured; every figure is from a JSON."""
+    records = {program: read(program) for program in SECTIONS}
+    sections = [SECTIONS[name](told) for name, told in records.items() if told is not None]
+    return "\n\n".join([HEAD, *sections]) + "\n"
+
+
+# --- the README's table ---
 
 
 def quoted() -> str:
     """The few rows that the README shows first."""
-    looped, compared, beside = read("loop")["loop"], read("trainers"), read("against_fer")
-    lines = ["| Speed | This repository | Beside it |", "|---|---|---|"]
-    for case in looped["cases"]:
-        share = median(turn["share"] for turn in case["turns"])
-        bare = wanted.bare_pace(case)
-        lines.append(
-            f"| training {case['case']}: share of the bare step's pace | {share:.2f} | "
-            f"the bare step, {bare:,.0f} pictures/s |"
-        )
-    rows = {row["name"]: row for row in compared["rows"] if "median" in row}
-    ours = rows[trainers.OURS.name]["median"]
-    others = ", ".join(
-        f"{name} {rows[key]['median']:,.0f}" for key, name in OTHERS.items() if key in rows
-    )
-    lines.append(f"| training TinyVGG, 64 px (pictures/s) | {ours:,.0f} | {others} |")
+    looped, compared, beside = (read(name) for name in ("loop", "trainers", "against_fer"))
+    assert looped and compared and beside, "loop.json, trainers.json or against_fer.json is missing"
+    rows = [
+        (f"training {row['network']}: the loop's speed / the bare step's",
+         f"{median(loop.shares(row)):.2f}",
+         f"the bare step, {median(row['bare']):,.0f} pictures/s")
+        for row in looped["rows"]
+    ]  # fmt: skip
+    speeds = {row["name"]: median(row["rates"]) for row in compared["rows"] if "rates" in row}
+    others = [f"{text} {speeds[name]:,.0f}" for name, text in OTHERS.items() if name in speeds]
+    ours = f"{speeds[trainers.OURS.name]:,.0f}"
+    rows.append(("training TinyVGG, 64 px (pictures/s)", ours, ", ".join(others)))
+    networks = {(row["name"], row["engine"].split()[0]): row for row in beside["rows"]}
+    fer = answers(networks["fer", "TFLite"])
     for name in QUOTED:
-        lines += [answering(name, beside["rows"])]
-    return "\n".join(lines)
+        ours = answers(networks[name, "onnxruntime"])
+        rows.append((f"one face, 128 faces: `{name}`, onnxruntime", ours, f"`fer`: {fer}"))
+    return harness.markdown_table(("Speed", "This repository", "Compared with"), rows)
 
 
-def answering(name: str, rows: list[dict[str, Any]]) -> str:
-    """One face through a checkpoint by onnxruntime, beside `fer`'s TFLite network."""
-    mine, theirs = pair(name, rows)
-
-    def words(row: dict[str, Any]) -> str:
-        return (
-            f"{1000 * row['one']['median']:.2f} ms, {128 / row['many']['median']:,.0f} faces/s, "
-            f"{share(row, 'test'):.1f} % of PrivateTest"
-        )
-
-    what = f"one face, 128 faces: `{name}`, onnxruntime"
-    return f"| {what} | {words(mine)} | `fer`: {words(theirs)} |"
-
-
-def markdown() -> str:
-    """The page; every figure in it is from a JSON file of this folder."""
-    app, detectors, serving = (read(name) for name in ("app", "detectors", "serving"))
-    beside = read("against_fer")
-    machine = f"{app['processor']}, {app['cores']} cores, torch {app['torch']}"
-    rule = detectors["crop"]
-    package = next(
-        row["ms 350 × 350"] for row in detectors["detectors"] if "facenet" in row["detector"]
+def answers(row: dict[str, Any]) -> str:
+    """A row of against_fer.json in a few words."""
+    test = row["accuracy"]["test"]
+    return (
+        f"{1000 * row['one']['median']:.2f} ms, "
+        f"{against_fer.MANY / row['many']['median']:,.0f} faces/s, "
+        f"{100 * test['k'] / test['n']:.1f} % of PrivateTest"
     )
-    return f"""# Benchmarks
-
-Written by `python benchmarks/report.py` from the JSON files in this folder. Measured on
-{machine}, idle but for the program measured; times are not part of the tests.
-
-## Wanted, and what came of it
-
-{wanted.table(wanted.aims())}
-
-## The front doors
-
-`python benchmarks/app.py --faces path/to/muxspace`. The whole command imports torch, reads the
-networks, finds, names, draws and writes the CSV; what its start costs is seen by giving it twice
-as many pictures.
-
-{app_table(app)}
-
-## Which detector
-
-`python benchmarks/detectors.py --faces path/to/muxspace --data path/to/fer2013`: faces of Muxspace
-at 350 pixels, and pasted into scenes of 640 × 480 without other people; mosaics of shuffled face
-pictures among the scenes for false boxes. Pasted faces have hard edges and no shoulders: a
-detector that lives on what surrounds a face (CenterFace) does better on real photos than here.
-
-{detector_table(detectors["detectors"], detectors["counts"])}
-
-MTCNN's networks were taken, in a cascade of our own: the package's takes twice the time for a
-portrait, loses faces turned by 40 degrees, and cannot follow a face from frame to frame. Wanted
-were 15 ms for 350 × 350, not reached on this machine, where the package, known at 22 ms elsewhere,
-takes {package}. OpenCV 5 and MediaPipe ship no weights inside their packages.
-
-## What the crop is worth
-
-{detectors["counts"]["validation"]} validation faces of FER2013, never the test set, pasted at
-150 pixels into the same scenes, found, cut out and shown to `{detectors["checkpoint"]}`.
-Its card's rule, measured on {rule["measured"]} training faces: the detector's box has
-{rule["size"]} of the side.
-
-{crop_table(detectors["crops"])}
-
-## The network alone
-
-`python benchmarks/serving.py`: from a normalised batch in memory to its logits, float32,
-{serving["threads"]} threads, median of three runs (fastest–slowest).
-
-{table([timed(result) for result in serving["checkpoints"]])}
-
-onnxruntime is ahead for single faces everywhere; for batches of large networks it is not.
-
-## Beside the `fer` package
-
-`python benchmarks/against_fer.py --data path/to/fer2013 --final`: the same whole pictures for every
-network, each prepared as it wants them; int8 is calibrated on training faces.
-
-{against_fer.table(beside)}
-
-{training()}
-{runs()}"""
 
 
 if __name__ == "__main__":
-    (HERE / "README.md").write_text(markdown(), encoding="utf-8")
-    print(f"wrote {HERE / 'README.md'}")
+    page = harness.HERE / "README.md"
+    page.write_text(markdown(), encoding="utf-8")
+    print(f"wrote {page}")

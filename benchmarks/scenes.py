@@ -1,7 +1,7 @@
-"""Pictures in which it is known where a face is: faces pasted into scenes without people.
+"""Pictures in which the place of the face is known: faces pasted into scenes without people.
 
 The backgrounds are photographs that come with scikit-image, and mosaics of shuffled blocks of
-face pictures: everything a face is made of, and no face.
+face pictures, which have a face's textures but hold no face.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from pathlib import Path
 import skimage.data
 from PIL import Image, ImageFilter
 
-from expression.face_detector import Box
+from benchmarks.subjects import Box
 
 __all__ = ["KINDS", "TEXTURES", "Scenes", "hit", "read_faces"]
 
@@ -33,9 +33,9 @@ KINDS = {  # pasted size in pixels, turned by degrees either way
 
 
 def read_faces(where: Path, count: int, seed: int) -> list[Image.Image]:
-    """`count` seeded-random pictures (RGB) of a folder or a tar; ValueError where there are fewer.
+    """`count` random pictures (RGB) of a folder or a tar; ValueError where there are fewer.
 
-    Nearly square ones only: these are faces, the others are whole film frames.
+    Nearly square ones only: in Muxspace these are faces, the others are whole film frames.
     """
     found: list[Image.Image] = []
     with contextlib.ExitStack() as stack:
@@ -60,8 +60,7 @@ def read_faces(where: Path, count: int, seed: int) -> list[Image.Image]:
 class Scenes:
     """Backgrounds of 640 × 480 without people, and faces pasted into them; seeded.
 
-    Six in ten are crops of scikit-image's pictures; the others are mosaics of shuffled
-    blocks of `faces`, which hold every texture of a face but no face.
+    Six in ten are crops of scikit-image's pictures, the others mosaics of blocks of `faces`.
     """
 
     size = (640, 480)
@@ -87,7 +86,7 @@ class Scenes:
             for x in range(0, out.width, block):
                 u, v = pick.randrange(256 - block), pick.randrange(256 - block)
                 out.paste(pick.choice(some).crop((u, v, u + block, v + block)), (x, y))
-        return out.filter(ImageFilter.GaussianBlur(1))  # else a block's edges tell it is one
+        return out.filter(ImageFilter.GaussianBlur(1))  # hides the edges of the blocks
 
     def scene(self, face: Image.Image, size: int, angle: float = 0) -> tuple[Image.Image, Box]:
         """A background with a face of `size` pixels, turned either way, and where it lies."""
@@ -103,7 +102,7 @@ class Scenes:
 
 
 def hit(box: Box, place: Box) -> bool:
-    """Whether a box lies on the face pasted at `place`: centre within 0.3 of its size."""
+    """Whether a box lies on the face pasted at `place`: centre within 0.3 of the face's size."""
     (x, y, width, height), (u, v, size, _) = box, place
     off = max(abs(x + width / 2 - u - size / 2), abs(y + height / 2 - v - size / 2))
     return off < 0.3 * size and 0.3 * size < height < 1.5 * size

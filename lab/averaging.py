@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from hf_collate import Batches
-from lab.data import some
+from lab.data import subset_indices
 
 __all__ = ["moving_average", "statistics_batches"]
 
@@ -32,5 +32,5 @@ def statistics_batches(loader: Batches, count: int = 2048) -> Batches:
     Averaged buffers would be free, but they come from turned, blended and smaller pictures. With
     2,048 faces the mean over a map's places is known well, for a few seconds an epoch.
     """
-    rows = loader.rows[some(len(loader.rows), count)]
+    rows = loader.rows[subset_indices(len(loader.rows), count)]
     return Batches(loader.data, 256, device=loader.device, indices=rows)

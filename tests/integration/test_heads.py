@@ -83,7 +83,7 @@ def same_weights(one: Path, other: Path) -> bool:
 def no_graph(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorBoard's picture of the network takes longer than these trainings."""
     if "command_line" not in request.node.name:
-        monkeypatch.setattr(training.Board, "start", lambda *_: None)
+        monkeypatch.setattr(training.TensorBoardLog, "start", lambda *_: None)
 
 
 # --- votes ---
@@ -319,15 +319,15 @@ def test_a_run_cut_short_ends_bit_for_bit_like_a_whole_one(
     settings: dict[str, object], faces: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trained(faces, tmp_path / "whole", **settings)
-    epoch_done = training.Board.epoch
+    epoch_done = training.TensorBoardLog.epoch
 
-    def cut(self: training.Board, number: int, history: object) -> None:
+    def cut(self: training.TensorBoardLog, number: int, history: object) -> None:
         epoch_done(self, number, history)
         if number == 0:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Board, "epoch", cut)
+        patch.setattr(training.TensorBoardLog, "epoch", cut)
         with pytest.raises(KeyboardInterrupt):
             trained(faces, tmp_path / "cut", **settings)
     again = trained(faces, tmp_path / "cut", **settings)

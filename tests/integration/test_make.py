@@ -77,7 +77,8 @@ class House:
     def make(self, *words: str) -> subprocess.CompletedProcess[str]:
         environment = {key: value for key, value in os.environ.items()
                        if not key.startswith(("MAKE", "MFLAGS", "PIP_"))
-                       and key not in ("PYTHON", "VENV", "PORT", "ARGS", "STATUS", "PYTHONPATH")}
+                       and key not in ("PYTHON", "VENV", "PORT", "ARGS", "STATUS", "PYTHONPATH",
+                                    "CONSTRAINTS")}
         environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels),
                         "PIP_CONFIG_FILE": os.devnull, "LC_ALL": "C"}
         if not any(word.startswith("PYTHON=") for word in words):
@@ -130,6 +131,25 @@ def test_failing_tests_fail_make_and_the_status_file_keeps_the_last_line_pytests
     done = house.make("test", "ARGS=5", "STATUS=status")
     assert (house.folder / "status").read_text().strip() == "5"
     assert (done.stdout + done.stderr).splitlines()[-1] == "3 failed, 4 passed"
+
+
+def test_constraints_install_the_tested_versions_and_nothing_else_asks_for_them(
+        tmp_path: Path) -> None:
+    # Without them pip takes the newest of a range, and a broken release breaks `make demo`.
+    house = House(tmp_path)
+    wheel(house.wheels, "torchvision", "0.29.1", {"torchvision/__init__.py": ""})
+    installed = (house.folder / ".venv" / "lib").glob
+    assert house.make("demo").returncode == 0
+    assert list(installed("*/*/torchvision-0.29.2.dist-info"))
+    house.write("constraints.txt", "torchvision==0.29.1\nnot-asked-for==1.0\n")
+    done = house.make("demo", "CONSTRAINTS=constraints.txt")
+    assert done.returncode == 0 and "demo runs" in done.stdout, done.stderr
+    assert list(installed("*/*/torchvision-0.29.1.dist-info"))
+    assert not list(installed("*/*/not_asked_for*"))
+    assert "Installing" not in house.make("demo", "CONSTRAINTS=constraints.txt").stdout
+
+    missing = house.make("demo", "CONSTRAINTS=gone.txt")
+    assert missing.returncode != 0 and "gone.txt is not a file" in missing.stderr
 
 
 def test_interrupted_installation_is_taken_up_again(house: House) -> None:

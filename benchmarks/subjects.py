@@ -1,0 +1,36 @@
+"""What the benchmarks measure: all their imports from this repository, in one table.
+
+A name is imported when it is first asked for, because a process that times one trainer must not
+load packages that only another one needs (the networks bring torchvision, for example).
+"""
+
+from importlib import import_module
+from typing import Any
+
+MODULES = {
+    "expression.checkpoint": "CHECKPOINTS list_checkpoints",
+    "expression.face_detector": "Box Face FaceFinder",
+    "expression.onnx_network": "OnnxNetwork first_line",
+    "expression.picture_batches": "answer_pictures",
+    "expression.pictures": "open_picture",
+    "expression.predictor": "ExpressionPredictor",
+    "expression.preprocessing": "Preprocess",
+    "hf_collate": "Augment Batches Collate Decoded decode",
+    "lab.data": "Faces read subset_indices",
+    "lab.datasets": "load origin",
+    "lab.export": "TorchNetwork export_onnx random_faces",
+    "lab.metrics": "evaluate percent wilson",
+    "lab.models": "build",
+    "lab.models.resnet9": "ResNet9",
+    "lab.provenance": "revision",
+    "lab.training": "fast_precision",
+    "tinyvgg": "TinyVGG",
+    "train_loop": "autocast train_step",
+}
+HOME = {name: module for module, names in MODULES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(HOME[name]), name)

@@ -1,0 +1,143 @@
+"""What can be said about a run before any data are loaded: settings that do not go together,
+arguments that no network knows, files that are not there.
+"""
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+
+import transfer
+from expression.checkpoint import resolve_checkpoint
+from lab import models
+from lab import svm_training as classical
+from lab.data import preprocess
+from lab.recipes import Network, Pictures, Recipe
+
+__all__ = ["UsageError", "check_device", "check_files", "check_recipe"]
+
+# (lowest, highest) of numbers whose type says too little; None: no bound
+RANGES: dict[str, tuple[float, float | None]] = {
+    "epochs": (0, None), "limit": (0, None), "limit_eval": (0, None), "lr": (0, None),
+    "weight_decay": (0, None), "label_smoothing": (0, 1), "warmup": (0, None),
+    "step_size": (1, None), "gamma": (0, None), "factor": (0, 1), "patience": (0, None),
+    "stop_patience": (0, None), "head_epochs": (0, None), "head_lr": (0, None),
+    "teacher_weight": (0, 1), "prior_correction": (0, None), "final_unaugmented_epochs": (0, None),
+    "flip": (0, 1), "degrees": (0, 180), "shift": (0, 1), "scale": (0, 1), "brightness": (0, 1),
+    "contrast": (0, 1), "erase": (0, 1), "side": (0, None),
+}  # fmt: skip
+
+
+class UsageError(ValueError):
+    """The command line asks for something that cannot be done; the message says what to change."""
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raises UsageError for a value out of range, for settings that contradict each other, and
+    for a system that cannot be built from its arguments."""
+    check_ranges(recipe)
+    check_combinations(recipe)
+    check_system_args(recipe)
+    try:
+        preprocess(recipe)
+    except ValueError as error:
+        raise UsageError(f"mode, channels, mean and std do not fit together: {error}") from error
+
+
+def check_ranges(recipe: Recipe) -> None:
+    values = {**vars(recipe), **(vars(recipe.augment) if recipe.augment else {})}
+    for name, (low, high) in RANGES.items():
+        value = values.get(name, low)
+        if value < low or (high is not None and value > high):
+            known = f"{low} or more" if high is None else f"between {low} and {high}"
+            raise UsageError(f"{option(name)} is {value}; it must be {known}")
+    if low_sizes := [side for side in recipe.progressive_sizes if side < 1]:
+        raise UsageError(f"--progressive-sizes has {low_sizes[0]}; a side has 1 pixel or more")
+
+
+def check_combinations(recipe: Recipe) -> None:
+    pretrained = recipe.system in transfer.BACKBONES
+    takes_weights = "weights" in models.known_arguments(recipe.system)
+    problems = {
+        "--epochs is 0: nothing would be learnt":
+            recipe.system not in classical.SYSTEMS and recipe.epochs < 1,
+        "--schedule onecycle has a warm-up of its own: add --warmup 0, or choose another schedule":
+            recipe.schedule == "onecycle" and recipe.warmup > 0,
+        "--init-from and --weights both say where the network starts: give one, the other as ''":
+            bool(recipe.init_from and recipe.weights),
+        f"--weights: {recipe.system} has no pretrained weights; --init-from goes on from a "
+        "checkpoint of the same network": bool(recipe.weights) and not takes_weights,
+        f"--head-epochs: {recipe.system} has no pretrained backbone to freeze; "
+        f"{', '.join(transfer.BACKBONES)} have": recipe.head_epochs > 0 and not pretrained,
+        f"--head-epochs trains with AdamW: --optimizer {recipe.optimizer} would be ignored":
+            recipe.head_epochs > 0 and recipe.optimizer != "adamw",
+    }  # fmt: skip
+    for problem, found_here in problems.items():
+        if found_here:
+            raise UsageError(problem)
+
+
+def check_system_args(recipe: Recipe) -> None:
+    """Raises UsageError for an argument that the system does not know, or a value it refuses."""
+    known = models.known_arguments(recipe.system)
+    if recipe.system in classical.SYSTEMS:
+        known = [*(name for name in known if name != "size"), *classical.FIT]  # --size gives it
+    if unknown := [name for name in recipe.system_args if name not in known]:
+        raise UsageError(
+            f"--arg {unknown[0]}={recipe.system_args[unknown[0]]}: {recipe.system} has no argument "
+            f"{unknown[0]!r}; known: {', '.join(known) or 'none'}"
+        )
+    if (size := recipe.system_args.get("size", recipe.size)) != recipe.size:
+        raise UsageError(f"--arg size={size} contradicts --size {recipe.size}")
+    args = {k: v for k, v in recipe.system_args.items() if k not in classical.FIT}
+    try:
+        models.build(recipe.system, num_classes=7, in_channels=recipe.channels, **args)
+    except (TypeError, ValueError, RuntimeError) as error:
+        words = ", ".join(f"{name}={value}" for name, value in args.items())
+        raise UsageError(f"{recipe.system} cannot be built ({words}): {error}") from error
+
+
+def check_files(recipe: Recipe) -> None:
+    """Raises FileNotFoundError for weights, a start or a teacher whose file is not there."""
+    pretrained = "" if recipe.weights == "imagenet" else recipe.weights
+    for name, paths in (
+        ("init_from", [recipe.init_from]),
+        ("weights", [pretrained]),
+        ("teacher", recipe.teachers()),
+    ):
+        check_paths(option(name), filter(None, paths))
+
+
+def check_paths(what: str, paths: Iterable[str | Path]) -> None:
+    """Raises FileNotFoundError for the first path without a file; says which files lie beside."""
+    for path in map(Path, paths):
+        try:
+            resolve_checkpoint(path)
+            continue
+        except FileNotFoundError:
+            pass
+        beside = sorted(p.name for p in path.parent.glob(f"*{path.suffix or '.safetensors'}"))
+        there = f"{path.parent} has {', '.join(beside)}" if beside else f"none in {path.parent}"
+        raise FileNotFoundError(f"{what} {path}: no such file; {there}")
+
+
+def check_device(name: str) -> torch.device:
+    """The device of that name. Raises UsageError for one that torch or this machine lacks."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {name} cannot be used here: {reason}") from error
+    return device
+
+
+def without_learning(recipe: Recipe, default: Recipe) -> Recipe:
+    """`recipe` with the settings of `default` where a system without epochs has no use for one."""
+    used = {f.name for kind in (Network, Pictures) for f in fields(kind)} - {"progressive_sizes"}
+    return replace(default, **{name: getattr(recipe, name) for name in used})
+
+
+def option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,250 @@
+"""What each command of `experiments.py` does, from its options to the files that it writes.
+
+Nothing below this module sees the command line: it hands on plain values and recipes.
+"""
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lab import comparison, evaluation, explanation, flagship
+from lab.checks import UsageError, check_device, check_files, check_paths
+from lab.data import Faces, pack, preprocess, read
+from lab.options import (
+    Command,
+    Compare,
+    Data,
+    Ensemble,
+    Evaluate,
+    Explain,
+    Flagship,
+    Pack,
+    Settings,
+    Train,
+)
+from lab.parsing import default_recipe
+from lab.recipes import Recipe
+from lab.recording import record_command
+from lab.resuming import STATE, find_run, finish_run, is_finished
+from lab.svm_training import SYSTEMS as SVM_SYSTEMS
+from lab.svm_training import train_svm
+from lab.tensorboard_log import TensorBoardLog
+from lab.training import Run, train_network
+
+__all__ = ["run_command"]
+
+
+def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> None:
+    """Do what a command asks; `recipes` are those of its systems, `again` resumes it.
+
+    Raises UsageError before any data are loaded for what the options cannot mean; OSError,
+    ValueError, FloatingPointError or RuntimeError for what goes wrong later.
+    """
+    if isinstance(command, Compare):
+        print(f"wrote {comparison.compare(command.out / 'results')}")
+        return
+    device = check_device(command.device)
+    left_out: list[str] = []
+    if isinstance(command, Settings):
+        recipes, left_out = check_all_files(recipes)
+    elif not isinstance(command, Pack):
+        if not command.checkpoints:
+            raise UsageError("which checkpoint? None is named")
+        check_paths("checkpoint", command.checkpoints)
+    if command.votes:
+        check_paths("--votes", [command.votes])
+    faces = load(command)
+    match command:
+        case Train():
+            train(command, recipes, faces, device, again, left_out)
+        case Flagship():
+            print(f"exported {make_flagship(command, recipes, faces, device, again)}")
+        case Pack():
+            path = command.to or Path(f".expression_cache/{faces.name}.npz")
+            print(f"wrote {pack(faces, path)}")
+        case Ensemble():
+            way = "tta18" if command.shifts else "flip"
+            folder = flagship.ensemble(
+                command.checkpoints, faces, command.home, device, way, command.final
+            )
+            print(f"wrote {folder}")
+        case Evaluate():
+            ways = ("plain", "flip", "tta18") if command.shifts else ("plain", "flip")
+            for path in command.checkpoints:
+                done = evaluation.evaluate(
+                    path, faces, command.home, device, ways=ways, final=command.final
+                )
+                print(f"wrote {done}")
+                draw_maps([path], faces, command.home, device)
+        case Explain():
+            draw_maps(command.checkpoints, faces, command.home, device)
+
+
+def load(command: Data) -> Faces:
+    """The data that the options name; `votes` are only asked of a reader that is given some."""
+    votes = {"votes": command.votes} if command.votes else {}
+    return read(command.data, command.name, command.classes, command.strict, **votes)
+
+
+def check_all_files(recipes: Mapping[str, Recipe]) -> tuple[dict[str, Recipe], list[str]]:
+    """(recipes whose files are there, sentences on the others). A lone recipe without its files
+    raises FileNotFoundError; of several, those that lack some are left out."""
+    ready, left_out = {}, []
+    for name, recipe in recipes.items():
+        try:
+            check_files(recipe)
+            ready[name] = recipe
+        except FileNotFoundError as error:
+            if len(recipes) == 1:
+                raise
+            left_out.append(f"{name} left out: {error}")
+            print(left_out[-1], file=sys.stderr)
+    return ready, left_out
+
+
+# --- training ---
+
+
+@dataclass(frozen=True)
+class Series:
+    """Runs that belong together: what they share beside the recipe and the seed."""
+
+    command: Settings
+    faces: Faces
+    device: torch.device
+    out: Path  # holds checkpoints/, results/ and runs/
+    resume: bool  # go on with the newest run of the same name
+    stamp: str  # of new runs' folders
+
+    def run(self, name: str, recipe: Recipe, seed: int) -> Run:
+        """Where a run writes: a new folder, or the newest one that can be resumed."""
+        runs, parts = self.out / "runs", (self.faces.name, name, f"seed{seed}")
+        folder = find_run(runs, *parts) if self.resume else None
+        usual = default_recipe(name, self.command.quick)
+        text = record_command(name, recipe, usual, self.command, seed)
+        folder = folder or runs.joinpath(self.stamp, *parts)
+        return Run(name, recipe, self.faces, seed, self.device, folder, self.out, text)
+
+
+def train(
+    command: Train, recipes: Mapping[str, Recipe], faces: Faces, device: torch.device, again: str,
+    left_out: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Train and evaluate systems; with `--all` also compare and explain them.
+
+    Raises RuntimeError at the end with what failed, and with `left_out`, what lacked its files.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    series = Series(command, faces, device, command.home, command.resume, stamp)
+    runs = runs_of(series, recipes, command.seeds)
+    if command.resume and not any(run.folder.exists() for run in runs):
+        raise UsageError(nothing_to_resume(runs))
+    done, failed = train_runs(runs, command.final, command.resume, again)
+    failed = [*left_out, *failed]
+    if command.all or failed:
+        draw_maps(done, faces, command.home, device)
+        path = comparison.compare(command.home / "results")
+        print(f"\n{path.read_text(encoding='utf-8')}\nwrote {path}")
+    if failed:
+        raise RuntimeError("\n".join(failed))
+
+
+def runs_of(series: Series, recipes: Mapping[str, Recipe], seeds: int) -> list[Run]:
+    """The runs of a series, each system with each of its seeds."""
+    first = series.command.seed
+    return [
+        series.run(name, recipe, seed)
+        for name, recipe in recipes.items()
+        for seed in range(first, first + seeds)
+    ]
+
+
+def nothing_to_resume(runs: Sequence[Run]) -> str:
+    """What was looked for, and which runs there are instead."""
+    run = runs[0]
+    folder = run.out / "runs"
+    others = sorted({"/".join(path.parts[-4:-1]) for path in folder.glob(f"*/*/*/*/{STATE}")})
+    there = f"runs there: {', '.join(others)}" if others else f"{folder} holds no run"
+    return (
+        f"--resume: no run of {run.name} on {run.faces.name} with seed {run.seed} was begun below "
+        f"{folder} ({there}). Without --resume it is trained from the start"
+    )
+
+
+def train_runs(
+    runs: Sequence[Run], final: bool, resume: bool, again: str
+) -> tuple[list[Path], list[str]]:
+    """Train and evaluate each: (checkpoints, sentences on what failed). A lone run that fails
+    raises; one of several does not stop the others."""
+    done: list[Path] = []
+    failed: list[str] = []
+    several = len({run.name for run in runs}) > 1
+    for run in runs:
+        if several and run.knows_data():
+            print(f"{run.stem} left out: {run.recipe.weights} was trained on these very faces")
+            continue
+        try:
+            print(f"wrote {train_one(run, resume, final)} and {run.checkpoint}", flush=True)
+            done.append(run.checkpoint)
+        except (OSError, ValueError, FloatingPointError, RuntimeError) as error:
+            if not several:
+                raise
+            failed.append(f"{run.stem} did not run: {error}")
+            print(failed[-1], file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            kept = (run.folder / STATE).exists() or bool(done)
+            how = f"go on with: {again}" if kept else "no epoch had ended, nothing is kept"
+            raise SystemExit(f"\n{run.stem} interrupted; {how}") from None
+    return done, failed
+
+
+def train_one(run: Run, resume: bool, final: bool) -> Path:
+    """Train (or find trained) and evaluate one run; returns the folder of its results."""
+    rule = preprocess(run.recipe)
+    with TensorBoardLog(run.folder / "board", run.faces.class_names, rule) as log:
+        if not (resume and is_finished(run)):
+            print(f"\n{run.stem}  →  {run.folder}", flush=True)
+            fit = train_svm if run.recipe.system in SVM_SYSTEMS else train_network
+            fit(run, log)
+            finish_run(run)
+        return evaluation.evaluate(
+            run.checkpoint, run.faces, run.out, run.device, log, final=final
+        )
+
+
+def make_flagship(
+    command: Flagship, recipes: Mapping[str, Recipe], faces: Faces, device: torch.device, again: str
+) -> Path:
+    """Every seed trained and evaluated below out/flagship, the best one exported, all averaged.
+
+    A seed that is done is not trained again; one cut short goes on.
+    """
+    home = command.home / "out" / "flagship"
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    series = Series(command, faces, device, home, True, stamp)
+    stem = f"{command.system}-{faces.name}"
+    trained = list((home / "checkpoints").glob("*.safetensors"))
+    flagship.check_target(command.home, stem, trained)
+    runs = runs_of(series, recipes, command.seeds)
+    done, _ = train_runs(runs, command.final, True, again)
+    reports = [home / "results" / path.stem for path in done]
+    best = flagship.export(reports, command.home, stem)
+    if len(done) > 1:
+        flagship.ensemble(done, faces, command.home, device, final=command.final)
+    return best
+
+
+# --- measuring ---
+
+
+def draw_maps(
+    checkpoints: Iterable[Path], faces: Faces, out: Path, device: torch.device
+) -> None:
+    """Grad-CAM and attention maps of each checkpoint."""
+    for checkpoint in checkpoints:
+        for path in explanation.explain(checkpoint, faces, out, device):
+            print(f"wrote {path}", flush=True)

@@ -1,0 +1,160 @@
+"""The options of `experiments.py`: a dataclass a command, a recipe's fields among them.
+
+`lab/parsing.py` has tyro make the command line of them: an option's name, type, choices and
+default are the field's, and the sentence below it is the help text.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+
+from hf_collate import Augment
+from lab.recipes import RECIPES, EarlyStopping, Learning, Pictures, Schedule, Start
+
+__all__ = ["COMMANDS", "GROUPS", "Augmentation", "Command", "Compare", "Data", "Ensemble",
+           "Evaluate", "Explain", "Flagship", "Pack", "Settings", "Train"]  # fmt: skip
+
+Flag = FlagCreatePairsOff[bool]
+File = Annotated[Path | None, arg(metavar="PATH")]
+Text = Annotated[str | None, arg(metavar="TEXT")]
+Checkpoints = Annotated[Positional[tuple[Path, ...]], arg(metavar="CHECKPOINT ...")]
+Given = Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=VALUE")]
+SYSTEMS = f"Any of {', '.join(RECIPES)}."
+GROUPS = (Pictures, Learning, Schedule, EarlyStopping, Start)  # of Recipe's fields
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which data, and where the work is done."""
+
+    data: Text = None
+    """Folder, CSV, packed .npz, hub id or synthetic; None: EXPRESSION_DATA, hub, synthetic."""
+    name: Text = None
+    """The data set's name in file names; None: the folder's."""
+    classes: Literal[0, 4] = 0
+    """4 merges FER2013's seven classes to four."""
+    votes: File = None
+    """FER+'s file of crowd votes, for FER2013."""
+    strict: Flag = False
+    """Stop at the first row that cannot be used, instead of leaving it out."""
+    device: Annotated[str, arg(metavar="DEVICE")] = field(
+        default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu"
+    )
+    """Where networks run: cpu, cuda, cuda:1, mps."""
+    out: File = None
+    """Folder for checkpoints/, results/ and runs/; None: this one, with --quick out/quick."""
+    quick: Flag = False
+    """Few pictures and epochs: a trial, not a result."""
+
+    @property
+    def home(self) -> Path:
+        """The folder that `out` means."""
+        return self.out or Path("out/quick" if self.quick else ".")
+
+
+@dataclass(frozen=True)
+class Augmentation(Augment):
+    """Random changes of the training pictures."""
+
+    augment: bool = True
+    """Whether training pictures are changed at all."""
+    final_unaugmented_epochs: int = 0
+    """The last epochs show pictures at full size, neither turned nor moved: as sharp as in use."""
+
+
+@dataclass(frozen=True)
+class Settings(Data):
+    """Which data and which recipe."""
+
+    seed: int = 0
+    """The first seed."""
+    final: Flag = False
+    """Also measure the test split; without it only validation is measured."""
+    arg: Given = ()
+    """An argument of the network itself, such as stem=3x3; may be repeated."""
+    pictures: Pictures = Pictures()
+    augmentation: Augmentation = Augmentation()
+    learning: Learning = Learning()
+    schedule: Schedule = Schedule()
+    early_stopping: EarlyStopping = EarlyStopping()
+    start_and_teachers: Start = Start()
+
+
+@dataclass(frozen=True)
+class Train(Settings):
+    """Train systems, then evaluate them."""
+
+    systems: Annotated[Positional[tuple[str, ...]], arg(metavar="SYSTEM ...", help=SYSTEMS)] = ()
+    all: Flag = False
+    """Every system; then compare and explain."""
+    seeds: int = 1
+    """How many runs of each system, each with the next seed."""
+    resume: Flag = False
+    """Go on with interrupted runs; what is finished is not trained again."""
+
+
+@dataclass(frozen=True)
+class Flagship(Settings):
+    """Train several seeds, export the best on validation; finished seeds are kept."""
+
+    system: Annotated[Positional[str], arg(metavar="SYSTEM", help=SYSTEMS)] = "expression"
+    seeds: int = 5
+    """How many runs, each with the next seed."""
+
+
+@dataclass(frozen=True)
+class Evaluate(Data):
+    """Measure checkpoints and draw where they look."""
+
+    checkpoints: Checkpoints = ()
+    """Checkpoint files."""
+    shifts: Flag = False
+    """Also with 18 views (test-time augmentation: mirror image × 9 positions), averaged."""
+    final: Flag = False
+    """Also measure the test split; without it only validation is measured."""
+
+
+@dataclass(frozen=True)
+class Ensemble(Data):
+    """Measure checkpoints together: their probabilities are averaged."""
+
+    checkpoints: Checkpoints = ()
+    """Checkpoint files."""
+    shifts: Flag = False
+    """Each with 18 views (test-time augmentation), instead of picture and mirror image."""
+    final: Flag = False
+    """Also measure the test split; without it only validation is measured."""
+
+
+@dataclass(frozen=True)
+class Explain(Data):
+    """Draw where checkpoints look: Grad-CAM, attention maps."""
+
+    checkpoints: Checkpoints = ()
+    """Checkpoint files."""
+
+
+@dataclass(frozen=True)
+class Pack(Data):
+    """Write a data set to one file, for a machine without `datasets`."""
+
+    to: File = None
+    """The file; None: .expression_cache/NAME.npz."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Write results/RESULTS.md from the JSON files there."""
+
+    out: Annotated[Path, arg(metavar="PATH")] = Path()
+    """Folder that holds results/."""
+
+
+Command = Train | Flagship | Evaluate | Ensemble | Explain | Compare | Pack
+COMMANDS: dict[str, type] = {
+    kind.__name__.lower(): kind
+    for kind in (Train, Flagship, Evaluate, Ensemble, Explain, Compare, Pack)
+}
