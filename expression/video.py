@@ -7,13 +7,14 @@ Source: written for this project.
 """
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -134,7 +135,9 @@ def _size(frame: av.VideoFrame, stream: VideoStream, longest: int | None) -> tup
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def read_frames(path: Path | str, *, longest: int | None = 1280) -> Iterator[Frame]:
+def read_frames(
+    path: Path | str, *, longest: int | None = 1280
+) -> Generator[Frame, None, None]:
     """The frames of a video, decoded one at a time, the long side at most `longest` pixels.
 
     Times are the file's own, so uneven ones stay so. Damaged packets are skipped. Errors
@@ -207,7 +210,7 @@ class VideoWriter(InPlace):
     def __init__(self, path: Path | str, encoder: str | None = None) -> None:
         super().__init__(path)
         self.encoder = encoder or first_encoder()
-        self._container: av.container.OutputContainer | None = None
+        self._container: Any = None  # av's, from the first picture on
         self._last = -1  # ticks of the frame before
 
     def __enter__(self) -> "VideoWriter":

@@ -122,7 +122,7 @@ def _load_one(where: str | os.PathLike[str], kwargs: dict[str, Any], *, seed: in
                 shared = {k: v for k, v in offered.items() if k in known}
                 splits = form.load(path, **{**shared, **kwargs})
                 if votes is not None:
-                    splits = ferplus.join_votes(_renamed(splits), votes, by=votes_by)
+                    splits = ferplus.join_votes(_renamed(splits), os.fspath(votes), by=votes_by)
                 return _mark(normalise(splits, str(path)), f"folder {_called(path)}")
         inside = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "a single file"
         raise ValueError(f"{path} is in no known form: found {inside or 'an empty folder'}; "

@@ -116,6 +116,6 @@ def load(repo_id: str = "sxdave/emotion_detection", revision: str | None = None,
 
 if __name__ == "__main__":
     try:
-        print(load(*sys.argv[1:2]))
+        print(load(sys.argv[1]) if len(sys.argv) > 1 else load())
     except HubUnavailable as unavailable:
         print(unavailable)

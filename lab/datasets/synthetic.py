@@ -12,6 +12,7 @@ import io
 import time
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import datasets
 import numpy as np
@@ -54,12 +55,13 @@ class _Dice:
     def __call__(self, low: float = 0, high: float = 1) -> float:
         return low + (high - low) * next(self.left)
 
-    def pick(self, options: Sequence):
+    def pick(self, options: Sequence) -> Any:
         return options[int(next(self.left) * len(options))]
 
 
 def _mix(a: Colour, b: Colour, share: float) -> Colour:
-    return tuple([int(p + (q - p) * share) for p, q in zip(a, b, strict=True)])
+    red, green, blue = (int(p + (q - p) * share) for p, q in zip(a, b, strict=True))
+    return red, green, blue
 
 
 def _dark(c: Colour, share: float) -> Colour:
@@ -297,8 +299,8 @@ def draw_face(expression: str, rng: np.random.Generator, size: int = 96) -> Imag
     if expression not in _MOVES or size < 16:
         raise ValueError(f"cannot draw {expression!r} at {size} pixels; the expressions are "
                          f"{', '.join(EXPRESSIONS)} and the smallest size is 16")
-    who, back, pose, worn, shown, lens = (_Dice(rng, n) for n in (40, 16, 8, 16, 48, 24))
-    who, move, scene = _person(who), _moves(expression, shown), _Scene()
+    own, back, pose, worn, shown, lens = (_Dice(rng, n) for n in (40, 16, 8, 16, 48, 24))
+    who, move, scene = _person(own), _moves(expression, shown), _Scene()
     wall = _mix(back.pick(_CLOTH), back.pick([(232, 228, 220), (60, 64, 70)]), back(0.3, 0.9))
     for colour in (_mix(wall, (255, 255, 255), 0.15), _dark(wall, 0.2)):
         scene.oval(back(-1.3, 1.3), back(-1.3, 1.3), 0.7, 1.4, colour)
