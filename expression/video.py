@@ -135,9 +135,7 @@ def _size(frame: av.VideoFrame, stream: VideoStream, longest: int | None) -> tup
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def read_frames(
-    path: Path | str, *, longest: int | None = 1280
-) -> Generator[Frame, None, None]:
+def read_frames(path: Path | str, *, longest: int | None = 1280) -> Generator[Frame, None, None]:
     """The frames of a video, decoded one at a time, the long side at most `longest` pixels.
 
     Times are the file's own, so uneven ones stay so. Damaged packets are skipped. Errors

@@ -7,6 +7,7 @@ Source: written for this project. Needs nbclient and ipykernel (jupyter); copy f
 
     python tools/run_notebook.py Expression_detect.ipynb       # with SMOKE=1 it writes below out/
 """
+
 import argparse
 import os
 import re
@@ -44,10 +45,16 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, timeout: float | None
 
     Raises RuntimeError with the cell and the end of its traceback when one fails.
     """
-    client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", record_timing=False,
-                            kernel_manager_class=OwnPython, coalesce_streams=True,
-                            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-                            resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        kernel_name="python3",
+        record_timing=False,
+        kernel_manager_class=OwnPython,
+        coalesce_streams=True,
+        extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+        resources={"metadata": {"path": str(folder)}},
+    )
     start, number = time.perf_counter(), 0
     with client.setup_kernel():
         for index, cell in enumerate(notebook.cells):

@@ -7,6 +7,7 @@ Source: written for this project. Needs datasets and pyarrow; copy freely (see L
 
     python sources/hf_folder.py path/to/folder       # rows and classes of each split
 """
+
 import re
 import sys
 import tempfile
@@ -20,8 +21,16 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_fro
 
 __all__ = ["is_hf_folder", "load"]
 
-_SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
-           "val": "validation", "dev": "validation", "test": "test", "testing": "test"}
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
 
 
 def _split_of(file: Path, root: Path) -> str | None:
@@ -55,8 +64,9 @@ def _typed(rows: Dataset, where: str, class_names: Sequence[str] | None) -> Data
         try:
             rows = rows.cast_column("image", Image())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, ValueError) as error:
-            raise ValueError(f"{where}: column image holds {rows.features['image']}, "
-                             "not encoded pictures") from error
+            raise ValueError(
+                f"{where}: column image holds {rows.features['image']}, not encoded pictures"
+            ) from error
     kind = rows.features["label"]
     if class_names is not None:
         if getattr(kind, "names", list(class_names)) != list(class_names):
@@ -64,8 +74,10 @@ def _typed(rows: Dataset, where: str, class_names: Sequence[str] | None) -> Data
         features = rows.features | {"label": ClassLabel(names=list(class_names))}
         return rows.cast(Features(features), keep_in_memory=True, load_from_cache_file=False)
     if not isinstance(kind, ClassLabel):
-        raise ValueError(f"{where}: column label is {getattr(kind, 'dtype', kind)} without class "
-                         "names; say what the numbers mean by class_names=[...], in their order")
+        raise ValueError(
+            f"{where}: column label is {getattr(kind, 'dtype', kind)} without class "
+            "names; say what the numbers mean by class_names=[...], in their order"
+        )
     return rows
 
 
@@ -78,8 +90,10 @@ def load(path: str | Path, class_names: Sequence[str] | None = None) -> DatasetD
     folder or nothing known in it, ValueError for a split or column that is missing.
     """
     root = Path(path).expanduser()
-    want = ("parquet files named after their split, as data/train-00000-of-00001.parquet, "
-            "or what DatasetDict.save_to_disk writes")
+    want = (
+        "parquet files named after their split, as data/train-00000-of-00001.parquet, "
+        "or what DatasetDict.save_to_disk writes"
+    )
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}; expected {want}")
     if (root / "dataset_dict.json").is_file():
@@ -100,15 +114,20 @@ def load(path: str | Path, class_names: Sequence[str] | None = None) -> DatasetD
     missing = [s for s in ("train", "validation", "test") if s not in tables]
     if missing:
         raise ValueError(f"{root} has no split {', '.join(missing)}; found {list(found)}")
-    return DatasetDict({s: _typed(tables[s], f"{root} ({s})", class_names)
-                        for s in ("train", "validation", "test")})
+    return DatasetDict(
+        {
+            s: _typed(tables[s], f"{root} ({s})", class_names)
+            for s in ("train", "validation", "test")
+        }
+    )
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made:  # with no folder given, one that is made here
         if len(sys.argv) < 2:
-            few = Dataset.from_dict({"image": [PIL.Image.new("L", (8, 8), k) for k in range(3)],
-                                     "label": [0, 1, 1]})
+            few = Dataset.from_dict(
+                {"image": [PIL.Image.new("L", (8, 8), k) for k in range(3)], "label": [0, 1, 1]}
+            )
             few = few.cast(Features(image=Image(), label=ClassLabel(names=["happy", "sad"])))
             for wanted in ("train", "val", "test"):
                 few.to_parquet(f"{made}/{wanted}-00000-of-00001.parquet")
