@@ -1,7 +1,7 @@
 """The options of `experiments.py`: a dataclass a command, a recipe's fields among them.
 
-`lab/parsing.py` has tyro make the command line of them: an option's name, type, choices and default are the field's,
-and the sentence below it is the help text. Once read, they are plain dataclasses.
+`lab/parsing.py` has tyro make the command line of them: an option's name, type, choices and default
+are the field's, and the sentence below it is the help text. Once read, they are plain dataclasses.
 """
 
 from dataclasses import dataclass, field
