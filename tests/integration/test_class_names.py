@@ -23,6 +23,7 @@ from lab.export import save_network
 from lab.recipes import RECIPES
 from lab.results import Results
 
+pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 SEVEN = list(fer2013.CLASS_NAMES)  # not alphabetical: surprise comes before neutral
 FOLDERS = dict(
