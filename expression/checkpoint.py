@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from expression.card import check_card
 from expression.files import atomic_write
 
 __all__ = [
@@ -51,9 +52,10 @@ def save_checkpoint(
 
 
 def read_card(path: Path | str) -> dict[str, Any]:
-    """The card of a checkpoint, from its header alone (fast, whatever the size).
+    """The card of a checkpoint, from its header alone (fast, whatever the size), checked.
 
-    Raises FileNotFoundError, or ValueError when the file is no checkpoint of ours.
+    Raises FileNotFoundError, or ValueError when the file is no checkpoint of ours or its card
+    does not fit (see `expression.card`).
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
@@ -66,7 +68,7 @@ def read_card(path: Path | str) -> dict[str, Any]:
         ) from None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error})") from error
-    return card
+    return check_card(card, path)
 
 
 def load_checkpoint(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -98,26 +100,36 @@ def resolve_checkpoint(checkpoint: Path | str | None, folder: Path | str = CHECK
     raise FileNotFoundError(f"no checkpoint {checkpoint}; in {folder}: {known}")
 
 
-def list_checkpoints(folder: Path | str = CHECKPOINTS) -> dict[str, dict[str, Any]]:
+def list_checkpoints(
+    folder: Path | str = CHECKPOINTS, notebook_first: bool = False
+) -> dict[str, dict[str, Any]]:
     """{file name without ending: card} of every checkpoint of ours, the one to serve first.
 
     Order: real faces before drawn ones, then by the number of validation pictures (the
     figures that can be relied on), of classes (fewer are easier) and by validation
-    accuracy. Files of other systems, and broken ones, are passed over with a line.
+    accuracy. A file that is of another system, broken, or has a card that does not fit is
+    passed over; one line on standard error names it and says why.
+
+    `notebook_first`, for the demo: of the networks of real faces, one that the notebook
+    exported comes first, however few its pictures. Whoever ran the notebook wants to meet the
+    network they made. Its card's command is `make notebook`, and it has a test figure
+    (candidates that an interrupted notebook leaves have none).
     """
     cards = {}
-    for path in Path(folder).glob("*.safetensors"):
+    for path in sorted(Path(folder).glob("*.safetensors")):
         try:
             cards[path.stem] = read_card(path)
-        except ValueError as error:
-            print(f"passed over: {error}", file=sys.stderr)
+        except (OSError, ValueError) as error:
+            print(f"passed over: {' '.join(str(error).split())}", file=sys.stderr)
 
-    def rank(name: str) -> tuple[bool, int, int, float, str]:
+    def rank(name: str) -> tuple[bool, bool, int, int, float, str]:
         card = cards[name]
         val = card.get("validation") or {"k": 0, "n": 0}
         drawn = card.get("data", {}).get("name") == "synthetic"
         share = val["k"] / max(val["n"], 1)
-        return drawn, -val["n"], -len(card["class_names"]), -share, name
+        exported = card.get("command") == "make notebook" and bool(card.get("test"))
+        later = notebook_first and not exported
+        return drawn, later, -val["n"], -len(card["class_names"]), -share, name
 
     return {name: cards[name] for name in sorted(cards, key=rank)}
 

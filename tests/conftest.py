@@ -89,6 +89,59 @@ def checkpoint(splits: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def served_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the demo: a committed checkpoint and the TinyVGG of drawn faces."""
+    from expression.checkpoint import CHECKPOINTS
+
+    folder = tmp_path_factory.mktemp("served")
+    shutil.copy(CHECKPOINTS / "expression-fer2013.safetensors", folder)
+    shutil.copy(checkpoint, folder / "tinyvgg-synthetic.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> Any:
+    """A photo of one person, in the public domain (NASA), which lies inside scikit-image."""
+    from PIL import Image
+    from skimage.data import astronaut
+
+    return Image.fromarray(astronaut())
+
+
+@pytest.fixture(scope="session")
+def portrait(astronaut: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a file."""
+    path = tmp_path_factory.mktemp("pictures") / "astronaut.png"
+    astronaut.save(path)
+    return path
+
+
+@pytest.fixture
+def drawn_face(tmp_path: Path, splits: Any) -> Path:
+    path = tmp_path / "face.png"
+    splits["test"][0]["image"].save(path)
+    return path
+
+
+@pytest.fixture
+def letter(tmp_path: Path) -> Path:
+    """Text that says it is a picture, and beside it the same that says it is a video."""
+    path = tmp_path / "letter.jpg"
+    path.write_text("hello")
+    shutil.copy(path, path.with_suffix(".mp4"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def open_predictor() -> Callable[[Path | str], Any]:
+    """Makes a predictor that answers through torch where there is no .onnx, as predict.py does."""
+    from expression.predictor import ExpressionPredictor
+    from predict import load_network
+
+    return lambda path: ExpressionPredictor(path, load_network=load_network)
+
+
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Callable[..., Any]]:
     """Starts the system's Chromium, with further flags, under one Playwright for all tests.
 

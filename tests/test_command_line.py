@@ -17,7 +17,7 @@ from lab.options import GROUPS
 from lab.parsing import parse
 from lab.recipes import RECIPES, Network, Recipe, quick
 from lab.recording import record_command
-from lab.tensorboard_log import Board
+from lab.tensorboard_log import TensorBoardLog
 
 SMALL = ["--size", "24", "--batch-size", "32", "--device", "cpu"]
 ROOT = Path(experiments.__file__).parent
@@ -200,14 +200,14 @@ def test_measuring_a_checkpoint_that_is_not_there_names_it(no_data, capsys):
 
 def cut_after(monkeypatch, epochs):
     """The power fails while the board of this epoch is written: its state is on disk already."""
-    epoch_done = Board.epoch
+    epoch_done = TensorBoardLog.epoch
 
     def epoch(self, number, history):
         epoch_done(self, number, history)
         if number + 1 == epochs:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Board, "epoch", epoch)
+    monkeypatch.setattr(TensorBoardLog, "epoch", epoch)
 
 
 def test_the_printed_command_can_be_pasted(drawn, here, monkeypatch, capsys):

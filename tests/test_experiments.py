@@ -4,19 +4,22 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import classification_report
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 import experiments
 from expression.checkpoint import load_checkpoint
-from expression.predictor import ExpressionPredictor
 from lab import commands, metrics, training
 from lab import distillation as teaching
 from lab.data import read
 from lab.recipes import RECIPES, Recipe
-from lab.tensorboard_log import Board
+from lab.results import Results
+from lab.tensorboard_log import TensorBoardLog
 from train_state import load_state
 
 ROOT = Path(experiments.__file__).parent
@@ -41,14 +44,18 @@ def trained(drawn, tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiments")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        experiments.main(
-            ["train", "tinyvgg", "--data", drawn, "--epochs", "2", "--seed", "3", "--final", *SMALL]
-        )
+        words = ["train", "tinyvgg", "--data", drawn, "--epochs", "2", "--seed", "3"]
+        experiments.main([*words, "--final", *SMALL])
     return folder
 
 
-def results(folder, name="tinyvgg-drawn-seed3"):
-    return json.loads((folder / "results" / f"{name}.json").read_text())
+def card_of(folder, name="tinyvgg-drawn-seed3"):
+    return json.loads((folder / "results" / name / "checkpoint.json").read_text())["card"]
+
+
+def figures(folder, name="tinyvgg-drawn-seed3", split="validation", views="plain"):
+    kept = Results(folder / "results")
+    return kept.read(folder / "results" / name / f"drawn-{split}-{views}.json").evaluation
 
 
 # --- what a run leaves behind ---
@@ -59,58 +66,77 @@ def test_files_are_named_after_system_data_and_seed(trained):
         "tinyvgg-drawn-seed3.md",
         "tinyvgg-drawn-seed3.safetensors",
     ]
-    assert sorted(p.name for p in (trained / "results").rglob("*")) == [
-        "classification_report.txt",
-        "confusion.png",
-        "history.png",
-        "per_class.png",
-        "tinyvgg-drawn-seed3",
-        "tinyvgg-drawn-seed3.json",
-    ]
+    measured = [
+        f"drawn-{split}-{what}"
+        for split in ("validation", "test")
+        for what in ("plain.json", "plain.npz", "flip.json", "flip.npz", "confusion.png",
+                     "per_class.png", "report.txt")
+    ]  # fmt: skip
+    assert {p.name for p in (trained / "results").rglob("*")} == {
+        "tinyvgg-drawn-seed3", "test_openings.jsonl", "checkpoint.json", "history.png", *measured,
+    }  # fmt: skip
 
 
-def test_figures_in_results_are_those_of_the_exported_file(trained, splits):
+def test_figures_in_results_are_those_of_the_exported_file(trained, splits, open_predictor):
     # Measured before rounding to half precision, they would be another network's
-    report = results(trained)
-    predictor = ExpressionPredictor(trained / "checkpoints" / "tinyvgg-drawn-seed3.safetensors")
+    predictor = open_predictor(trained / "checkpoints" / "tinyvgg-drawn-seed3.safetensors")
     for split in ("validation", "test"):
-        logits = predictor.logits(splits[split]["image"][:])
+        logits = torch.from_numpy(predictor.logits(splits[split]["image"][:]))
         labels = torch.tensor(splits[split]["label"][:])
         again = metrics.evaluate(logits, labels, predictor.class_names)
-        assert report[split]["plain"]["confusion"] == again.confusion.tolist()
-        assert predictor.card[split] == {"k": again.k, "n": again.n}
-        text = (trained / "results/tinyvgg-drawn-seed3/classification_report.txt").read_text()
+        assert figures(trained, split=split).confusion.tolist() == again.confusion.tolist()
+        text = (trained / f"results/tinyvgg-drawn-seed3/drawn-{split}-report.txt").read_text()
         told = classification_report(
             labels, logits.argmax(1), target_names=predictor.class_names, digits=3, zero_division=0
         )
-        assert (told in text) == (split == "test")
+        assert told in text
+    assert predictor.card["validation"]["n"] == 45 and "test" not in predictor.card
 
 
 def test_results_say_how_they_came_about(trained):
-    report = results(trained)
-    assert (
-        report["seed"] == 3 and report["recipe"]["size"] == 24 and report["recipe"]["epochs"] == 2
-    )
-    assert len(report["history"]["val_loss"]) == 2 and report["minutes"] >= 0
-    assert report["data"]["name"] == "drawn" and len(report["data"]["fingerprint"]) == 16
-    assert {"torch", "datasets"} <= report["versions"].keys()
-    low, high = report["test"]["plain"]["interval_95"]
-    assert low < report["test"]["plain"]["accuracy"] < high
+    card = card_of(trained)
+    assert card["seed"] == 3 and card["recipe"]["size"] == 24 and card["recipe"]["epochs"] == 2
+    assert len(card["history"]["val_loss"]) == 2 and card["minutes"] >= 0
+    assert card["data"]["name"] == "drawn" and len(card["data"]["fingerprint"]) == 16
+    assert {"torch", "datasets"} <= card["versions"].keys()
     for word in ("train tinyvgg", "--data drawn", "--seed 3", "--size 24", "--epochs 2"):
-        assert word in report["command"]
-    assert "/" not in report["command"].split("--data")[1]  # no folder of this machine
+        assert word in card["command"]
+    assert "/" not in card["command"].split("--data")[1]  # no folder of this machine
+    file = trained / "results/tinyvgg-drawn-seed3/drawn-test-flip.json"
+    told = json.loads(file.read_text())
+    assert told["command"].startswith("python experiments.py evaluate") and told["hardware"]
+    assert told["revision"] == card["revision"] and told["date"].endswith("+00:00")
 
 
 def test_the_board_lies_where_it_is_looked_for_and_holds_curves_graph_and_figures(trained):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     (folder,) = trained.glob("runs/*/drawn/tinyvgg/seed3/board")
     events = EventAccumulator(str(folder)).Reload()
     assert {"loss/train", "loss/val", "accuracy/val", "lr"} <= set(events.Tags()["scalars"])
     assert {"pictures", "confusion", "per_class", "history"} <= set(events.Tags()["images"])
     assert events.Tags()["graph"]
     told = [round(e.value, 5) for e in events.Scalars("loss/val")]
-    assert told == [round(v, 5) for v in results(trained)["history"]["val_loss"]]
+    assert told == [round(v, 5) for v in card_of(trained)["history"]["val_loss"]]
+
+
+def test_the_board_of_a_run_is_one_file_also_when_it_is_cut_short(drawn, here, monkeypatch):
+    # A writer an epoch left a file an epoch, which TensorBoard reads one after the other
+    words = ["train", "tinyvgg", "--data", drawn, "--epochs", "3", *SMALL]
+    closed, close = [], SummaryWriter.close
+    monkeypatch.setattr(SummaryWriter, "close", lambda self: closed.append(1) or close(self))
+    with monkeypatch.context() as patch:
+        cut_after(patch, 2)
+        with pytest.raises(SystemExit, match="interrupted"):
+            experiments.main(words)
+    (folder,) = here.glob("runs/*/drawn/tinyvgg/seed0/board")
+    assert len(list(folder.iterdir())) == 1 and len(closed) == 1
+    experiments.main([*words, "--resume"])
+    assert len(list(folder.iterdir())) == 2 and len(closed) == 2
+    events = EventAccumulator(str(folder)).Reload()
+    curve = events.Scalars("loss/val")
+    assert [event.step for event in curve] == [1, 2, 3]  # the first two not twice
+    told = card_of(here, "tinyvgg-drawn")["history"]["val_loss"]
+    assert [event.value for event in curve] == pytest.approx(told)
+    assert {"pictures", "confusion"} <= set(events.Tags()["images"])
 
 
 # --- going on ---
@@ -118,14 +144,14 @@ def test_the_board_lies_where_it_is_looked_for_and_holds_curves_graph_and_figure
 
 def cut_after(monkeypatch, epochs):
     """The power fails while the board of this epoch is written: its state is on disk already."""
-    epoch_done = Board.epoch
+    epoch_done = TensorBoardLog.epoch
 
     def epoch(self, number, history):
         epoch_done(self, number, history)
         if number + 1 == epochs:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Board, "epoch", epoch)
+    monkeypatch.setattr(TensorBoardLog, "epoch", epoch)
 
 
 @pytest.mark.parametrize(
@@ -153,8 +179,8 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
     name = f"{options[0]}-drawn"
     whole, again = (here / out / "checkpoints" / f"{name}.safetensors" for out in ("whole", "cut"))
     for key, tensor in load_checkpoint(whole)[0].items():
-        assert torch.equal(tensor, load_checkpoint(again)[0][key]), key
-    histories = [results(here / out, name)["history"] for out in ("whole", "cut")]
+        assert np.array_equal(tensor, load_checkpoint(again)[0][key]), key
+    histories = [card_of(here / out, name)["history"] for out in ("whole", "cut")]
     for key in ("train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr"):
         assert histories[0][key] == histories[1][key]
 
@@ -162,7 +188,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
 def test_a_finished_run_is_not_trained_again(drawn, here, monkeypatch):
     words = ["train", "tinyvgg", "--data", drawn, "--epochs", "1", *SMALL]
     experiments.main(words)
-    monkeypatch.setattr(commands, "train_network", lambda run: pytest.fail("trained again"))
+    monkeypatch.setattr(commands, "train_network", lambda *_: pytest.fail("trained again"))
     experiments.main([*words, "--resume"])
 
 
@@ -255,7 +281,7 @@ def test_a_teacher_of_other_classes_is_refused(drawn, here):
 # --- all of them ---
 
 
-def test_all_systems_run_and_meet_in_one_table(drawn, here, capsys):
+def test_all_systems_run_and_meet_in_one_table(drawn, here, capsys, open_predictor):
     with pytest.raises(SystemExit) as ended:  # the teacher knows other classes
         experiments.main(
             ["--all", "--quick", "--data", drawn, "--epochs", "1", "--limit", "60", "--device",
@@ -266,14 +292,14 @@ def test_all_systems_run_and_meet_in_one_table(drawn, here, capsys):
     ran = set(RECIPES) - {"vit_tiny_distilled"}
     text = (out / "RESULTS.md").read_text()
     for name in ran:
-        assert f"| `{name}` |" in text and (out / f"{name}-drawn.json").exists()
+        assert f"| `{name}` |" in text and (out / f"{name}-drawn/checkpoint.json").exists()
         maps = {p.stem for p in (out / f"{name}-drawn").glob("*.png")}
-        assert {"confusion", "per_class"} <= maps
+        assert {"drawn-validation-confusion", "drawn-validation-per_class"} <= maps
         assert ("gradcam" in maps) == (name != "hog_svm")
         assert ("attention" in maps) == (name in ("attention_cnn", "vit_tiny"))
     assert "60 training faces only" in text and (out / "comparison-drawn.png").exists()
     for checkpoint in (here / "out" / "quick" / "checkpoints").glob("*.safetensors"):
-        answer = ExpressionPredictor(checkpoint).predict(_face(drawn))
+        answer = open_predictor(checkpoint).predict(_face(drawn))
         assert sum(answer.values()) == pytest.approx(1, abs=1e-4)
 
 
@@ -284,14 +310,11 @@ def _face(drawn):
 
 
 def test_seeds_become_a_mean_and_a_spread(drawn, here):
-    experiments.main(
-        ["train", "tinyvgg", "--data", drawn, "--epochs", "1", "--seeds", "3", "--final", *SMALL]
-    )
+    experiments.main(["train", "tinyvgg", "--data", drawn, "--epochs", "1", "--seeds", "3", *SMALL])
     experiments.main(["compare"])
     text = (here / "results" / "RESULTS.md").read_text()
     values = [
-        100 * results(here, f"tinyvgg-drawn{tail}")["test"]["plain"]["accuracy"]
-        for tail in ("", "-seed1", "-seed2")
+        100 * figures(here, f"tinyvgg-drawn{tail}").accuracy for tail in ("", "-seed1", "-seed2")
     ]
     spread = torch.tensor(values).std().item()
     assert f"3 seeds {sum(values) / 3:.1f} ± {spread:.1f} %" in text

@@ -1,6 +1,7 @@
 """The flagship: growing pictures, several teachers, seeds, an ensemble, a data set in one file."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,15 +15,15 @@ from matplotlib.figure import Figure
 from torch import nn
 
 import experiments
-from expression.predictor import ExpressionPredictor
 from expression.preprocessing import Preprocess
 from hf_collate import Augment, Batches, Decoded
-from lab import commands, comparison, metrics, training
+from lab import commands, comparison, flagship, metrics, training
 from lab import distillation as teaching
 from lab.data import pack, read
 from lab.evaluation import load_model
 from lab.models.resnet9 import ResNet9
 from lab.recipes import RECIPES, Recipe
+from lab.results import Results, file_sha256
 
 CPU = torch.device("cpu")
 GROWING = replace(RECIPES["expression"], progressive_sizes=(16, 24), final_unaugmented_epochs=1)
@@ -65,11 +66,11 @@ def test_a_run_goes_on_from_a_checkpoint_and_says_from_which(home, drawn, monkey
     written = (tmp_path / "checkpoints" / "expression-drawn.md").read_text()
     reached = load_model(before, CPU)[1]["validation"]
     assert stage["validation"] == reached
-    words = f"| Stage 1 | 2 epochs, validation {reached['k']}/{reached['n']} = "
-    assert words in written and f": `{stage['command']}` at {stage['revision']} |" in written
+    assert f"| Stage 1 | 2 epochs, validation {reached['k']}/{reached['n']} = " in written
+    assert stage["command"] in written and stage["sha256"][:16] in written
     assert card["learnt_from"] == {str(before): sha256(before.read_bytes()).hexdigest()}
     with pytest.raises(SystemExit, match=r"expression-drawn.safetensors is resnet9 .*go on from"):
-        experiments.main([*recipe, "--arg", "stem=8"])
+        experiments.main([*recipe, "--seed", "1", "--arg", "stem=8"])
 
 
 # --- pictures that grow ---
@@ -160,35 +161,64 @@ def test_two_teachers_are_averaged_and_remembered(drawn, home, tmp_path, monkeyp
 # --- seeds, the best one, all of them ---
 
 
-def test_the_seed_best_on_validation_is_exported_whole(home):
-    folder = home / "out/flagship/results"
-    runs = [
-        json.loads((folder / f"expression-drawn{tail}.json").read_text()) for tail in ("", "-seed1")
-    ]
-    told = json.loads((home / "results/expression-drawn.json").read_text())
-    best = max(run["validation"]["flip"]["accuracy"] for run in runs)
-    assert len(runs) == 2 and told["validation"]["flip"]["accuracy"] == best
-    assert told["all_seeds"]["seeds"] == [0, 1]
-    values = [run["test"]["flip"]["accuracy"] for run in runs]
-    assert told["all_seeds"]["test_flip"]["values"] == values
-    assert told["all_seeds"]["test_flip"]["mean"] == pytest.approx(np.mean(values))
-    assert told["all_seeds"]["test_flip"]["sd"] == pytest.approx(np.std(values, ddof=1))
-    predictor = ExpressionPredictor(home / "checkpoints/expression-drawn.safetensors")
-    assert predictor.card["seed"] == told["seed"]
-    assert "expression-drawn" in (home / "checkpoints/expression-drawn.md").read_text()
-    assert {path.name for path in (home / "results/expression-drawn").iterdir()} == {
-        "classification_report.txt", "confusion.png", "history.png", "per_class.png",
-    }  # fmt: skip
-    text = (home / "results/expression-drawn/classification_report.txt").read_text()
-    assert text.startswith("expression-drawn, test") and "seed" not in text
+def figures(folder, name, split, views):
+    kept = Results(folder / "results")
+    return kept.read(folder / "results" / name / f"drawn-{split}-{views}.json").evaluation
+
+
+def test_the_seed_best_on_validation_is_exported_whole(home, open_predictor):
+    seeds, names = home / "out/flagship", ("expression-drawn", "expression-drawn-seed1")
+    reached = [figures(seeds, name, "validation", "flip").accuracy for name in names]
+    told = figures(home, "expression-drawn", "validation", "flip")
+    assert told.accuracy == max(reached)
+    predictor = open_predictor(home / "checkpoints/expression-drawn.safetensors")
+    best = predictor.card["seed"]
+    assert reached[best] == max(reached)
+    assert figures(home, f"expression-drawn-seed{1 - best}", "test", "flip").confusion.tolist() == (
+        figures(seeds, names[1 - best], "test", "flip").confusion.tolist()
+    )
+    card = (home / "checkpoints/expression-drawn.md").read_text()
+    assert "expression-drawn" in card and str(told) in card
+    assert {"drawn-test-confusion.png", "drawn-test-report.txt", "history.png"} <= {
+        path.name for path in (home / "results/expression-drawn").iterdir()
+    }
+    text = (home / "results/expression-drawn/drawn-test-report.txt").read_text()
+    assert text.startswith("expression-drawn, drawn, test") and "seed" not in text
+    openings = Results(home / "results").openings()
+    assert [o.checkpoint for o in openings].count("ensemble-drawn") == 1 and len(openings) == 3
+
+
+def test_seeds_share_a_row_with_their_mean_and_spread(home, tmp_path):
+    shutil.copytree(home / "results", tmp_path / "results")
+    page = comparison.compare(tmp_path / "results").read_text()
+    seeds = home / "out/flagship"
+    values = [100 * figures(seeds, f"expression-drawn{tail}", "test", "plain").accuracy
+              for tail in ("", "-seed1")]  # fmt: skip
+    assert f"2 seeds {np.mean(values):.1f} ± {np.std(values, ddof=1):.1f} %" in page
+    assert page.count("| `expression` |") == 1
+
+
+def test_an_exported_network_is_not_replaced_by_another(home, drawn, tmp_path, monkeypatch):
+    (tmp_path / "checkpoints").mkdir()
+    other = tmp_path / "checkpoints/expression-drawn.safetensors"
+    other.write_text("another one")
+    reports = [home / "out/flagship/results" / f"expression-drawn{t}" for t in ("", "-seed1")]
+    with pytest.raises(ValueError, match="expression-drawn.safetensors.*--out"):
+        flagship.export(reports, tmp_path, "expression-drawn")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiments, "train_network", lambda run: pytest.fail("trained first"))
+    with pytest.raises(SystemExit, match="expression-drawn.safetensors.*--out"):
+        experiments.main(["flagship", "--data", drawn, "--seeds", "1", *TINY])
+    assert other.read_text() == "another one"
 
 
 def test_a_lone_seed_that_is_not_the_first_is_drawn_with_the_others(home, tmp_path, monkeypatch):
-    told = json.loads((home / "results/expression-drawn.json").read_text())
-    for name, seed in (("expression", 2), ("tinyvgg", 0)):
-        text = json.dumps({**told, "name": f"{name}-drawn", "seed": seed})
-        (tmp_path / f"{name}-drawn.json").write_text(text)
-    drawn = []
+    kept, drawn = Results(tmp_path), []
+    (network, results), *_ = Results(home / "out/flagship/results").networks()
+    for name, seed in (("expression-drawn-seed2", 2), ("tinyvgg-drawn", 0)):
+        card = {**network.card, "seed": seed}
+        for result in results:
+            kept.add(replace(network, name=name, card=card), result)
     monkeypatch.setattr(
         comparison.plots, "comparison", lambda shown, *_, **__: drawn.extend(shown) or Figure()
     )
@@ -199,45 +229,46 @@ def test_a_lone_seed_that_is_not_the_first_is_drawn_with_the_others(home, tmp_pa
 
 def test_a_second_call_trains_nothing_again(home, drawn, monkeypatch, capsys):
     monkeypatch.chdir(home)
-    monkeypatch.setattr(commands, "train_network", lambda run: pytest.fail("trained again"))
+    monkeypatch.setattr(commands, "train_network", lambda *_: pytest.fail("trained again"))
     monkeypatch.setitem(RECIPES, "expression", GROWING)
     experiments.main(["flagship", "--data", drawn, "--seeds", "2", "--final", *TINY])
     assert "exported checkpoints/expression-drawn.safetensors" in capsys.readouterr().out
 
 
 def test_an_ensemble_averages_probabilities(home, drawn):
-    told = json.loads((home / "results/ensemble-drawn.json").read_text())
+    about = json.loads((home / "results/ensemble-drawn/checkpoint.json").read_text())
     faces, total = read(drawn), 0
     pair = sorted((home / "out/flagship/checkpoints").glob("*.safetensors"))
-    assert set(told["members"]) == {path.stem for path in pair}
+    assert about["members"] == {path.stem: file_sha256(path) for path in pair}
     for path in pair:
         model, _, rule = load_model(path, CPU)
         loader = Batches(faces.decoded(rule)["test"], 64)
         logits, labels = metrics.collect(model, loader, views=2)
         total = total + logits.softmax(1)
-    assert told["test"]["k"] == int((total.argmax(1) == labels).sum())
+    told = figures(home, "ensemble-drawn", "test", "flip")
+    assert told.k == int((total.argmax(1) == labels).sum())
 
 
 def test_more_views_are_told_beside_the_others(home, drawn, monkeypatch, capsys):
     monkeypatch.chdir(home)
     monkeypatch.setattr(commands.explanation, "explain", lambda *_: [])
     checkpoint = "checkpoints/expression-drawn.safetensors"
-    before = json.loads(Path("results/expression-drawn.json").read_text())
-    options = ["--data", drawn, "--shifts", "--final", "--out", "again"]
-    experiments.main(["evaluate", checkpoint, *options])
-    told = json.loads(Path("again/results/expression-drawn.json").read_text())
-    assert "18 views" in capsys.readouterr().out
+    words = [checkpoint, "--data", drawn, "--shifts", "--final", "--out", "again"]
+    experiments.main(["evaluate", *words])
+    assert "tta18" in capsys.readouterr().out
     for split in ("validation", "test"):
-        assert told[split]["plain"] == before[split]["plain"]
-        assert told[split]["flip"] == before[split]["flip"]
+        for views in ("plain", "flip"):
+            before = figures(home, "expression-drawn", split, views)
+            again = figures(home / "again", "expression-drawn", split, views)
+            assert again.confusion.tolist() == before.confusion.tolist()
     faces = read(drawn)
     model, card, rule = load_model(Path(checkpoint), CPU)
     loader = Batches(faces.decoded(rule)["test"], 64)
     logits, labels = metrics.collect(model, loader, views=18)
-    assert told["test"]["shift"]["k"] == int((logits.argmax(1) == labels).sum())
-    experiments.main(["ensemble", checkpoint, *options])
-    alone = json.loads(Path("again/results/ensemble-drawn.json").read_text())
-    assert alone["way"] == "shift" and alone["test"]["k"] == told["test"]["shift"]["k"]
+    told = figures(home / "again", "expression-drawn", "test", "tta18")
+    assert told.k == int((logits.argmax(1) == labels).sum())
+    experiments.main(["ensemble", *words])
+    assert figures(home / "again", "ensemble-drawn", "test", "tta18").k == told.k
 
 
 # --- a data set in one file ---

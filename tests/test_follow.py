@@ -1,12 +1,12 @@
-"""studio/follow.py: the same number for the same person, and answers that do not flicker.
+"""expression/tracker.py: the same number for the same person, and answers that do not flicker.
 
 No networks: a frame is a dict {person: (x, y, width, height)}, which the stub finder reads.
 """
 
 import math
 
+import numpy as np
 import pytest
-import torch
 
 from expression.face_detector import Face
 from expression.face_prediction import FacePrediction
@@ -37,13 +37,13 @@ class Finder:
 
 
 class Film:
-    """A follower and its finder, fed frame by frame."""
+    """A tracker and its finder, fed frame by frame."""
 
     def __init__(self, classify=None, **settings):
         self.finder = Finder()
-        classify = classify or (lambda crops: torch.full((len(crops), 3), 1 / 3))
+        classify = classify or (lambda crops: np.full((len(crops), 3), 1 / 3))
         # The "crop" is the box itself: classify sees who is where.
-        self.follower = Tracker(
+        self.tracker = Tracker(
             self.finder, lambda frame, box, tilt: box, classify, NAMES, **settings
         )
 
@@ -61,7 +61,7 @@ def at(x, y=0, size=SIZE):
 
 def certain(index, share=1.0):
     """Probabilities of one face: `share` for one class, the rest for the others alike."""
-    probs = torch.full((3,), (1 - share) / 2)
+    probs = np.full(3, (1 - share) / 2)
     probs[index] = share
     return probs
 
@@ -159,7 +159,7 @@ def test_an_empty_frame_is_searched_more_often_but_not_always():
 def play(answers, fps, **settings):
     """One face that stays; its expression by time → [(seconds, FacePrediction)]."""
     now = 0.0
-    film = Film(lambda crops: torch.stack([answers(now)] * len(crops)), **settings)
+    film = Film(lambda crops: np.stack([answers(now)] * len(crops)), **settings)
     seen = []
     for i in range(round(3 * fps) + 1):
         now = i / fps
@@ -190,8 +190,8 @@ def test_the_average_is_one_of_time_not_of_frames():
 
 
 def test_probabilities_sum_to_one_and_the_most_likely_comes_first():
-    generator = torch.Generator().manual_seed(0)
-    seen = play(lambda t: torch.rand(3, generator=generator).softmax(0), fps=30)
+    generator = np.random.default_rng(0)
+    seen = play(lambda t: generator.dirichlet([1, 1, 1]), fps=30)
     for _, s in seen:
         assert sum(s.probs.values()) == pytest.approx(1, abs=1e-5)
         assert list(s.probs.values()) == sorted(s.probs.values(), reverse=True)
@@ -200,7 +200,7 @@ def test_probabilities_sum_to_one_and_the_most_likely_comes_first():
 
 def test_two_faces_keep_their_own_expressions():
     def classify(boxes):
-        return torch.stack([certain(0 if box[1] == 0 else 2, 0.9) for box in boxes])
+        return np.stack([certain(0 if box[1] == 0 else 2, 0.9) for box in boxes])
 
     film = Film(classify)
     for i in range(60):
@@ -209,7 +209,7 @@ def test_two_faces_keep_their_own_expressions():
 
 
 def test_a_face_that_was_gone_is_not_held_to_its_old_expression():
-    film = Film(lambda boxes: torch.stack([certain(0 if b[0] == 100 else 2) for b in boxes]))
+    film = Film(lambda boxes: np.stack([certain(0 if b[0] == 100 else 2) for b in boxes]))
     film.tracker({"ann": at(100)}, 0.0)
     film.tracker({}, 0.1)
     (seen,) = film.tracker({"ann": at(105)}, 1.2)
@@ -223,8 +223,8 @@ def test_ten_thousand_frames_of_new_faces_keep_only_the_last_seconds():
     film, most = Film(memory=2.0), 0
     for i in range(10_000):
         film({"new": at(i * 1000 % 7919 * 100)}, i / 25)
-        most = max(most, len(film.follower.tracks))
-    assert film.follower.count > 1000  # they were new
+        most = max(most, len(film.tracker.tracks))
+    assert film.tracker.count > 1000  # they were new
     assert most <= 2.0 * 25 + 2
 
 

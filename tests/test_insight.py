@@ -49,14 +49,6 @@ def test_mirror_images_are_averaged_and_the_model_is_left_in_eval(views):
     assert torch.allclose(plain, mirrored, atol=1e-6) and not model.training
 
 
-def test_an_evaluation_is_read_again_from_its_json():
-    logits, labels = torch.randn(30, 3), torch.randint(0, 3, (30,))
-    told = metrics.evaluate(logits, labels, "abc")
-    again = metrics.Evaluation.from_dict(json.loads(json.dumps(told.as_dict())), "abc")
-    assert str(again) == str(told) and again.per_class() == told.per_class()
-    assert again.loss == told.loss and again.majority == told.majority
-
-
 def test_eighteen_views_are_the_picture_at_nine_places_and_mirrored():
     images = torch.rand(2, 1, 48, 48)
     views = list(metrics.seen(images, 18))
@@ -127,7 +119,6 @@ def test_card_says_data_figures_and_limits():
     for part in (
         "trained on photos",
         "31/45 = 68.9 %",
-        "54.3–80.5",
         "happy, neutral, sad",
         "abc",
         "64 × 64",

@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 import demo
-from expression.app.handlers import Answers
-from expression.predictor import ExpressionPredictor
+from expression.checkpoint import list_checkpoints
 from lab import datasets
 
 ROOT = Path(demo.__file__).parent
@@ -26,7 +25,7 @@ def story(tmp_path_factory):
     tree = tmp_path_factory.mktemp("tree")
     for path in [*ROOT.glob("*.py"), NOTEBOOK]:
         shutil.copy(path, tree)
-    for folder in ("checkpoints", "insight", "sources", "studio", "systems", "tools"):
+    for folder in ("checkpoints", "expression", "lab", "tools"):
         shutil.copytree(ROOT / folder, tree / folder)
     before = {p.name: p.stat().st_mtime_ns for p in (tree / "checkpoints").iterdir()}
     data = os.environ.get("EXPRESSION_DATA")
@@ -57,16 +56,17 @@ def test_it_runs_top_to_bottom_and_draws(story):
     assert len(figures) >= 8
 
 
-def test_notebook_predict_and_demo_agree_on_one_picture(story, tmp_path):
+def test_notebook_predict_and_demo_agree_on_one_picture(story, tmp_path, open_predictor):
     # Three programs with a preprocessing each is how "always sad" comes about
     record = json.loads(next((story[1] / "results").glob("notebook-*.json")).read_text())
     path = story[1] / "checkpoints" / record["chosen"]["checkpoint"]
     picture = datasets.load(say=lambda _: None)["validation"][0]["image"]
-    assert ExpressionPredictor(path).predict(picture) == pytest.approx(record["answer"], abs=1e-6)
+    assert open_predictor(path).predict(picture) == pytest.approx(record["answer"], abs=1e-6)
     picture.save(tmp_path / "face.png")
-    faces = Answers(path.parent).photo(str(tmp_path / "face.png"), path.stem, True, False)[3]
+    handlers = demo.make_handlers(path.parent)
+    faces = handlers.photo(str(tmp_path / "face.png"), path.stem, True, False)[3]
     assert faces[0]["probabilities"] == pytest.approx(record["answer"], abs=1e-6)
-    assert path.stem in demo.checkpoints(path.parent)
+    assert path.stem in list_checkpoints(path.parent)
 
 
 def test_the_first_cell_fetches_the_helpers_when_they_are_not_beside_it(tmp_path):

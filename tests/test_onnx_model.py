@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from torch import nn
 from expression import onnx_network
 from expression.onnx_network import OnnxNetwork
 from expression.preprocessing import Preprocess
-from lab import models
+from lab import export, models
 from lab.export import export_onnx, random_faces
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,9 +107,9 @@ def test_answers_are_those_of_the_network(pair: tuple[nn.Module, OnnxNetwork], c
     images = random_faces(count, exported.shape, torch.Generator().manual_seed(count))
     with torch.inference_mode():
         wanted = model.eval()(images)
-    logits = exported(images)
-    assert logits.dtype == torch.float32 and logits.shape == (count, 3)
-    torch.testing.assert_close(logits, wanted, atol=TOLERANCE, rtol=0)
+    logits = exported(images.numpy())
+    assert logits.dtype == np.float32 and logits.shape == (count, 3)
+    np.testing.assert_allclose(logits, wanted, atol=TOLERANCE, rtol=0)
     if count > 2:
         spread = wanted.std(0).min().item()
         assert spread > 100 * TOLERANCE, (
@@ -127,7 +128,7 @@ def test_the_file_is_whole_and_names_no_place(pair: tuple[nn.Module, OnnxNetwork
 def test_a_network_in_half_precision_is_exported_in_single(flat: Path) -> None:
     images = torch.randn(5, 1, 4, 4)
     wanted = flat_network().half().float().eval()(images).detach()
-    torch.testing.assert_close(OnnxNetwork(flat)(images.double()), wanted)
+    np.testing.assert_allclose(OnnxNetwork(flat)(images.double().numpy()), wanted, 1e-5, 1e-6)
 
 
 def test_the_card_comes_back_as_it_went(flat: Path) -> None:
@@ -147,7 +148,7 @@ def test_nothing_is_printed(
 ) -> None:
     # Both libraries like to talk, onnxruntime past Python's own streams
     export_onnx(Keeper(*flat_network()), card_of("flat", size=4), tmp_path / "flat.onnx")
-    OnnxNetwork(flat)(torch.zeros(2, 1, 4, 4))
+    OnnxNetwork(flat)(np.zeros((2, 1, 4, 4)))
     (tmp_path / "bad.onnx").write_bytes(b"no network")
     with pytest.raises(ValueError):
         OnnxNetwork(tmp_path / "bad.onnx")
@@ -161,7 +162,9 @@ def test_nothing_is_printed(
 def test_a_file_that_answers_otherwise_leaves_the_old_one(
     fault: str, flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_network, "translate", lambda *_: flat.read_bytes())
+    import onnx
+
+    monkeypatch.setattr(export, "trace", lambda *_: onnx.load(flat))
     model, card, path = (
         flat_network().half().float(),
         card_of("flat", size=4),
@@ -214,7 +217,7 @@ def test_files_that_are_not_ours_are_refused(flat: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("shape", [(1, 4, 4), (2, 3, 4, 4), (2, 1, 5, 5)])
 def test_images_of_another_shape_are_refused(flat: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"takes \(N, 1, 4, 4\)"):
-        OnnxNetwork(flat)(torch.zeros(shape))
+        OnnxNetwork(flat)(np.zeros(shape))
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
@@ -226,14 +229,14 @@ def test_a_missing_package_is_named(
         export_onnx(flat_network(), card_of("flat", size=4), tmp_path / "flat.onnx")
     assert not list(tmp_path.iterdir())
     if package == "onnxruntime":
-        with pytest.raises(ImportError, match=r"pip install onnxruntime$"):
+        with pytest.raises(ImportError, match="onnxruntime"):
             OnnxNetwork(flat)
     else:
         OnnxNetwork(flat)  # what only exporting needs
 
 
 def test_importing_is_cheap() -> None:
-    # Who imports the workshop seldom meets an ONNX file, and may not have the packages
+    # onnxruntime takes a tenth of a second: not before a network is wanted
     body = ast.parse(Path(onnx_network.__file__).read_text(encoding="utf-8")).body
     imports = [ast.unparse(n) for n in body if isinstance(n, ast.Import | ast.ImportFrom)]
-    assert "import torch" in imports and not [line for line in imports if "onnx" in line]
+    assert imports and not [line for line in imports if "torch" in line or "onnx" in line]

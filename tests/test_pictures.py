@@ -1,4 +1,4 @@
-"""studio/pictures.py: any picture upright and flat, or one sentence; no way into the own network.
+"""Pictures: any one upright and flat, or one sentence; no way into the own network.
 
 The server of the web tests is local. A resolver that names a public address for
 "public.example", and a dialler that reaches the local server all the same, stand for the web.
@@ -21,10 +21,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-import hf_collate
 from expression import download as fetching
 from expression.download import fetch
 from expression.pictures import expand, is_video, open_picture
+from expression.preprocessing import Preprocess, flatten
 
 PUBLIC = "93.184.215.14"
 
@@ -76,7 +76,7 @@ def test_a_turned_photo_stands_upright_and_is_not_turned_again(orientation, tmp_
     assert opened.size == upright.size
     assert np.abs(np.asarray(opened, int) - np.asarray(upright, int)).max() < 40
     # The network's own preprocessing undoes EXIF too; it must find none left
-    served, expected = (hf_collate.Preprocess(32).pixels(p).astype(int) for p in (opened, upright))
+    served, expected = (Preprocess(32).pixels(p).astype(int) for p in (opened, upright))
     assert np.abs(served - expected).max() < 40
 
 
@@ -110,9 +110,9 @@ def modes():
 
 @pytest.mark.parametrize("name", modes())
 def test_every_mode_becomes_what_the_network_was_trained_on(name):
-    # Training flattens in hf_collate; another rule here would show the network other pictures
+    # Training flattens by the same rule; another rule here would show the network other pictures
     image = modes()[name]
-    opened, expected = open_picture(image), hf_collate.flatten(image)
+    opened, expected = open_picture(image), flatten(image)
     assert opened.mode == expected.mode and opened.mode in ("L", "RGB")
     assert np.array_equal(np.asarray(opened), np.asarray(expected))
     assert opened is not image and opened.info == {"reduced": 1}

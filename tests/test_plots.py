@@ -165,7 +165,7 @@ def test_the_legend_names_what_is_there_and_nothing_else():
     def legend(*args):
         return [text.get_text() for text in plots.comparison(*args).legends[0].get_texts()]
 
-    everything = ["measured here", "their result", "majority class"]
+    everything = ["measured here", "published", "majority class"]
     assert legend(systems(3), "the point", 0.25) == everything
     assert legend(systems(1), "the point") == ["measured here"]
     grouped = [{**row, "group": f"group {k % 2}"} for k, row in enumerate(systems(4)[2:])]

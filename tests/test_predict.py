@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import predict
-from expression import cli
+from expression import about, cli
 from expression.checkpoint import (
     CHECKPOINTS,
     default_checkpoint,
@@ -27,7 +27,7 @@ from expression.pictures import open_picture
 from expression.predictor import ExpressionPredictor
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, decode
-from lab import metrics, model_card, models
+from lab import metrics, models
 from lab.export import save_network
 
 ROOT = Path(predict.__file__).parent
@@ -355,18 +355,39 @@ def test_default_is_the_checkpoint_with_the_most_trustworthy_figures(checkpoint,
         default_checkpoint(tmp_path)
 
 
+def test_the_demo_offers_first_what_the_notebook_exported(checkpoint, tmp_path):
+    # It came last, after networks with more validation pictures
+    from demo import make_handlers
+    from expression.app.layout import build_demo
+
+    model, card = network_of(checkpoint), read_card(checkpoint)
+    figures, notebook = {"k": 37, "n": 45}, {"command": "make notebook"}
+    for name, data, changed in (
+        ("best", "fer2013", {"validation": {"k": 2500, "n": 3589}}),
+        ("exported", "small_expressions", {**notebook, "validation": figures, "test": figures}),
+        ("candidate-0", "small_expressions", {**notebook, "validation": None}),
+        ("drawn", "synthetic", {**notebook, "validation": figures, "test": figures}),
+    ):
+        about = {"data": {"name": data, "fingerprint": "0"}, **changed}
+        save_network(tmp_path / f"{name}.safetensors", model, {**card, **about})
+    assert list(list_checkpoints(tmp_path)) == ["best", "exported", "candidate-0", "drawn"]
+    assert default_checkpoint(tmp_path).stem == "best"
+    blocks = build_demo(make_handlers(tmp_path)).blocks.values()
+    (offered,) = [block for block in blocks if getattr(block, "label", "") == "Checkpoint"]
+    assert offered.value == "exported"
+    assert [name for name, _ in offered.choices] == ["exported", "best", "candidate-0", "drawn"]
+
+
+def test_the_notebook_says_in_the_card_that_it_made_the_file():
+    # `checkpoints` knows the notebook's export by it
+    source = (ROOT / "Expression_detect.ipynb").read_text(encoding="utf-8")
+    assert r'\"command\": \"make notebook\"' in source
+
+
 def test_committed_checkpoint_loads_answers_and_has_its_card():
     name, card = next(iter(list_checkpoints().items()))
     path = CHECKPOINTS / f"{name}.safetensors"
     assert path.stat().st_size < 25e6
-    assert path.with_suffix(".md").read_text(encoding="utf-8") == model_card.markdown(card, name)
+    headline = about.headline(card)
+    assert headline in path.with_suffix(".md").read_text(encoding="utf-8")
     assert len(open_predictor(path).predict(Image.new("L", (48, 48), 128))) == 7
-
-
-def test_quoted_figures_are_those_of_the_committed_file():
-    # A checkpoint replaced without its results JSON would be quoted with another one's figures
-    for path in sorted((ROOT / "checkpoints").glob("*-fer2013.safetensors")):
-        report = json.loads((ROOT / "results" / f"{path.stem}.json").read_text(encoding="utf-8"))
-        card = read_card(path)
-        for split in ("validation", "test"):
-            assert {k: report[split]["plain"][k] for k in ("k", "n")} == card[split]

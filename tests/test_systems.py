@@ -1,4 +1,4 @@
-"""systems/: the networks that are compared have the sizes that they are known by."""
+"""lab/models/: the networks that are compared have the sizes that they are known by."""
 
 import pytest
 import timm
@@ -57,9 +57,9 @@ def test_every_system_learns_a_batch_by_heart_and_survives_its_file(name, tmp_pa
         optimizer.step()
     assert loss.item() < first / 2
     model.eval()
-    state, _ = load_checkpoint(save_network(tmp_path / "x.safetensors", model, {}))
+    state, _ = load_checkpoint(save_network(tmp_path / "x.safetensors", model, {}, half=False))
     again = models.build(name, num_classes=3, in_channels=1, **options)
-    again.load_state_dict(state)
+    again.load_state_dict(models.as_tensors(state))
     with torch.inference_mode():
         assert torch.equal(again.eval()(images), model(images))
 

@@ -45,7 +45,7 @@ def test_imagenet_weights_of_the_package_see_what_is_on_a_picture():
     )
     model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
     spec = transfer.BACKBONES["efficientnet_lite0"]
-    image = Preprocess(224, mean=spec.mean, std=spec.std)(drawn_clock())
+    image = torch.from_numpy(Preprocess(224, mean=spec.mean, std=spec.std)(drawn_clock()))
     with torch.inference_mode():
         probs = model.eval()(image[None]).softmax(1)[0]
     assert ResNet18_Weights.DEFAULT.meta["categories"][probs.argmax()] == "analog clock"

@@ -195,8 +195,9 @@ class Handlers:
         if card is None:
             return f"`{checkpoint}` is no longer in {self.folder}."
         names = ", ".join(card["class_names"])
+        crop = crop_words(card.get("crop") or "not measured")
         return (
             f"**What answers.** {headline(card)}. It knows {len(card['class_names'])} "
-            f"expressions: {names}. Faces as it was trained on: {crop_words(card['crop'])}.\n\n"
+            f"expressions: {names}. Faces as it was trained on: {crop}.\n\n"
             f"**What it cannot tell.** {LIMITS}"
         )

@@ -159,9 +159,10 @@ def build_demo(
 ) -> gr.Blocks:
     """The app, with example `photos` and example `faces` that are cropped already.
 
-    Raises FileNotFoundError when there is no checkpoint to serve.
+    What the notebook exported on this machine is offered first (see `list_checkpoints`). Raises
+    FileNotFoundError when there is no checkpoint to serve.
     """
-    names = list(list_checkpoints(handlers.folder))
+    names = list(list_checkpoints(handlers.folder, notebook_first=True))
     if not names:
         raise FileNotFoundError(f"no checkpoint in {handlers.folder}; `make notebook` exports one")
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600)) as app:
