@@ -16,7 +16,7 @@ from PIL import Image
 from expression.face_detector import measure_crop
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded, decode
-from lab.class_names import canonical, class_permutation
+from lab.class_names import class_permutation
 from lab.recipes import Recipe
 from lab.votes import vote_shares
 
@@ -253,8 +253,6 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
     if classes:
         if classes != 4:
             raise ValueError(f"--classes {classes}: the merge that is known makes 4 of 7 classes")
-        names = splits["train"].features["label"].names
-        four = {n: fer2013.FOUR[canonical(n)] for n in names if canonical(n) in fer2013.FOUR}
-        splits, name = fer2013.merge(splits, {**fer2013.FOUR, **four}), f"{name}_4"
+        splits, name = fer2013.merge(splits), f"{name}_4"
     print(datasets.summary(splits))
     return Faces(splits, name, datasets.fingerprint(splits))
