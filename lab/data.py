@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from expression.face_detector import measure_crop
+from expression.files import atomic_write
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded, decode
 from lab.class_names import class_permutation
@@ -189,10 +190,9 @@ def pack(faces: Faces, path: Path, side: int = 48) -> Path:
             arrays[f"{split}_votes"], vote_names = votes[0].numpy(), votes[1]
     about = {"name": faces.name, "fingerprint": faces.fingerprint, "crop": faces.crop,
              "class_names": faces.class_names, "vote_names": vote_names}  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".tmp.npz")
-    np.savez_compressed(part, about=np.array(json.dumps(about)), **arrays)
-    return part.replace(path)
+    with atomic_write(path) as file:
+        np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+    return path
 
 
 def unpack(path: Path) -> Packed:
