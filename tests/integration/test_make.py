@@ -70,7 +70,8 @@ class House:
             "9.0",
             {
                 "pytest/__init__.py": "",
-                "pytest/__main__.py": "import sys; print('3 failed, 4 passed'); sys.exit(int(sys.argv[1]))",
+                "pytest/__main__.py": "import sys; print('3 failed, 4 passed')\n"
+                "sys.exit(int(sys.argv[1]))",
             },
         )
 

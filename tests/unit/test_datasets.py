@@ -179,7 +179,7 @@ def test_what_a_folder_lacks_is_named(faces: DatasetDict, tmp_path: Path) -> Non
         hf_folder.load(tmp_path / "nowhere")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "holiday.jpg").touch()
-    with pytest.raises(ValueError, match="holiday.jpg.*understood are"):
+    with pytest.raises(ValueError, match="holiday.jpg.*can read"):
         datasets.load(tmp_path / "odd")
     with pytest.raises(FileNotFoundError, match="hub id"):
         datasets.load("nowhere")
