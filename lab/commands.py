@@ -211,9 +211,7 @@ def train_one(run: Run, resume: bool, final: bool) -> Path:
             fit = train_svm if run.recipe.system in SVM_SYSTEMS else train_network
             fit(run, log)
             finish_run(run)
-        return evaluation.evaluate(
-            run.checkpoint, run.faces, run.out, run.device, log, final=final
-        )
+        return evaluation.evaluate(run.checkpoint, run.faces, run.out, run.device, log, final=final)
 
 
 def make_flagship(
@@ -241,9 +239,7 @@ def make_flagship(
 # --- measuring ---
 
 
-def draw_maps(
-    checkpoints: Iterable[Path], faces: Faces, out: Path, device: torch.device
-) -> None:
+def draw_maps(checkpoints: Iterable[Path], faces: Faces, out: Path, device: torch.device) -> None:
     """Grad-CAM and attention maps of each checkpoint."""
     for checkpoint in checkpoints:
         for path in explanation.explain(checkpoint, faces, out, device):

@@ -137,8 +137,8 @@ def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
                 f"{recipe.init_from} is {' '.join(map(str, theirs))}; to go on from it, the run "
                 f"must have the same, not {recipe.system} {recipe.system_args} {class_names}"
             )
-        theirs = list(card.get("heads", ["label"]))
-        filled = fill_heads(models.as_tensors(state), model, theirs, recipe.heads)
+        heads = list(card.get("heads", ["label"]))
+        filled = fill_heads(models.as_tensors(state), model, heads, recipe.heads)
         model.load_state_dict(filled)
     return model
 
