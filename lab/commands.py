@@ -30,10 +30,11 @@ from lab.parsing import default_recipe
 from lab.recipes import Recipe
 from lab.recording import record_command
 from lab.resuming import STATE, find_run, finish_run, is_finished
+from lab.run import Run
 from lab.svm_training import SYSTEMS as SVM_SYSTEMS
 from lab.svm_training import train_svm
 from lab.tensorboard_log import TensorBoardLog
-from lab.training import Run, train_network
+from lab.training import train_network
 
 __all__ = ["run_command"]
 
