@@ -20,6 +20,7 @@ from lab.recording import record_command
 from lab.tensorboard_log import TensorBoardLog
 
 SMALL = ["--size", "24", "--batch-size", "32", "--device", "cpu"]
+pytestmark = pytest.mark.slow
 ROOT = Path(experiments.__file__).parent
 
 

@@ -2,7 +2,6 @@
 targets learnt, because index 4 is "sad" in one place and "neutral" in another.
 """
 
-import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,9 @@ from lab.data import Faces, pack, read
 from lab.datasets import fer2013, ferplus, muxspace, synthetic
 from lab.export import save_network
 from lab.recipes import RECIPES
+from lab.results import Results
 
+pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 SEVEN = list(fer2013.CLASS_NAMES)  # not alphabetical: surprise comes before neutral
 FOLDERS = dict(
@@ -131,7 +132,7 @@ def measured(monkeypatch) -> list[metrics.Evaluation]:
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
     """Drawing takes most of an evaluation's time."""
-    monkeypatch.setattr(evaluation, "draw", lambda *_: None)
+    monkeypatch.setattr(evaluation, "draw", lambda *_: {})
 
 
 def recalls(evaluations: list[metrics.Evaluation]) -> list[dict[str, float]]:
@@ -165,11 +166,12 @@ def test_capitals_spaces_and_composed_letters_do_not_matter():
     assert canonical("happy") != canonical("unhappy")
 
 
-def test_the_readers_that_stand_alone_use_the_same_words():
-    # They cannot import the list of synonyms; a word that only one side knew would split a class.
-    pairs = [*muxspace._CLASSES.items(),
-             *zip(ferplus.VOTE_NAMES, ferplus.FERPLUS_NAMES, strict=False)]  # fmt: skip
-    assert {word: canonical(word) for word, _ in pairs} == dict(pairs)
+def test_the_words_of_legend_and_votes_are_known():
+    # A word without its synonym would be left out as an eighth class.
+    legend = "anger disgust fear happiness sadness surprise neutral".split()
+    assert [canonical(word) for word in legend] == list(muxspace.CLASS_NAMES)
+    eight = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
+    assert ferplus.FERPLUS_NAMES == eight
     assert [canonical(name) for name in SEVEN] == SEVEN
 
 
@@ -240,7 +242,7 @@ def test_data_with_some_of_the_classes_are_measured_and_the_report_says_so(
     some = {name: FOLDERS[name] for name in ("neutral", "happy", "angry")}
     faces = read(str(write_folders(drawn, tmp_path / "some", some)))
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "draw", lambda *_: None)
+        patch.setattr(evaluation, "draw", lambda *_: {})
         evaluation.evaluate(network, faces_of(drawn), tmp_path / "all", CPU, ways=["plain"])
     whole = measured.copy()
     measured.clear()
@@ -268,17 +270,25 @@ def test_members_with_their_classes_in_another_order_agree_with_themselves(
     network, drawn, alphabetical, tmp_path
 ):
     other = write_network(tmp_path / "other.safetensors", sorted(SEVEN), drawn)
-    alone = flagship.ensemble([network], faces_of(drawn), CPU, "plain")
-    both = flagship.ensemble([other, network], read(alphabetical), CPU, "plain")
-    assert both["class_names"] == sorted(SEVEN) and alone["class_names"] == SEVEN
-    for split in ("validation", "test"):
-        for name in SEVEN:
-            assert both[split]["per_class"][name] == alone[split]["per_class"][name]
+    told = []
+    for members, faces, out in (
+        ([network], faces_of(drawn), tmp_path / "alone"),
+        ([other, network], read(alphabetical), tmp_path / "both"),
+    ):
+        folder = flagship.ensemble(members, faces, out, CPU, "plain", final=True)
+        ((_, results),) = Results(folder.parent).networks()
+        told.append({result.key.split: result.evaluation for result in results})
+    alone, both = told
+    assert set(alone) == {"validation", "test"}
+    for split, figures in alone.items():
+        assert figures.class_names == tuple(SEVEN)
+        assert both[split].class_names == tuple(sorted(SEVEN))
+        assert both[split].per_class() == figures.per_class()
 
 
-def test_members_of_different_classes_are_refused(network, checkpoint, drawn):
+def test_members_of_different_classes_are_refused(network, checkpoint, drawn, tmp_path):
     with pytest.raises(ValueError, match="tinyvgg-synthetic.* lacks angry, disgust"):
-        flagship.ensemble([network, checkpoint], faces_of(drawn), CPU, "plain")
+        flagship.ensemble([network, checkpoint], faces_of(drawn), tmp_path, CPU, "plain")
 
 
 # --- explain ---
@@ -323,7 +333,7 @@ def test_a_run_goes_on_with_the_classes_of_its_checkpoint(
     network, alphabetical, measured, no_figures
 ):
     experiments.main(
-        ["train", "tinyvgg", "--data", alphabetical, "--start", str(network), "--arg",
+        ["train", "tinyvgg", "--data", alphabetical, "--init-from", str(network), "--arg",
          "hidden_channels=8", "--epochs", "1", "--lr", "0", "--size", "32", "--no-augment",
          "--device", "cpu"]
     )  # fmt: skip
@@ -334,7 +344,7 @@ def test_a_run_goes_on_with_the_classes_of_its_checkpoint(
 
 
 def test_labels_move_and_the_network_stays(network, drawn, alphabetical):
-    recipe = replace(RECIPES["tinyvgg"], start=str(network), size=32)
+    recipe = replace(RECIPES["tinyvgg"], init_from=str(network), size=32)
     faces = training.classes_of_start(recipe, read(alphabetical))
     assert faces.class_names == SEVEN
     for split, rows in drawn.items():
@@ -344,7 +354,7 @@ def test_labels_move_and_the_network_stays(network, drawn, alphabetical):
         assert Counter(SEVEN[k] for k in loader.labels.tolist()) == expected
 
 
-@pytest.mark.parametrize("option", ["--start", "--teacher"])
+@pytest.mark.parametrize("option", ["--init-from", "--teacher"])
 def test_nothing_is_learnt_with_fewer_classes(option, network, drawn, tmp_path):
     some = {name: FOLDERS[name] for name in ("neutral", "happy", "angry")}
     root = write_folders(drawn, tmp_path / "some", some)
@@ -369,9 +379,3 @@ def test_a_class_that_the_merge_does_not_know_is_named(drawn, tmp_path):
     root = write_folders(drawn, tmp_path / "other", FOLDERS | {"disgust": "contempt"})
     with pytest.raises(ValueError, match="no contempt"):
         read(str(root), classes=4)
-
-
-def test_results_of_an_ensemble_say_what_their_rows_are(network, alphabetical):
-    experiments.main(["ensemble", str(network), "--data", alphabetical, "--device", "cpu"])
-    told = json.loads(Path("results/ensemble-faces.json").read_text())
-    assert told["class_names"] == SEVEN and list(told["test"]["per_class"]) == SEVEN
