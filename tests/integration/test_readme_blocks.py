@@ -22,6 +22,8 @@ from expression.video import VideoWriter
 from lab.export import export_checkpoint
 from lab.parsing import parse
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(demo.__file__).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
