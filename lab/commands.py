@@ -3,7 +3,6 @@
 Nothing below this module sees the command line: it hands on plain values and recipes.
 """
 
-import json
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from lab import comparison, evaluation, explanation, flagship, metrics
+from lab import comparison, evaluation, explanation, flagship
 from lab.checks import UsageError, check_device, check_files, check_paths
 from lab.data import Faces, pack, preprocess, read
 from lab.options import (
@@ -68,13 +67,13 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
             path = command.to or Path(f".expression_cache/{faces.name}.npz")
             print(f"wrote {pack(faces, path)}")
         case Ensemble():
-            way = "shift" if command.shifts else "flip"
-            told = write_ensemble(
+            way = "tta18" if command.shifts else "flip"
+            folder = flagship.ensemble(
                 command.checkpoints, faces, command.home, device, way, command.final
             )
-            print(f"wrote {told}")
+            print(f"wrote {folder}")
         case Evaluate():
-            ways = ("plain", "flip", "shift") if command.shifts else ("plain", "flip")
+            ways = ("plain", "flip", "tta18") if command.shifts else ("plain", "flip")
             for path in command.checkpoints:
                 done = evaluation.evaluate(
                     path, faces, command.home, device, ways=ways, final=command.final
@@ -204,7 +203,7 @@ def train_runs(
 
 
 def train_one(run: Run, resume: bool, final: bool) -> Path:
-    """Train (or find trained) and evaluate one run; returns its results JSON."""
+    """Train (or find trained) and evaluate one run; returns the folder of its results."""
     rule = preprocess(run.recipe)
     with TensorBoardLog(run.folder / "board", run.faces.class_names, rule) as log:
         if not (resume and is_finished(run)):
@@ -227,31 +226,19 @@ def make_flagship(
     home = command.home / "out" / "flagship"
     stamp = time.strftime("%Y%m%d-%H%M%S")
     series = Series(command, faces, device, home, True, stamp)
+    stem = f"{command.system}-{faces.name}"
+    trained = list((home / "checkpoints").glob("*.safetensors"))
+    flagship.check_target(command.home, stem, trained)
     runs = runs_of(series, recipes, command.seeds)
     done, _ = train_runs(runs, command.final, True, again)
-    reports = [home / "results" / f"{path.stem}.json" for path in done]
-    best = flagship.export(reports, command.home, f"{command.system}-{faces.name}")
+    reports = [home / "results" / path.stem for path in done]
+    best = flagship.export(reports, command.home, stem)
     if len(done) > 1:
-        write_ensemble(done, faces, command.home, device, "flip", command.final)
+        flagship.ensemble(done, faces, command.home, device, final=command.final)
     return best
 
 
 # --- measuring ---
-
-
-def write_ensemble(
-    checkpoints: Sequence[Path], faces: Faces, out: Path, device: torch.device, way: str,
-    final: bool,
-) -> Path:  # fmt: skip
-    """Measure networks together; writes results/ensemble-DATA.json."""
-    told = flagship.ensemble(checkpoints, faces, device, way, final=final)
-    path = out / "results" / f"ensemble-{faces.name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    for split in flagship.SPLITS:
-        if figures := told.get(split):
-            print(f"{split:10}  {metrics.percent(figures['k'], figures['n'])}")
-    return path
 
 
 def draw_maps(

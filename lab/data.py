@@ -17,6 +17,7 @@ from expression.face_detector import measure_crop
 from expression.files import atomic_write
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded, decode
+from lab import duplicates
 from lab.class_names import class_permutation
 from lab.recipes import Recipe
 from lab.votes import vote_shares
@@ -43,6 +44,12 @@ class Faces:
     def crop(self) -> dict[str, Any]:
         """Where the detector finds the face in training pictures, for the checkpoint's card."""
         return measure_crop(row["image"] for row in self.splits["train"]).settings()
+
+    @cached_property
+    def in_train(self) -> dict[str, np.ndarray]:
+        """{split: bool (n,)}: which validation and test faces are training faces too."""
+        cache = Path(".expression_cache") / f"in_train-{self.fingerprint}.npz"
+        return duplicates.in_train(self.splits, cache)
 
     def labels(self, split: str) -> torch.Tensor:
         """Class indices (n,) int64 of a split."""
@@ -128,6 +135,10 @@ class Packed(Faces):
     def crop(self) -> dict[str, Any]:
         return self.packed_crop
 
+    @cached_property
+    def in_train(self) -> dict[str, np.ndarray]:
+        return duplicates.in_train(self.splits)
+
     def labels(self, split: str) -> torch.Tensor:
         return self.splits[split].labels
 
@@ -162,6 +173,10 @@ class Relabelled(Faces):
     @property
     def crop(self) -> dict[str, Any]:
         return self.original.crop
+
+    @property
+    def in_train(self) -> dict[str, np.ndarray]:
+        return self.original.in_train
 
     def labels(self, split: str) -> torch.Tensor:
         return self.order[self.original.labels(split)]
@@ -240,7 +255,7 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
             raise ValueError(
                 f"{where} is packed: merge classes, name the data and join votes before packing"
             )
-        return unpack(Path(where))
+        return told(unpack(Path(where)))
     from lab import datasets
     from lab.datasets import fer2013
 
@@ -255,4 +270,11 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
             raise ValueError(f"--classes {classes}: the merge that is known makes 4 of 7 classes")
         splits, name = fer2013.merge(splits), f"{name}_4"
     print(datasets.summary(splits))
-    return Faces(splits, name, datasets.fingerprint(splits))
+    return told(Faces(splits, name, datasets.fingerprint(splits)))
+
+
+def told(faces: Faces) -> Faces:
+    """The same data set, after saying how many of its faces are in train too."""
+    for line in duplicates.report(faces.in_train):
+        print(line)
+    return faces

@@ -1,27 +1,46 @@
-"""Measure a checkpoint as it is shipped: one results JSON, its figures, a report in text."""
+"""Measure a checkpoint as it is shipped; what is measured goes to results/ alone."""
 
-import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 from sklearn.metrics import classification_report
 
 from expression.checkpoint import load_checkpoint
 from expression.preprocessing import Preprocess
 from hf_collate import Batches
-from lab import metrics, model_card, models, plots
+from lab import metrics, models, plots
 from lab.data import Faces, subset_indices
-from lab.export import save_network
+from lab.provenance import hardware, joined_history, revision
+from lab.results import (
+    SPLITS,
+    Answers,
+    Key,
+    Network,
+    Opening,
+    Result,
+    Results,
+    file_sha256,
+    now,
+)
 from lab.tensorboard_log import TensorBoardLog
 from lab.votes import crowd_figures
 
-__all__ = ["SPLITS", "draw", "evaluate", "load_model"]
-
-SPLITS = ("validation", "test")
-NAMES = {"plain": "", "flip": "with its mirror image: ", "shift": "18 views: "}
+__all__ = [
+    "SPLITS",
+    "absent_note",
+    "command_of",
+    "draw_all",
+    "evaluate",
+    "keep",
+    "load_model",
+    "open_test",
+    "result_of",
+]
 
 
 def load_model(
@@ -38,98 +57,149 @@ def evaluate(
     faces: Faces,
     out: Path,
     device: torch.device,
-    board: TensorBoardLog | None = None,
+    log: TensorBoardLog | None = None,
     ways: Sequence[str] = ("plain", "flip"),
     final: bool = False,
 ) -> Path:
-    """Validation figures of one checkpoint, and with `final` those of the test split, in those
-    `ways` to look at a picture (`insight.metrics.VIEWS`).
+    """Measure one checkpoint on validation, and with `final` on the test split too.
 
-    Where the data have a crowd's votes, `crowd` tells how the answers agree with them.
-    Writes `out/results/NAME.json`, `out/results/NAME/` (figures, classification_report.txt),
-    and the counts into the checkpoint's card. Returns the JSON's path.
+    `ways` are names of `insight.metrics.VIEWS`. Writes to `out/results/NAME/` alone: a result
+    for each split and way, figures, a report; never to the checkpoint or its card. Opening the
+    test split is logged in `out/results/test_openings.jsonl`. Returns `out/results/NAME`.
     The data's classes are joined to the checkpoint's by name. Data with only some of them are
-    measured too: an answer that names one of the others is a mistake.
+    measured too: an answer that names one of the others is a mistake. Where the data have a
+    crowd's votes, how the answers agree with them is printed.
     Raises ValueError when the data have a class that the checkpoint does not know.
     """
     model, card, rule = load_model(checkpoint, device)
     faces = faces.with_classes(card["class_names"], str(checkpoint), subset=True)
-    limit = card.get("recipe", {}).get("limit_eval", 0)
-    decoded = faces.decoded(rule)
-    figures: dict[str, dict[str, metrics.Evaluation]] = {}
-    crowd: dict[str, dict[str, Any]] = {}
-    for split in SPLITS if final else SPLITS[:1]:
-        rows = subset_indices(len(decoded[split]), limit) if limit else None
-        loader = Batches(decoded[split], 128, device=device, indices=rows)
-        answers = {
-            way: metrics.collect(model, loader, device, views=metrics.VIEWS[way]) for way in ways
-        }
-        figures[split] = {
-            way: metrics.evaluate(*answer, card["class_names"]) for way, answer in answers.items()
-        }
-        if (votes := faces.vote_counts(split)) is not None:
-            counts = votes[0][loader.rows]
-            crowd[split] = {
-                way: crowd_figures(logits, counts, votes[1], card["class_names"])
-                for way, (logits, _) in answers.items()
-            }
-        plain = figures[split]["plain"]
-        card[split] = {"k": plain.k, "n": plain.n}
-        words = (f"{NAMES[way]}{figures[split][way]}" for way in ways)
-        print(f"{split:10}  {'   '.join(words)}", flush=True)
-        if note := absent_note(plain):
-            print(f"{split:10}  {note}", flush=True)
-    save_network(checkpoint, model, card)
-    checkpoint.with_suffix(".md").write_text(
-        model_card.markdown(card, checkpoint.stem), encoding="utf-8"
-    )
-    report = out / "results" / f"{checkpoint.stem}.json"
-    report.parent.mkdir(parents=True, exist_ok=True)
+    kept, decoded = Results(out / "results"), faces.decoded(rule)
     count = getattr(model, "count", lambda: sum(p.numel() for p in model.parameters()))
-    content = {**card, "name": checkpoint.stem, "parameters": count()}
-    content |= {"crowd": crowd} if crowd else {}
-    content |= {s: {way: e.as_dict() for way, e in ways.items()} for s, ways in figures.items()}
-    report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    draw(figures, card, report.with_suffix(""), board)
-    return report
+    network = Network(checkpoint.stem, file_sha256(checkpoint), card, count())
+    command = command_of("evaluate", [checkpoint], faces.name, ways, final)
+    if final:
+        open_test(kept, network, faces, command, ways)
+    measured: list[Result] = []
+    for split in SPLITS if final else SPLITS[:1]:
+        limit = card.get("recipe", {}).get("limit_eval", 0)
+        size = len(decoded[split])
+        rows = subset_indices(size, limit) if limit else torch.arange(size)
+        loader = Batches(decoded[split], 128, device=device, indices=rows)
+        for way in ways:
+            logits, labels = metrics.collect(model, loader, device, views=metrics.VIEWS[way])
+            told = metrics.evaluate(logits, labels, card["class_names"])
+            result = result_of(network, faces, split, way, told, command, device)
+            measured.append(keep(kept, network, result, logits, labels, rows, faces))
+            if (votes := faces.vote_counts(split)) is not None:
+                crowd = crowd_figures(logits, votes[0][rows], votes[1], card["class_names"])
+                print(f"{split:10}  {way:5}  crowd: {crowd}", flush=True)
+        if note := absent_note(told):
+            print(f"{split:10}  {note}", flush=True)
+    folder = kept.add_network(network)
+    drawn = draw_all(network, measured, folder)
+    if log:
+        log.end(drawn)
+    plt.close("all")
+    return folder
 
 
-def draw(
-    figures: dict[str, dict[str, metrics.Evaluation]],
-    card: dict[str, Any],
-    folder: Path,
-    board: TensorBoardLog | None = None,
+def command_of(
+    verb: str, checkpoints: Sequence[Path], data: str, ways: Sequence[str], final: bool
+) -> str:
+    """The command that measures this again, without folders of this machine."""
+    words = [f"python experiments.py {verb}", *(f"checkpoints/{p.name}" for p in checkpoints)]
+    words.append(f"--data {data.removesuffix('_4')}")
+    if data.endswith("_4"):  # as `lab.data.read` calls a merged set
+        words.append("--classes 4")
+    if "tta18" in ways:
+        words.append("--shifts")
+    if final:
+        words.append("--final")
+    return " ".join(words)
+
+
+def open_test(
+    kept: Results, network: Network, faces: Faces, command: str, ways: Sequence[str]
 ) -> None:
-    """The figures of one run as PNG, the report as text, and the same on its board."""
-    folder.mkdir(parents=True, exist_ok=True)
-    split, val = list(figures)[-1], figures["validation"]["plain"]
-    test = figures[split]["plain"]  # validation while the test split is closed
-    what = f"{folder.name}, {split}"
-    per_class = {name: f for name, f in test.per_class().items() if f["support"]}
+    """Log that the test split is looked at, before it is."""
+    kept.log_opening(
+        Opening(now(), command, network.name, network.sha256, faces.name, faces.fingerprint,
+                list(ways))
+    )  # fmt: skip
+
+
+def result_of(
+    network: Network, faces: Faces, split: str, way: str, told: metrics.Evaluation,
+    command: str, device: torch.device,
+) -> Result:  # fmt: skip
+    key = Key(network.sha256, faces.fingerprint, split, way)
+    return Result(key, faces.name, told, command, revision(), hardware(device), now())
+
+
+def keep(
+    kept: Results, network: Network, result: Result, logits: torch.Tensor, labels: torch.Tensor,
+    rows: torch.Tensor, faces: Faces,
+) -> Result:  # fmt: skip
+    """Store one result with its probabilities, and print it; returns what is stored."""
+    split = result.key.split
+    shared = faces.in_train[split][rows.numpy()]
+    probs = logits.float().softmax(1).numpy()
+    stored = kept.add(network, result, Answers.of(probs, labels, rows, shared))
+    line = f"{split:10}  {result.key.views:5}  {result.evaluation}"
+    at_home = network.card["data"]["fingerprint"] == faces.fingerprint
+    if at_home and shared.any() and stored.unseen:
+        line += f"; of those not in train {stored.unseen}"
+    if not torch.equal(stored.evaluation.confusion, result.evaluation.confusion):
+        line += f"; kept is what was measured on {stored.date[:10]}: {stored.evaluation}"
+    print(line, flush=True)
+    return stored
+
+
+def draw_all(network: Network, results: Sequence[Result], folder: Path) -> dict[str, Figure]:
+    """Every figure of a network in its folder; returned are those of the last split."""
+    at_home = results[0].key.fingerprint == network.card["data"]["fingerprint"]
+    drawn = draw_history(network, results[0].evaluation, folder) if at_home else {}
+    for result in results:
+        if result.key.views == "plain" or len({r.key.views for r in results}) == 1:
+            drawn |= draw(result, folder)
+    return drawn
+
+
+def draw(result: Result, folder: Path) -> dict[str, Figure]:
+    """Confusion and classes of one result as PNG, its report as text, named after its data."""
+    told, data, split = result.evaluation, result.data, result.key.split
+    what = f"{folder.name}, {data}, {split}"
+    per_class = {name: f for name, f in told.per_class().items() if f["support"]}
     ranked = sorted(per_class, key=lambda name: per_class[name]["f1"])
     drawn = {
         "confusion": plots.confusion(
-            test.confusion, test.class_names, f"{what}: {test}. {worst_mistake(test)}"
+            told.confusion, told.class_names, f"{what}: {told}. {worst_mistake(told)}"
         ),
         "per_class": plots.per_class(
-            per_class, f"{what}: {ranked[-1]} is told best, {ranked[0]} worst (F1)."
+            per_class, f"{what}: F1 is highest for {ranked[-1]}, lowest for {ranked[0]}."
         ),
     }
-    if history := card.get("history"):
-        chosen = card["epoch"]
-        drawn["history"] = plots.history(
-            history,
-            f"{folder.name}: epoch {chosen + 1} was chosen, by validation accuracy.",
-            chosen=chosen + 1,
-            chance=val.majority,
-            guess_loss=torch.log(torch.tensor(float(len(val.class_names)))).item(),
-        )
     for name, figure in drawn.items():
-        figure.savefig(folder / f"{name}.png", dpi=110)
-    if board:
-        board.end(drawn)
-    plt.close("all")
-    (folder / "classification_report.txt").write_text(report_text(test, what), encoding="utf-8")
+        figure.savefig(folder / f"{data}-{split}-{name}.png", dpi=110)
+    text = report_text(told, what)
+    (folder / f"{data}-{split}-report.txt").write_text(text, encoding="utf-8")
+    return drawn
+
+
+def draw_history(network: Network, val: metrics.Evaluation, folder: Path) -> dict[str, Figure]:
+    """The curves of all stages of a training, joined; nothing for a network without epochs."""
+    history, chosen = joined_history(network.card)
+    if not history:
+        return {}
+    figure = plots.history(
+        history,
+        f"{folder.name}: epoch {chosen} was chosen, by validation accuracy.",
+        chosen=chosen,
+        chance=val.majority,
+        guess_loss=math.log(len(val.class_names)),
+    )
+    figure.savefig(folder / "history.png", dpi=110)
+    return {"history": figure}
 
 
 def taken_for(evaluation: metrics.Evaluation, top: int = 6) -> list[tuple[str, str, int, float]]:
@@ -153,10 +223,13 @@ def worst_mistake(evaluation: metrics.Evaluation) -> str:
 
 
 def absent_note(evaluation: metrics.Evaluation) -> str:
-    """Which classes have no face in a split, and how answers that name them count; or ""."""
-    if not (absent := evaluation.absent):
+    """A sentence on the classes without a face in these data; "" when every class has some."""
+    if not evaluation.absent:
         return ""
-    return f"classes without a face here: {', '.join(absent)}; answers that name one are mistakes"
+    return (
+        f"classes without a face here: {', '.join(evaluation.absent)}; "
+        "answers that name one are mistakes"
+    )
 
 
 def report_text(evaluation: metrics.Evaluation, title: str) -> str:
@@ -164,11 +237,9 @@ def report_text(evaluation: metrics.Evaluation, title: str) -> str:
 
     Classes without a face have no row, and no part in the averages; a note names them.
     """
-    rows, columns = evaluation.confusion.nonzero(as_tuple=True)
-    counts, names = evaluation.confusion[rows, columns], evaluation.class_names
+    names = evaluation.class_names
     report = classification_report(
-        rows.repeat_interleave(counts).numpy(),
-        columns.repeat_interleave(counts).numpy(),
+        *evaluation.pairs(),
         labels=[i for i, name in enumerate(names) if name not in evaluation.absent],
         target_names=[name for name in names if name not in evaluation.absent],
         digits=3,
@@ -178,5 +249,6 @@ def report_text(evaluation: metrics.Evaluation, title: str) -> str:
         f"{label:>12} taken for {answer:<12} {count:5d} ({100 * share:.1f} % of {label})"
         for label, answer, count, share in taken_for(evaluation)
     )
-    note = f"Note: {absent_note(evaluation)}.\n\n" if evaluation.absent else ""
-    return f"{title}: {evaluation}\n\n{note}{report}\nMost frequent mistakes:\n{mistakes}\n"
+    if note := absent_note(evaluation):
+        report += f"\n{note}\n"
+    return f"{title}: {evaluation}\n\n{report}\nMost frequent mistakes:\n{mistakes}\n"

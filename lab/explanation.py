@@ -12,6 +12,7 @@ from hf_collate import Batches
 from lab import gradcam, plots
 from lab.data import Faces
 from lab.evaluation import load_model
+from lab.results import Results, file_sha256
 
 __all__ = ["explain"]
 
@@ -45,7 +46,7 @@ def explain(checkpoint: Path, faces: Faces, out: Path, device: torch.device) -> 
     if (layer := layer_of(model, images[:2])) is None:
         print(f"{stem}: no Grad-CAM, there is no layer with a map of places")
         return []
-    folder = out / "results" / stem
+    folder = Results(out / "results").home(stem, file_sha256(checkpoint))
     folder.mkdir(parents=True, exist_ok=True)
 
     def picture(image: Tensor) -> np.ndarray:

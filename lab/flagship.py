@@ -1,102 +1,135 @@
 """The network that the demo serves: several seeds, the best on validation exported; ensembles."""
 
-import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
 
 import torch
 
 from expression.checkpoint import read_card
 from hf_collate import Batches
-from lab import metrics
+from lab import cards, metrics
 from lab.class_names import class_permutation
 from lab.data import Faces
-from lab.evaluation import SPLITS, absent_note, draw, load_model
+from lab.evaluation import (
+    absent_note,
+    command_of,
+    draw_all,
+    keep,
+    load_model,
+    open_test,
+    result_of,
+)
+from lab.results import SPLITS, Network, Results, file_sha256
 
-__all__ = ["SPLITS", "ensemble", "export", "spread"]
-
-
-def spread(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation over seeds, accuracy in [0, 1], of each split and way."""
-    told: dict[str, Any] = {"seeds": [report["seed"] for report in reports]}
-    for split in [split for split in SPLITS if all(split in report for report in reports)]:
-        for way in ("plain", "flip"):
-            values = [report[split][way]["accuracy"] for report in reports]
-            told[f"{split}_{way}"] = {
-                "mean": mean(values),
-                "sd": stdev(values) if len(values) > 1 else None,
-                "values": values,
-            }
-    return told
+__all__ = ["SPLITS", "check_target", "ensemble", "export"]
 
 
 def export(reports: Sequence[Path], out: Path, stem: str) -> Path:
     """Copy the seed that is best on validation to `out`, under `stem`; returns the checkpoint.
 
-    `reports` are the results JSONs that `evaluate` wrote, one a seed, with their checkpoints
-    beside them (`../checkpoints`). The copied JSON says what all the seeds gave.
+    `reports` are what `evaluate` returned, one a seed, with their checkpoints beside them
+    (`../checkpoints`). The results of all seeds go to `out/results` too, the others under
+    STEM-seedN, so that their mean and spread are told.
+    Raises ValueError when `stem` is already another checkpoint: an exported file is not replaced.
     """
-    read = [json.loads(path.read_text(encoding="utf-8")) for path in reports]
-    best = max(range(len(read)), key=lambda k: read[k]["validation"]["flip"]["accuracy"])
-    source = reports[best]
-    folder = source.parent.parent / "checkpoints"
-    (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+    names = [path.name.removesuffix(".json") for path in reports]
+    seeds, kept = reports[0].parent, Results(out / "results")
+    files = [seeds.parent / "checkpoints" / f"{name}.safetensors" for name in names]
+    best = max(files, key=lambda file: validation_accuracy(Results(seeds), file))
     target = out / "checkpoints" / f"{stem}.safetensors"
-    shutil.copy(folder / f"{source.stem}.safetensors", target)
-    card = (folder / f"{source.stem}.md").read_text(encoding="utf-8")
-    target.with_suffix(".md").write_text(card.replace(source.stem, stem), encoding="utf-8")
-    content = {**read[best], "name": stem, "all_seeds": spread(read)}
-    figures = {
-        split: {way: metrics.Evaluation.from_dict(told, content["class_names"])
-                for way, told in content[split].items()} for split in SPLITS if split in content
-    }  # fmt: skip
-    draw(figures, content, out / "results" / stem)
-    report = out / "results" / f"{stem}.json"
-    report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    check_target(out, stem, [best])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(best, target)
+    take_over(Results(seeds), kept, {file_sha256(file) for file in files}, target)
+    cards.write(target, kept)
     return target
+
+
+def check_target(out: Path, stem: str, seeds: Sequence[Path]) -> None:
+    """ValueError where STEM is exported to `out` already and is none of the `seeds` (files).
+
+    Called before the first seed is trained, too: hours of training should not end in it.
+    """
+    target = out / "checkpoints" / f"{stem}.safetensors"
+    if target.exists() and file_sha256(target) not in map(file_sha256, seeds):
+        raise ValueError(
+            f"{target} is another checkpoint than this run's seeds, and is not replaced. Choose "
+            "another folder (--out), or move the file away; finished seeds are not trained again"
+        )
+
+
+def take_over(seeds: Results, kept: Results, digests: set[str], target: Path) -> None:
+    """Copy the results of the seeds to where the best of them is exported, as `target`."""
+    exported = file_sha256(target)
+    for network, results in seeds.networks():
+        if network.sha256 not in digests:
+            continue
+        best = network.sha256 == exported
+        name = target.stem if best else f"{target.stem}-seed{network.card['seed']}"
+        network = replace(network, name=name)
+        copied = [kept.add(network, result, result.answers) for result in results]
+        if best:
+            draw_all(network, copied, kept.home(name, exported))
+    known = kept.openings()
+    for opening in seeds.openings():
+        if opening not in known:
+            kept.log_opening(opening)
+
+
+def validation_accuracy(kept: Results, file: Path) -> float:
+    """Of one seed, with horizontal flip where that was measured, on the data it was trained on."""
+    found = {r.key.views: r.evaluation.accuracy for r in kept.measured(file)
+             if r.key.split == "validation"}  # fmt: skip
+    return found.get("flip", found.get("plain", 0.0))
 
 
 @torch.inference_mode()
 def ensemble(
-    checkpoints: Sequence[Path], faces: Faces, device: torch.device, way: str = "flip",
+    checkpoints: Sequence[Path],
+    faces: Faces,
+    out: Path,
+    device: torch.device,
+    way: str = "flip",
     final: bool = False,
-) -> dict[str, Any]:
-    """Validation figures of several networks' mean probabilities; with `final` also test's.
+) -> Path:
+    """Measure the mean probabilities of several networks, each with those views of a face.
 
-    Each looks at a picture in that `way` of `insight.metrics.VIEWS`.
+    As `lab.evaluation.evaluate`: validation, and with `final` the test split too, written to
+    `out/results/ensemble-DATA/`, whose path is returned.
     Classes are joined by name: the data's and the other networks' to those of the first network,
     whose order the figures have. The data may have only some of them.
     Raises ValueError when two networks know different classes, or the data have others.
     """
-    known = {path: read_card(path)["class_names"] for path in checkpoints}
-    first, names = str(checkpoints[0]), known[checkpoints[0]]
-    orders = {
-        path: class_permutation(known[path], names, model=str(path), data=first)
-        for path in checkpoints
-    }
+    kept = Results(out / "results")
+    members = {path.stem: file_sha256(path) for path in checkpoints}
+    known = [read_card(path)["class_names"] for path in checkpoints]
+    first, names = str(checkpoints[0]), known[0]
+    orders = [
+        class_permutation(classes, names, model=str(path), data=first)
+        for path, classes in zip(checkpoints, known, strict=True)
+    ]
     faces = faces.with_classes(names, first, subset=True)
-    sums: dict[str, torch.Tensor] = {}
-    labels: dict[str, torch.Tensor] = {}
-    for path in checkpoints:
-        model, _, rule = load_model(path, device)
-        decoded = faces.decoded(rule)
-        for split in SPLITS if final else SPLITS[:1]:
-            loader = Batches(decoded[split], 128, device=device)
-            logits, labels[split] = metrics.collect(model, loader, device, views=metrics.VIEWS[way])
-            sums[split] = sums.get(split, 0) + logits.softmax(1)[:, orders[path]]
-    told: dict[str, Any] = {
-        "members": [path.stem for path in checkpoints],
-        "data": faces.name,
-        "way": way,
-        "class_names": names,
-    }
-    for split in sums:
-        logits = (sums[split] / len(checkpoints)).log()
-        figures = metrics.evaluate(logits, labels[split], names)
-        told[split] = figures.as_dict()
-        if note := absent_note(figures):
+    loaded = [load_model(path, device) for path in checkpoints]
+    digest = sha256("".join(sorted(members.values())).encode()).hexdigest()
+    count = sum(sum(p.numel() for p in model.parameters()) for model, _, _ in loaded)
+    data = {"name": faces.name, "fingerprint": faces.fingerprint}
+    network = Network(f"ensemble-{faces.name}", digest, {"data": data}, count, members)
+    command = command_of("ensemble", checkpoints, faces.name, [way], final)
+    if final:
+        open_test(kept, network, faces, command, [way])
+    for split in SPLITS if final else SPLITS[:1]:
+        probs = torch.zeros(())
+        for (model, _, rule), order in zip(loaded, orders, strict=True):
+            loader = Batches(faces.decoded(rule)[split], 128, device=device)
+            logits, labels = metrics.collect(model, loader, device, views=metrics.VIEWS[way])
+            probs = probs + logits.softmax(1)[:, order] / len(loaded)
+        logits = probs.log()
+        told = metrics.evaluate(logits, labels, faces.class_names)
+        result = result_of(network, faces, split, way, told, command, device)
+        keep(kept, network, result, logits, labels, torch.arange(len(labels)), faces)
+        if note := absent_note(told):
             print(f"{split:10}  {note}", flush=True)
-    return told
+    return kept.add_network(network)

@@ -3,36 +3,52 @@
 Why: with 45 validation faces one face is 2.2 points; a share without k/n and an
 interval says more than is known, and so does a gain without its error over the seeds.
 Everything about one split follows from one confusion matrix.
-Source: Wilson's interval (Wilson 1927); definitions as in scikit-learn.
-Needs only torch; copy freely (MIT, see LICENSE).
+Source: written for this project; Wilson's interval by SciPy, figures per class by scikit-learn.
+Needs torch, SciPy and scikit-learn; copy freely (MIT, see LICENSE).
 """
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
 import torch
+from scipy.stats import binomtest
+from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 
-__all__ = ["VIEWS", "Evaluation", "collect", "evaluate", "paired_gain", "percent", "wilson"]
+__all__ = [
+    "VIEWS",
+    "VIEW_WORDS",
+    "Evaluation",
+    "collect",
+    "evaluate",
+    "paired_gain",
+    "percent",
+    "wilson",
+]
 
-VIEWS = {"plain": 1, "flip": 2, "shift": 18}  # how a picture may be looked at, and how often
+# How a face may be looked at: name → number of views whose answers are averaged. The names
+# stand in file names and tables; the words explain them at first use.
+VIEWS = {"plain": 1, "flip": 2, "tta18": 18}
+VIEW_WORDS = {
+    "plain": "one view",
+    "flip": "with horizontal flip",
+    "tta18": "test-time augmentation, 18 views (flip × 9 shifts)",
+}
 
 
-def wilson(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Interval of a share k/n in [0, 1], 95 % by default; sound for small n too.
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share k/n, in [0, 1]; sound for small n too.
 
     Raises ValueError unless 0 ≤ k ≤ n and n ≥ 1.
     """
     if not (n >= 1 and 0 <= k <= n):
         raise ValueError(f"k = {k} of n = {n} is no share")
-    share, slack = k / n, z * z / n
-    centre = (share + slack / 2) / (1 + slack)
-    half = z / (1 + slack) * math.sqrt(share * (1 - share) / n + slack / (4 * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    interval = binomtest(k, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def percent(k: int, n: int) -> str:
@@ -75,19 +91,21 @@ class Evaluation:
         """Accuracy of always naming the most frequent class of this split."""
         return int(self.confusion.sum(dim=1).max()) / self.n
 
+    def pairs(self) -> tuple[list[int], list[int]]:
+        """(labels, preds) with these counts, as scikit-learn wants them."""
+        rows, columns = self.confusion.nonzero(as_tuple=True)
+        counts = self.confusion[rows, columns]
+        return rows.repeat_interleave(counts).tolist(), columns.repeat_interleave(counts).tolist()
+
     def per_class(self) -> dict[str, dict[str, float]]:
         """precision, recall, f1 in [0, 1] and support of each class; 0 where undefined."""
-        figures = {}
-        for i, name in enumerate(self.class_names):
-            hit = int(self.confusion[i, i])
-            support, named = int(self.confusion[i].sum()), int(self.confusion[:, i].sum())
-            figures[name] = {
-                "precision": hit / named if named else 0.0,
-                "recall": hit / support if support else 0.0,
-                "f1": 2 * hit / (support + named) if support + named else 0.0,
-                "support": support,
-            }
-        return figures
+        columns = precision_recall_fscore_support(
+            *self.pairs(), labels=range(len(self.class_names)), zero_division=0
+        )
+        keys = ("precision", "recall", "f1", "support")
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        each = (dict(zip(keys, row, strict=True)) for row in rows)
+        return dict(zip(self.class_names, each, strict=True))
 
     @property
     def macro_f1(self) -> float:
@@ -112,11 +130,6 @@ class Evaluation:
             "per_class": self.per_class(),
             "confusion": self.confusion.tolist(),
         }
-
-    @classmethod
-    def from_dict(cls, told: Mapping[str, Any], class_names: Sequence[str]) -> "Evaluation":
-        """What `as_dict` gave, read again."""
-        return cls(torch.tensor(told["confusion"]), tuple(class_names), told["loss"])
 
     def __str__(self) -> str:
         return percent(self.k, self.n)
@@ -171,7 +184,7 @@ def seen(images: Tensor, views: int) -> Iterator[Tensor]:
     """
     if views not in VIEWS.values():
         raise ValueError(f"views is {views}; it must be one of {sorted(VIEWS.values())}")
-    step = max(1, round(images.shape[-1] / 24)) if views == VIEWS["shift"] else 0
+    step = max(1, round(images.shape[-1] / 24)) if views == VIEWS["tta18"] else 0
     padded = nn.functional.pad(images, (step,) * 4, mode="replicate") if step else images
     height, width = images.shape[-2:]
     for y, x in itertools.product(sorted({0, step, 2 * step}), repeat=2):

@@ -269,7 +269,7 @@ def comparison(
     for name, colour in zip(groups, COLOURS * len(groups), strict=False):
         axes.plot([], [], "o-", color=colour, linewidth=2, label=name or "measured here")
     if any(row.get("published") is not None for row in rows):
-        axes.plot([], [], "D", color="black", markerfacecolor="none", label="their result")
+        axes.plot([], [], "D", color="black", markerfacecolor="none", label="published")
     if baseline is not None:
         axes.axvline(baseline, color=GRAY, linestyle="--", linewidth=1, label="majority class")
     figure.legend(loc="outside upper center", ncols=5, fontsize=9, frameon=False)

@@ -11,8 +11,18 @@ import torch
 
 from expression.checkpoint import read_card, resolve_checkpoint
 from lab.recipes import Recipe
+from train_loop import History
 
-__all__ = ["hardware", "learnt_from", "revision", "stages", "versions"]
+__all__ = [
+    "ancestors",
+    "hardware",
+    "joined_history",
+    "learnt_from",
+    "revision",
+    "stages",
+    "totals",
+    "versions",
+]
 
 VERSIONS = ("torch", "torchvision", "timm", "datasets")
 
@@ -31,20 +41,57 @@ def versions() -> dict[str, str]:
 def learnt_from(recipe: Recipe) -> dict[str, str]:
     """Checkpoint paths that a run starts from or is taught by → SHA-256 of the files."""
     paths = [path for path in (recipe.init_from, *recipe.teacher.split(",")) if path]
+    if recipe.weights not in ("", "imagenet"):
+        paths.append(recipe.weights)
     return {path: sha256(resolve_checkpoint(path).read_bytes()).hexdigest() for path in paths}
 
 
 def stages(recipe: Recipe) -> list[dict[str, Any]]:
     """The trainings that went before a run: of the checkpoint it starts from, and of its start.
 
-    Each with what it reached on validation, so that what a stage brought can be read off.
+    Each with the file it ended in, its history and what it reached on validation, so that what
+    a stage brought can be read off.
     """
     if not recipe.init_from:
         return []
     card = read_card(resolve_checkpoint(recipe.init_from))
     told = {key: card[key] for key in ("command", "revision", "seed", "minutes", "hardware")}
     told |= {"epochs": len(card["history"]["val_accuracy"]), "validation": card.get("validation")}
+    told |= {"sha256": learnt_from(recipe)[recipe.init_from], "history": card["history"],
+             "learnt_from": card.get("learnt_from", {})}  # fmt: skip
     return [*card.get("stages", ()), told]
+
+
+def ancestors(card: dict[str, Any]) -> dict[str, str]:
+    """SHA-256 → name of every checkpoint file that a network, or a stage of it, learnt from."""
+    told = [stage.get("learnt_from", {}) for stage in card.get("stages", ())]
+    pairs = [pair for each in (*told, card.get("learnt_from", {})) for pair in each.items()]
+    return {digest: Path(path).stem for path, digest in pairs}
+
+
+def totals(card: dict[str, Any]) -> tuple[float, int]:
+    """(minutes, epochs) of all stages of a training together; 0 epochs where it has none."""
+    earlier = card.get("stages", ())
+    epochs = len(card.get("history", {}).get("val_loss", ()))
+    minutes = card.get("minutes", 0.0) + sum(stage["minutes"] for stage in earlier)
+    return minutes, epochs + sum(stage["epochs"] for stage in earlier)
+
+
+def joined_history(card: dict[str, Any]) -> tuple[History, int]:
+    """(history of all stages, one after the other; the epoch that was chosen, from 1).
+
+    A stage whose history was not kept (older cards) is left out. ({}, 0) for a network
+    without epochs.
+    """
+    if not card.get("history"):
+        return {}, 0
+    earlier = [stage["history"] for stage in card.get("stages", ()) if stage.get("history")]
+    joined = {
+        key: [value for history in (*earlier, card["history"]) for value in history[key]]
+        for key in card["history"]
+    }
+    before = sum(len(history["val_loss"]) for history in earlier)
+    return joined, before + card["epoch"] + 1
 
 
 def revision() -> str:

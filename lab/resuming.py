@@ -24,8 +24,8 @@ def check_settings(values: dict[str, Any], run: "Run") -> dict[str, Any]:
 def compare_settings(settings: dict[str, Any], run: "Run") -> None:
     """Raises ValueError naming each setting in which `run` differs from those kept earlier."""
     before, now = flat(settings), flat(run.settings())
-    names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
-    other = [f"{name} {before.get(name)!r} is now {now.get(name)!r}" for name in names]
+    names = [name for name in now if name in before and before[name] != now[name]]
+    other = [f"{name} {before[name]!r} is now {now[name]!r}" for name in names]
     if other:
         raise ValueError(
             f"{run.folder} was trained with other settings: {'; '.join(other)}. "

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from hf_collate import Batches
-from lab import models
+from lab import cards, models
 from lab.export import save_network
 from lab.provenance import hardware
+from lab.results import Results
 from lab.tensorboard_log import TensorBoardLog
-from lab.training import Run
+from lab.training import Run, count_right
 
 __all__ = ["SYSTEMS", "train_svm"]
 
@@ -22,6 +23,7 @@ FIT = ("C", "gamma", "class_weight", "components")  # of `HogSvm.fit`; the rest 
 
 def train_svm(run: Run, _: TensorBoardLog) -> Path:
     """Fit on the training split, scale its probabilities on validation; returns the checkpoint."""
+    run.check_output()
     recipe = run.recipe
     if recipe.heads != ("label",):
         raise ValueError(f"{recipe.system} learns labels alone, not {', '.join(recipe.heads)}")
@@ -45,8 +47,11 @@ def train_svm(run: Run, _: TensorBoardLog) -> Path:
     minutes = (time.perf_counter() - start) / 60
     card: dict[str, Any] = run.card(model.arguments())
     card |= {"minutes": round(minutes, 2), "hardware": hardware(torch.device("cpu"))}
+    card["validation"] = count_right(model, batches["validation"], torch.device("cpu"))
     run.folder.mkdir(parents=True, exist_ok=True)
-    return save_network(run.checkpoint, model, card)
+    path = save_network(run.checkpoint, model, card)
+    cards.write(path, Results(run.out / "results"))
+    return path
 
 
 def whole(batches: Batches) -> tuple[Tensor, Tensor]:

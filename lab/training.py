@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 import transfer
 from expression.checkpoint import load_checkpoint, read_card, resolve_checkpoint
 from hf_collate import Batches
-from lab import models
+from lab import cards, metrics, models
 from lab.averaging import moving_average, statistics_batches
 from lab.data import Faces, preprocess
 from lab.distillation import SameView, own_targets, taught_targets
@@ -21,6 +21,7 @@ from lab.export import save_network
 from lab.heads import HeadLoss, attach, class_priors, fill_heads
 from lab.provenance import hardware, learnt_from, revision, stages, versions
 from lab.recipes import Recipe
+from lab.results import Results
 from lab.resuming import STATE, check_settings
 from lab.tensorboard_log import TensorBoardLog
 from train_loop import History, train
@@ -216,6 +217,19 @@ class Run:
     def checkpoint(self) -> Path:
         return self.out / "checkpoints" / f"{self.stem}.safetensors"
 
+    def check_output(self) -> None:
+        """ValueError where the checkpoint exists already: an exported network is not replaced."""
+        path = self.checkpoint
+        if not path.exists():
+            return
+        start = self.recipe.init_from
+        begins = start and resolve_checkpoint(start).resolve() == path.resolve()
+        reason = "the run starts from it" if begins else "an exported network is never replaced"
+        raise ValueError(
+            f"this run would write {path}, which exists, and {reason}. Choose another folder "
+            "(--out), seed (--seed) or data name (--name), or move the file away"
+        )
+
     def knows_data(self) -> bool:
         """Whether the pretrained weights were learnt on this very data set."""
         if self.recipe.weights in ("", "imagenet"):
@@ -257,9 +271,10 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     """Train, or go on from `run.folder/state.pt`; returns the exported checkpoint.
 
     The best epoch by validation accuracy is kept in `run.folder`, and exported in half
-    precision when the run has ended: a run cut short replaces no finished checkpoint.
-    Raises ValueError when the state was made with other settings.
+    precision when the run has ended. Raises ValueError when the checkpoint exists already or
+    the state was made with other settings.
     """
+    run.check_output()
     run = replace(run, faces=classes_of_start(run.recipe, run.faces))
     recipe, device, state_path = run.recipe, run.device, run.folder / STATE
     torch.manual_seed(run.seed)
@@ -338,12 +353,21 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     watched.bar.close()
     state, card = load_checkpoint(best_path)
     model.load_state_dict(models.as_tensors(state))
+    card["validation"] = count_right(model.half().float(), batches["validation"], device)
     seconds = sum(history["seconds"]) + sum(head_history.get("seconds", []))
     card |= {"history": history, "minutes": round(seconds / 60, 2), "hardware": hardware(device),
              "precision": str(precision).removeprefix("torch.")}  # fmt: skip
     if head_history:
         card["head_history"] = head_history
-    return save_network(run.checkpoint, model, card)
+    path = save_network(run.checkpoint, model, card)
+    cards.write(path, Results(run.out / "results"))
+    return path
+
+
+def count_right(model: nn.Module, batches: Batches, device: torch.device) -> dict[str, int]:
+    """{"k": right answers, "n": faces} of a network as it is exported, for its card."""
+    logits, labels = metrics.collect(model, batches, device)
+    return {"k": int((logits.argmax(1) == labels).sum()), "n": len(labels)}
 
 
 def set_epoch_augmentation(loader: Batches, recipe: Recipe, epoch: int) -> None:

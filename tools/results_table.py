@@ -1,11 +1,10 @@
-"""Write the README's table from results/*.json, so that it quotes nothing else.
+"""Write the README's tables from results/ and benchmarks/, so that it quotes nothing else.
 
 python tools/results_table.py            # print it
 python tools/results_table.py --write    # put it into README.md
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from statistics import mean
@@ -15,7 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import report  # noqa: E402
-from lab.metrics import percent  # noqa: E402
+from lab import reports  # noqa: E402
+from lab.metrics import VIEW_WORDS, percent  # noqa: E402
+from lab.provenance import totals  # noqa: E402
+from lab.results import Results  # noqa: E402
 
 __all__ = ["replace", "table"]
 
@@ -36,10 +38,10 @@ def count(figures: dict[str, Any]) -> str:
     return percent(figures["k"], figures["n"])
 
 
-def seen(test: dict[str, Any]) -> str:
-    """Test figures of a laboratory run, and over eighteen views of a face where measured."""
-    more = f"; 18 views {100 * test['shift']['accuracy']:.1f} %" if "shift" in test else ""
-    return count(test["plain"]) + more
+def tested(row: reports.Row) -> str:
+    """Test figures of all faces and of the unseen, and with more views where measured."""
+    more = row.told("test", "tta18")
+    return row.count("test") + (f"; `tta18` {100 * more.accuracy:.1f} %" if more else "")
 
 
 def average(values: list[float]) -> str:
@@ -48,7 +50,8 @@ def average(values: list[float]) -> str:
 
 def table(results: Path = ROOT / "results") -> str:
     """The table as Markdown, from the notebook's run and the best of the laboratory's."""
-    story = json.loads((results / "notebook-small_expressions.json").read_text(encoding="utf-8"))
+    kept = Results(results)
+    story = kept.story("small_expressions")
     chosen, hardware = story["chosen"], f"{story['device'].upper()}, {story['threads']} threads"
     shared = f"{story['minutes']:.0f} for the whole notebook, {hardware}"
     rows = [
@@ -97,23 +100,26 @@ def table(results: Path = ROOT / "results") -> str:
             "§10",
         )
     )
+    found = {row.folder: row for row in reports.read(kept) if row.at_home}
     for stem, name in LABORATORY.items():
-        run = json.loads((results / f"{stem}.json").read_text(encoding="utf-8"))
-        stages = [*run.get("stages", ()), {**run, "epochs": run["recipe"]["epochs"]}]
-        epochs = " + ".join(str(stage["epochs"]) for stage in stages)
-        minutes = " + ".join(f"{stage['minutes']:.0f}" for stage in stages)
+        row = found[stem]
+        minutes, epochs = totals(row.card)
+        stages = len(row.card.get("stages", ())) + 1
         rows.append(
             (
                 f"**{name}**",
-                f"from scratch, {epochs} epochs",
-                count(run["validation"]["plain"]),
-                seen(run["test"]),
+                f"from scratch, {epochs} epochs" + (f" in {stages} stages" if stages > 1 else ""),
+                row.count("validation"),
+                tested(row),
                 "1",
-                f"{minutes}, {run['hardware']}",
+                f"{minutes:.0f}, {row.card['hardware']}",
                 "[results](results/RESULTS.md)",
             )
         )
-    return "\n".join([HEAD, *("| " + " | ".join(row) + " |" for row in rows)])
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    served = found["expression-fer2013"]
+    notes = [*reports.duplicates_sentence([served]), f"`tta18` is {VIEW_WORDS['tta18']}."]
+    return "\n".join([HEAD, *lines]) + "\n\n" + " ".join(notes)
 
 
 def replace(text: str, new: str, start: str = START, end: str = END) -> str:

@@ -1,0 +1,304 @@
+"""The only reader and writer of results/: what was measured, of which network, on which faces.
+
+A result has a key: the checkpoint's SHA-256, the data's fingerprint, the split and the views. It
+is written once. Measuring another data set, or another checkpoint of the same name, writes other
+files and leaves the first ones as they are.
+
+    results/CHECKPOINT/checkpoint.json             which network: SHA-256, card, parameters
+    results/CHECKPOINT/DATA-SPLIT-VIEWS.json       one result: k, n, confusion, how it was made
+    results/CHECKPOINT/DATA-SPLIT-VIEWS.npz        its probabilities, face by face
+    results/test_openings.jsonl                    every time that a test split was measured
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from expression.files import atomic_path, atomic_write
+from lab.metrics import Evaluation
+
+__all__ = [
+    "SPLITS",
+    "Answers",
+    "Key",
+    "Network",
+    "Opening",
+    "Result",
+    "Results",
+    "file_sha256",
+    "now",
+]
+
+SPLITS = ("validation", "test")
+ABOUT = "checkpoint.json"
+LOG = "test_openings.jsonl"
+PARTS = ("probabilities", "labels", "rows", "in_train")
+
+
+class Key(NamedTuple):
+    """What makes a result that one and no other."""
+
+    sha256: str  # of the checkpoint; "" for a file that was not kept
+    fingerprint: str  # of the data
+    split: str
+    views: str  # a name of insight.metrics.VIEWS
+
+
+@dataclass(frozen=True)
+class Network:
+    """A checkpoint that was measured, or several whose probabilities were averaged."""
+
+    name: str
+    sha256: str  # "" where the file was not kept
+    card: dict[str, Any]
+    parameters: int
+    members: dict[str, str] = field(default_factory=dict)  # of an ensemble: name → SHA-256
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a network answered, face by face, in the order of the split."""
+
+    probabilities: np.ndarray  # (n, num_classes), float16 where that keeps every answer
+    labels: np.ndarray  # (n,) uint8
+    rows: np.ndarray  # (n,) int32, places in the split
+    in_train: np.ndarray  # (n,) bool: the same picture is in the training split too
+
+    @classmethod
+    def of(cls, probs: np.ndarray, labels: Any, rows: Any, in_train: Any) -> "Answers":
+        """From probabilities (n, num_classes) float32; stored in half precision where that
+        leaves every face its answer."""
+        half = probs.astype(np.float16)
+        kept = half if (half.argmax(1) == probs.argmax(1)).all() else probs.astype(np.float32)
+        return cls(kept, np.asarray(labels, np.uint8), np.asarray(rows, np.int32),
+                   np.asarray(in_train, bool))  # fmt: skip
+
+    def confusion(self, chosen: np.ndarray | slice = slice(None)) -> torch.Tensor:
+        """Counts (num_classes, num_classes) int64 of the chosen faces; rows are labels."""
+        count = self.probabilities.shape[1]
+        cells = self.labels[chosen].astype(np.int64) * count
+        cells = cells + self.probabilities[chosen].argmax(1)
+        return torch.from_numpy(np.bincount(cells, minlength=count**2)).view(count, count)
+
+    def loss(self, chosen: np.ndarray) -> float:
+        """Mean loss of the chosen faces, in nats."""
+        told = self.probabilities[chosen].astype(np.float64)
+        told = told[np.arange(len(told)), self.labels[chosen]]
+        return float(-np.log(told.clip(1e-7)).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One measurement. `path` is where it was read from, without which it has no `answers`."""
+
+    key: Key
+    data: str  # name of the data set
+    evaluation: Evaluation
+    command: str
+    revision: str
+    hardware: str
+    date: str
+    path: Path | None = None
+
+    @cached_property
+    def answers(self) -> Answers | None:
+        """Probabilities face by face; None for a result that was kept without them.
+
+        Raises ValueError when they do not give the confusion that the result states.
+        """
+        file = self.path.with_suffix(".npz") if self.path else None
+        if file is None or not file.exists():
+            return None
+        with np.load(file, allow_pickle=False) as stored:
+            answers = Answers(*(stored[part] for part in PARTS))
+        if not torch.equal(answers.confusion(), self.evaluation.confusion):
+            raise ValueError(f"{file} does not give the confusion that {self.path.name} states")
+        return answers
+
+    @cached_property
+    def unseen(self) -> Evaluation | None:
+        """Figures on the faces that are not in train too; None where that is not known."""
+        if (answers := self.answers) is None or answers.in_train.all():
+            return None
+        chosen = ~answers.in_train
+        names = self.evaluation.class_names
+        return Evaluation(answers.confusion(chosen), names, answers.loss(chosen))
+
+    def as_dict(self, network: Network) -> dict[str, Any]:
+        """What the JSON file holds."""
+        told = self.evaluation
+        return {
+            "checkpoint": {"name": network.name, "sha256": network.sha256},
+            "data": {"name": self.data, "fingerprint": self.key.fingerprint},
+            "split": self.key.split,
+            "views": self.key.views,
+            "k": told.k,
+            "n": told.n,
+            "loss": told.loss,
+            "class_names": list(told.class_names),
+            "confusion": told.confusion.tolist(),
+            "command": self.command,
+            "revision": self.revision,
+            "hardware": self.hardware,
+            "date": self.date,
+        }
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One time that a test split was measured."""
+
+    date: str
+    command: str
+    checkpoint: str
+    sha256: str
+    data: str
+    fingerprint: str
+    views: Sequence[str]
+    note: str = ""  # such as: entered afterwards
+
+
+def now() -> str:
+    """The time in UTC, to the second: 2026-01-31T12:00:00+00:00."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def file_sha256(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+class Results:
+    """The results in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    # --- writing ---
+
+    def home(self, name: str, digest: str) -> Path:
+        """The folder of a checkpoint: NAME, or NAME-SHA256 where NAME is of other bytes."""
+        for folder in (self.folder / name, self.folder / f"{name}-{digest[:12]}"):
+            about = folder / ABOUT
+            if not about.exists() or read_json(about)["sha256"] == digest:
+                return folder
+        raise ValueError(f"{folder} is of another checkpoint than {digest}")
+
+    def add_network(self, network: Network) -> Path:
+        """Write down which network is measured, once; returns its folder."""
+        folder = self.home(network.name, network.sha256)
+        if not (folder / ABOUT).exists():
+            write(folder / ABOUT, to_json(asdict(network)))
+        return folder
+
+    def add(self, network: Network, result: Result, answers: Answers | None = None) -> Result:
+        """Write a result, once. Where its key was measured before, that one stays; it gains
+        `answers` if it had none and they agree with it. Returns what the folder holds now.
+        """
+        folder = self.add_network(network)
+        path = self.place(folder, result)
+        if path.exists():
+            known = self.read(path)
+            same = torch.equal(known.evaluation.confusion, result.evaluation.confusion)
+            if answers is not None and same and not path.with_suffix(".npz").exists():
+                write_answers(path.with_suffix(".npz"), answers)
+            return self.read(path)
+        if answers is not None:
+            write_answers(path.with_suffix(".npz"), answers)
+        write(path, to_json(result.as_dict(network)))
+        return self.read(path)
+
+    def place(self, folder: Path, result: Result) -> Path:
+        """The file of a result: DATA-SPLIT-VIEWS.json, or with the fingerprint where another
+        data set of that name was measured first."""
+        data, (_, fingerprint, split, views) = result.data, result.key
+        for name in (data, f"{data}-{fingerprint[:8]}"):
+            path = folder / f"{name}-{split}-{views}.json"
+            if not path.exists() or self.read(path).key == result.key:
+                return path
+        raise ValueError(f"{path} is of other data than {fingerprint}")
+
+    def log_opening(self, opening: Opening) -> None:
+        """Add one line to test_openings.jsonl, before the test split is looked at."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(opening)) + "\n")
+
+    # --- reading ---
+
+    def read(self, path: Path) -> Result:
+        """One result file. Raises ValueError when it is not whole."""
+        told = read_json(path)
+        try:
+            key = Key(told["checkpoint"]["sha256"], told["data"]["fingerprint"], told["split"],
+                      told["views"])  # fmt: skip
+            confusion = torch.tensor(told["confusion"], dtype=torch.int64)
+            evaluation = Evaluation(confusion, tuple(told["class_names"]), told["loss"])
+            how = (told[word] for word in ("command", "revision", "hardware", "date"))
+            result = Result(key, told["data"]["name"], evaluation, *how, path=path)
+            counted = (told["k"], told["n"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a result: {error!r}") from error
+        if counted != (evaluation.k, evaluation.n):
+            raise ValueError(f"{path} states {counted}, its confusion gives {evaluation}")
+        return result
+
+    def networks(self) -> list[tuple[Network, list[Result]]]:
+        """Every network that was measured, by name, with its results."""
+        found = []
+        for about in sorted(self.folder.glob(f"*/{ABOUT}")):
+            network = Network(**read_json(about))
+            found.append((network, self.of(about.parent, network.sha256)))
+        return found
+
+    def of(self, folder: Path, digest: str) -> list[Result]:
+        """The results in a checkpoint's folder. Raises ValueError for one of another file."""
+        results = [self.read(path) for path in sorted(folder.glob("*.json")) if path.name != ABOUT]
+        for result in results:
+            if result.key.sha256 != digest:
+                raise ValueError(f"{result.path} was measured on another file than {folder.name}'s")
+        return results
+
+    def measured(self, checkpoint: Path) -> list[Result]:
+        """The results of one checkpoint file, as its bytes are now; none where it has none."""
+        digest = file_sha256(checkpoint)
+        folder = self.home(checkpoint.stem, digest)
+        return self.of(folder, digest) if (folder / ABOUT).exists() else []
+
+    def openings(self) -> list[Opening]:
+        """The log of test openings, oldest first."""
+        path = self.folder / LOG
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return sorted((Opening(**json.loads(line)) for line in lines), key=lambda o: o.date)
+
+    def story(self, name: str) -> dict[str, Any]:
+        """What the notebook wrote of its run: results/notebook-NAME.json."""
+        return read_json(self.folder / f"notebook-{name}.json")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not whole JSON ({error})") from error
+
+
+def to_json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def write_answers(path: Path, answers: Answers) -> None:
+    with atomic_path(path) as part:
+        np.savez_compressed(part, **{name: getattr(answers, name) for name in PARTS})
+
+
+def write(path: Path, content: bytes) -> None:
+    with atomic_write(path) as file:
+        file.write(content)

@@ -1,0 +1,216 @@
+"""Batches: the plain way and the fast way agree, and augmentation stays where it belongs."""
+
+import io
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Value
+from datasets import Image as ImageFeature
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from expression.preprocessing import Preprocess
+from hf_collate import Augment, Batches, Collate, decode
+
+FEATURES = Features({"image": ImageFeature(), "label": ClassLabel(names=["even", "odd"])})
+
+
+def dataset(images, labels=None):
+    rows = {"image": images, "label": labels or [i % 2 for i in range(len(images))]}
+    return Dataset.from_dict(rows, features=FEATURES)
+
+
+@pytest.fixture
+def noise():
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 40, 30, 3), dtype=np.uint8)
+    return dataset([Image.fromarray(p) for p in pixels])
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Preprocess(24),
+        Preprocess(24, "L", mean=(0.4,), std=(0.2,)),
+        Preprocess(24, "L", channels=3),
+        Preprocess(48, resize="crop", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    ],
+)
+def test_fast_and_plain_batches_are_the_same_tensors(noise, rule, tmp_path):
+    # A fast path that resizes or rounds otherwise trains on other pictures than it serves
+    plain = list(DataLoader(noise, batch_size=4, collate_fn=Collate(rule)))
+    fast = list(Batches(decode(noise, rule, tmp_path), 4))
+    assert len(plain) == len(fast) == len(Batches(decode(noise, rule, tmp_path), 4)) == 3
+    for (a, b), (c, d) in zip(plain, fast, strict=True):
+        assert torch.equal(a, c) and torch.equal(b, d)
+        assert a.dtype == torch.float32 and a.shape[1:] == (rule.channels, rule.size, rule.size)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+@pytest.mark.parametrize("target", ["L", "RGB"])
+def test_every_pil_mode_becomes_a_tensor(mode, target):
+    ramp = Image.fromarray(np.linspace(0, 255, 64, dtype=np.uint8).reshape(8, 8))
+    image = (
+        Image.fromarray(np.asarray(ramp).astype(np.uint16) * 257)
+        if mode == "I;16"
+        else ramp.convert(mode)
+    )
+    x = Collate(Preprocess(8, target))([{"image": image, "label": 0}])[0]
+    assert x.shape == (1, 1 if target == "L" else 3, 8, 8)
+    assert x[0, 0, 0, 0] < x[0, 0, -1, -1], f"{mode}: dark is no longer dark"
+    if mode not in ("1", "P", "CMYK"):
+        assert np.allclose(x, Preprocess(8, target)(ramp)[None], atol=0.02)
+
+
+def test_transparent_pixels_become_white_not_black():
+    x = Preprocess(4, "L", mean=(0.0,), std=(1.0,))(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))
+    assert (x == 1).all()
+
+
+def test_a_rotated_phone_photo_is_upright():
+    picture = Image.new("L", (8, 8))
+    picture.paste(255, (0, 0, 8, 4))  # bright on top
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[274] = 3  # stored upside down
+    picture.rotate(180).save(file, "PNG", exif=exif)
+    x = Preprocess(8, "L")(Image.open(file))
+    assert x[0, 0].mean() > x[0, -1].mean()
+
+
+def test_missing_column_lists_the_columns_there_are(noise, tmp_path):
+    with pytest.raises(KeyError, match=r"no column \['pic'\]; found \['image', 'label'\]"):
+        Collate(Preprocess(8), image_key="pic")([noise[0]])
+    with pytest.raises(KeyError, match="no column"):
+        decode(noise, Preprocess(8), tmp_path, label_key="emotion")
+
+
+def test_other_column_names_are_an_argument(noise, tmp_path):
+    renamed = noise.rename_columns({"image": "face", "label": "emotion"})
+    images, labels = Collate(Preprocess(8), "face", "emotion")([renamed[i] for i in range(3)])
+    assert images.shape == (3, 3, 8, 8) and labels.tolist() == [0, 1, 0]
+    assert (
+        len(decode(renamed, Preprocess(8), tmp_path, image_key="face", label_key="emotion")) == 10
+    )
+
+
+def test_integer_labels_without_names_are_named_by_their_numbers(noise, tmp_path):
+    plain = noise.cast_column("label", Value("int64"))
+    decoded = decode(plain, Preprocess(8), tmp_path)
+    assert decoded.class_names == ("0", "1") and decoded.labels.tolist() == noise["label"][:]
+    below = Dataset.from_dict(
+        {"image": noise["image"][:2], "label": [0, -1]},
+        features=Features({"image": ImageFeature(), "label": Value("int64")}),
+    )
+    with pytest.raises(ValueError, match="row 1.*-1"):
+        decode(below, Preprocess(8), tmp_path)
+
+
+def test_a_split_without_rows_is_refused(noise, tmp_path):
+    # Mapping a file of no bytes fails with a message about mmap
+    with pytest.raises(ValueError, match="no rows"):
+        decode(noise.select([]), Preprocess(8), tmp_path)
+
+
+def test_collate_travels_to_spawned_workers():
+    assert pickle.loads(pickle.dumps(Collate(Preprocess(8)))) == Collate(Preprocess(8))
+
+
+def test_a_picture_that_does_not_open_is_named_and_leaves_no_cache(noise, tmp_path):
+    rows = noise.cast_column("image", ImageFeature(decode=False))[:]
+    rows["image"][3] = {"bytes": b"not a picture", "path": None}
+    broken = Dataset.from_dict(rows, features=FEATURES)
+    with pytest.raises(ValueError, match="row 3: the picture does not open"):
+        decode(broken, Preprocess(8), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_changed_data_or_settings_never_meet_an_old_cache(noise, tmp_path):
+    decode(noise, Preprocess(8), tmp_path)
+    decode(noise, Preprocess(8), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    flipped = dataset(noise["image"][::-1])
+    first = decode(flipped, Preprocess(8), tmp_path).pixels[0]
+    assert torch.equal(first, decode(noise, Preprocess(8), tmp_path).pixels[9])
+    decode(noise, Preprocess(9), tmp_path)
+    decode(noise, Preprocess(8, resize="crop"), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_cut_off_cache_is_written_anew(noise, tmp_path):
+    pixels = decode(noise, Preprocess(8), tmp_path).pixels.clone()
+    file = next(tmp_path.iterdir())
+    file.write_bytes(file.read_bytes()[:100])
+    assert torch.equal(decode(noise, Preprocess(8), tmp_path).pixels, pixels)
+
+
+def test_shuffling_is_complete_and_depends_on_seed_and_epoch_alone(noise, tmp_path):
+    data = decode(noise, Preprocess(8), tmp_path)
+
+    def order(batches):
+        return torch.cat([x for x, _ in batches])
+
+    batches = Batches(data, 3, shuffle=True, seed=1)
+    first, second = order(batches), order(batches)
+    assert not torch.equal(first, second)
+    assert torch.equal(second, order(Batches(data, 3, shuffle=True, seed=1, epoch=1)))
+    assert torch.equal(
+        first.flatten(1).sum(1).sort().values, order(Batches(data)).flatten(1).sum(1).sort().values
+    )
+
+
+def test_augmentation_draws_anew_for_every_picture_of_a_batch():
+    # torchvision's v2 transforms draw once for a whole batch: every picture turns the same way
+    image = torch.rand(1, 1, 16, 16)
+    same = image.expand(16, -1, -1, -1)
+    for augment in (
+        Augment(0, 20, 0, 0, 0, 0),
+        Augment(0.5, 0, 0, 0, 0, 0),
+        Augment(0, 0, 0.2, 0, 0, 0),
+        Augment(0, 0, 0, 0, 0.3, 0),
+        Augment(0, 0, 0, 0, 0, 0, 0.9),
+    ):
+        out = augment(same, torch.Generator().manual_seed(0))
+        assert len({tuple(x.flatten().tolist()) for x in out}) > 1, augment
+        assert out.shape == same.shape and out.min() >= 0 and out.max() <= 1
+
+
+def test_augmentation_of_nothing_changes_nothing_and_flip_is_a_mirror():
+    images, generator = torch.rand(4, 3, 9, 9), torch.Generator()
+    none = Augment(0, 0, 0, 0, 0, 0)(images, generator)
+    assert torch.allclose(none, images, atol=1e-5)
+    mirrored = Augment(1, 0, 0, 0, 0, 0)(images, generator)
+    assert torch.allclose(mirrored, images.flip(-1), atol=1e-5)
+
+
+def test_validation_batches_are_never_augmented(noise, tmp_path):
+    data = decode(noise, Preprocess(8), tmp_path)
+    before = torch.cat([x for x, _ in Batches(data)])
+    list(Batches(data, shuffle=True, augment=Augment()))
+    assert torch.equal(before, torch.cat([x for x, _ in Batches(data)]))
+
+
+def test_only_the_rows_asked_for(noise, tmp_path):
+    data = decode(noise, Preprocess(8), tmp_path)
+    images, labels = next(iter(Batches(data, indices=[7, 2])))
+    assert labels.tolist() == [1, 0]
+    assert torch.equal(images[0], list(Batches(data, 1))[7][0][0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 8, "mode": "HSV"}, "mode is 'HSV'"),
+        ({"size": 8, "resize": "fit"}, "resize is 'fit'"),
+        ({"size": 8, "mode": "L", "channels": 2}, "2 channels"),
+        ({"size": 8, "mean": (0.1, 0.2)}, "mean has 2"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Preprocess(**settings)
+
+
+def test_settings_survive_the_card():
+    rule = Preprocess(8, "L", 3, (0.1, 0.2, 0.3), (1.0,), "crop")
+    assert Preprocess(**rule.settings()) == rule

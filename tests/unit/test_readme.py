@@ -1,0 +1,18 @@
+"""The README quotes what was measured, and nothing else."""
+
+from pathlib import Path
+
+from benchmarks import report
+from tools import results_table
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_tables_are_those_that_the_results_give():
+    text = README.read_text(encoding="utf-8")
+    assert results_table.whole(text) == text, "python tools/results_table.py --write"
+
+
+def test_the_benchmarks_page_is_the_one_that_their_files_give():
+    page = README.parent / "benchmarks" / "README.md"
+    assert page.read_text(encoding="utf-8") == report.markdown(), "python benchmarks/report.py"
