@@ -8,7 +8,7 @@ Camera, loop and window are separate, so that each can be tested without the oth
 import errno
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,7 +34,11 @@ PATIENCE = 20.0  # seconds to wait for the first picture: the system may ask for
 FORMATS = {"darwin": "avfoundation", "win32": "dshow"}  # elsewhere v4l2
 # Tried in this order. Without options, some cameras send large pictures a few times a second, and
 # macOS refuses FFmpeg's default of 29.97 frames a second.
-OPTIONS = ({"video_size": "640x480", "framerate": "30"}, {"framerate": "30"}, {})
+OPTIONS: list[dict[str, str]] = [
+    {"video_size": "640x480", "framerate": "30"},
+    {"framerate": "30"},
+    {},
+]
 KEYS = {"q": "q", "escape": "q", "s": "s"}
 Follow = Callable[[Image.Image, float], Sequence[FacePrediction]]
 Picture = tuple[Image.Image, float]  # RGB, and seconds since the camera was opened
@@ -192,7 +196,7 @@ class Camera:
         self.stop.set()
         self.thread.join(timeout=3.0)
 
-    def pictures(self) -> Iterator[Picture]:
+    def pictures(self) -> Generator[Picture, None, None]:
         if isinstance(self.source, Device):
             yield from device_pictures(self.source, self.stop)
         else:

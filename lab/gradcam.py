@@ -192,12 +192,15 @@ def grad_cam(
             raise ValueError(f"layer {name!r} gives no spatial map; {layer_choices(model, images)}")
         scores = logits.gather(1, chosen_classes(logits, classes)[:, None])
         # In evaluation mode pictures of a batch are independent: one gradient serves them all
-        total, gradients = scores.sum(), None
+        total = scores.sum()
+        gradients: Tensor | None = None
         if total.requires_grad:
             (gradients,) = torch.autograd.grad(total, leaf, allow_unused=True)
     if gradients is None:
         raise ValueError(f"no gradient leads from the answer of {type(model).__name__} to {name!r}")
-    values, gradients = as_map(leaf.detach(), images).float(), as_map(gradients, images).float()
+    values, gradients = as_map(leaf.detach(), images), as_map(gradients, images)
+    assert values is not None and gradients is not None  # `restart` took this output for a map
+    values, gradients = values.float(), gradients.float()
     weights = gradients.mean(dim=(2, 3), keepdim=True)  # (N, C, 1, 1)
     cams = (weights * values).sum(dim=1, keepdim=True).relu()
     cams = interpolate(cams, images.shape[2:], mode="bilinear", align_corners=False)[:, 0]

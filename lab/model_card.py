@@ -13,6 +13,7 @@ from expression.about import LIMITS, crop_words, headline, share
 
 __all__ = ["markdown"]
 
+
 def stage_words(stage: dict[str, Any]) -> str:
     """A training that went before: how long, what it reached, its command."""
     reached = stage.get("validation")

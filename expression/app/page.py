@@ -92,9 +92,7 @@ def thumbnail(image: Image.Image, side: int = 96) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def faces_html(
-    faces: Sequence[FacePrediction], crops: Sequence[Image.Image], most: int = 4
-) -> str:
+def faces_html(faces: Sequence[FacePrediction], crops: Sequence[Image.Image], most: int = 4) -> str:
     """A card for each face: the network's input, the face's emoji and the first `most` bars."""
     cards = []
     for number, (face, crop) in enumerate(zip(faces, crops, strict=True), 1):
