@@ -20,6 +20,7 @@ from expression.preprocessing import Preprocess
 from lab.export import export_onnx, random_faces, save_network
 from lab.models import build
 
+pytestmark = pytest.mark.slow
 NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 GRAYS = {"train": (0, 100), "validation": (100, 180), "test": (180, 256)}  # tell the splits apart
 COUNTS = {"train": 40, "validation": 21, "test": 14}
@@ -59,7 +60,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, classes in (("small-fer2013", NAMES), ("few-fer2013", NAMES[:3])):
         model = build("tinyvgg", num_classes=len(classes), in_channels=1, hidden_channels=4)
         card = {"system": "tinyvgg", "system_args": {"hidden_channels": 4}, "seed": 0,
-                "class_names": classes, "preprocess": RULE.settings()}  # fmt: skip
+                "class_names": classes, "preprocess": RULE.settings(),
+                "data": {"name": "fer2013", "fingerprint": "0"}}  # fmt: skip
         save_network(where / f"{name}.safetensors", model, card)
     return where
 
@@ -211,6 +213,20 @@ def test_int8_is_calibrated_on_training_faces(
     assert images.max() < GRAYS["validation"][0] - 0.5
     told_why = [r["reason"] for r in content["rows"] if r["engine"] == against_fer.INT8]
     assert told_why == ["cannot be quantised (a graph it does not know)"]
+
+
+def test_our_engines_are_one_network(folder: Path, astronaut: Image.Image) -> None:
+    # A row of another network, or fed in another way, would compare what nobody serves.
+    faces = np.random.default_rng(0).integers(0, 256, (40, 1, 48, 48), dtype=np.uint8)
+    answers = {}
+    for one in against_fer.our_contenders(folder / "small-fer2013.safetensors", faces, 1):
+        assert isinstance(one, Contender), one
+        answers[one.engine] = one.network(one.prepare(faces))
+        assert answers[one.engine].shape == (40, len(NAMES))
+        assert one.photo["FaceFinder"]()(astronaut) == 1
+    assert list(answers) == ["torch", "onnxruntime", against_fer.INT8]
+    assert np.abs(answers["torch"] - answers["onnxruntime"]).max() < 1e-4
+    assert np.abs(answers["torch"] - answers[against_fer.INT8]).max() < 0.2
 
 
 # --- the run ---

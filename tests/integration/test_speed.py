@@ -17,6 +17,7 @@ from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded
 from lab.data import Packed, pack
 
+pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 SMALL = speedrun.Settings(epochs=2, sides=(16, 24), widths=(8, 16), residuals=(0, 1), batch_size=16)
 TINY = loop.Case("tiny", "resnet9", 16, 1, 16, {"widths": [8], "residuals": [0], "stem": 4})
