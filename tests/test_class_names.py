@@ -22,6 +22,7 @@ from lab.data import Faces, pack, read
 from lab.datasets import fer2013, ferplus, muxspace, synthetic
 from lab.export import save_network
 from lab.recipes import RECIPES
+from lab.results import Results
 
 CPU = torch.device("cpu")
 SEVEN = list(fer2013.CLASS_NAMES)  # not alphabetical: surprise comes before neutral
@@ -131,7 +132,7 @@ def measured(monkeypatch) -> list[metrics.Evaluation]:
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
     """Drawing takes most of an evaluation's time."""
-    monkeypatch.setattr(evaluation, "draw", lambda *_: None)
+    monkeypatch.setattr(evaluation, "draw_all", lambda *_: {})
 
 
 def recalls(evaluations: list[metrics.Evaluation]) -> list[dict[str, float]]:
@@ -240,7 +241,7 @@ def test_data_with_some_of_the_classes_are_measured_and_the_report_says_so(
     some = {name: FOLDERS[name] for name in ("neutral", "happy", "angry")}
     faces = read(str(write_folders(drawn, tmp_path / "some", some)))
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "draw", lambda *_: None)
+        patch.setattr(evaluation, "draw_all", lambda *_: {})
         evaluation.evaluate(network, faces_of(drawn), tmp_path / "all", CPU, ways=["plain"])
     whole = measured.copy()
     measured.clear()
@@ -268,17 +269,23 @@ def test_members_with_their_classes_in_another_order_agree_with_themselves(
     network, drawn, alphabetical, tmp_path
 ):
     other = write_network(tmp_path / "other.safetensors", sorted(SEVEN), drawn)
-    alone = flagship.ensemble([network], faces_of(drawn), CPU, "plain")
-    both = flagship.ensemble([other, network], read(alphabetical), CPU, "plain")
-    assert both["class_names"] == sorted(SEVEN) and alone["class_names"] == SEVEN
+    def told(members, faces, out):
+        folder = flagship.ensemble(members, faces, tmp_path / out, CPU, "plain", final=True)
+        results = Results(tmp_path / out / "results").read_all(folder)
+        return {result.key.split: result.evaluation for result in results}
+
+    alone = told([network], faces_of(drawn), "alone")
+    both = told([other, network], read(alphabetical), "both")
     for split in ("validation", "test"):
+        assert both[split].class_names == tuple(sorted(SEVEN))
+        assert alone[split].class_names == tuple(SEVEN)
         for name in SEVEN:
-            assert both[split]["per_class"][name] == alone[split]["per_class"][name]
+            assert both[split].per_class()[name] == alone[split].per_class()[name]
 
 
-def test_members_of_different_classes_are_refused(network, checkpoint, drawn):
+def test_members_of_different_classes_are_refused(network, checkpoint, drawn, tmp_path):
     with pytest.raises(ValueError, match="tinyvgg-synthetic.* lacks angry, disgust"):
-        flagship.ensemble([network, checkpoint], faces_of(drawn), CPU, "plain")
+        flagship.ensemble([network, checkpoint], faces_of(drawn), tmp_path, CPU, "plain")
 
 
 # --- explain ---
@@ -373,5 +380,5 @@ def test_a_class_that_the_merge_does_not_know_is_named(drawn, tmp_path):
 
 def test_results_of_an_ensemble_say_what_their_rows_are(network, alphabetical):
     experiments.main(["ensemble", str(network), "--data", alphabetical, "--device", "cpu"])
-    told = json.loads(Path("results/ensemble-faces.json").read_text())
-    assert told["class_names"] == SEVEN and list(told["test"]["per_class"]) == SEVEN
+    told = json.loads(Path("results/ensemble-faces/faces-validation-flip.json").read_text())
+    assert told["class_names"] == SEVEN and len(told["confusion"]) == 7
