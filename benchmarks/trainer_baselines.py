@@ -22,7 +22,6 @@ __all__ = ["LR", "OURS", "ROWS", "TRAINERS", "CountingLoss", "Row", "Settings", 
            "make_model", "plain_transform"]  # fmt: skip
 
 HIDDEN, LR = 16, 1e-3
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class Settings:
     batch_size: int = 64
     runs: int = 2
     device: str = "cpu"
-    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,6 @@ class Task:
         self.epochs = 1 + self.settings.runs
         self.device = torch.device(self.settings.device)
         self.cuda = self.device.type == "cuda"
-        self.bfloat16 = self.settings.precision == "bfloat16"
         torch.manual_seed(0)
         self.model = make_model(self.settings, self.rows)
         if self.row.channels_last:
@@ -154,9 +151,9 @@ def plain_transform(size: int) -> Callable[[Any], Tensor]:
 
 def train_loop(task: Task) -> None:
     task.imported()
-    loader, precision = task.loader(), PRECISIONS[task.settings.precision]
+    loader = task.loader()
     for _ in range(task.epochs):
-        train_step(task.model, loader, task.loss, task.optimizer, task.device, precision=precision)
+        train_step(task.model, loader, task.loss, task.optimizer, task.device)
         task.end_epoch()
 
 
@@ -190,8 +187,8 @@ def lightning(task: Task) -> None:
 
     trainer = pl.Trainer(
         accelerator="gpu" if task.cuda else "cpu", devices=1, max_epochs=task.epochs,
-        precision="bf16-mixed" if task.bfloat16 else "32-true", default_root_dir=task.folder,
-        logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        default_root_dir=task.folder, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False,
         enable_model_summary=False, callbacks=[Clock()],
     )  # fmt: skip
     trainer.fit(Module(), train_dataloaders=task.loader())
@@ -244,7 +241,7 @@ def transformers(task: Task) -> None:
     arguments = TrainingArguments(
         output_dir=str(task.folder), num_train_epochs=task.epochs, max_grad_norm=0.0,
         lr_scheduler_type="constant", per_device_train_batch_size=task.settings.batch_size,
-        use_cpu=not task.cuda, bf16=task.bfloat16, fp16=False, remove_unused_columns=False,
+        use_cpu=not task.cuda, bf16=False, fp16=False, remove_unused_columns=False,
         disable_tqdm=True, eval_strategy="no", save_strategy="no", logging_strategy="no",
         report_to="none", dataloader_num_workers=task.row.workers,
         dataloader_pin_memory=task.cuda, dataloader_persistent_workers=task.row.workers > 0,
@@ -262,8 +259,6 @@ def fastai(task: Task) -> None:
     import fastai.vision.all as vision
 
     task.imported()
-    if task.bfloat16 and not task.cuda:
-        raise ValueError("fastai has bfloat16 on CUDA only; on a CPU it would train in float32")
     vision.default_device(task.cuda)
 
     class Clock(vision.Callback):
@@ -277,8 +272,6 @@ def fastai(task: Task) -> None:
         opt_func=vision.OptimWrapper(opt=task.optimizer), metrics=vision.accuracy, cbs=[Clock()],
         path=task.folder,
     )  # fmt: skip
-    if task.bfloat16:
-        learner.to_bf16()
     with learner.no_bar(), learner.no_logging():
         learner.fit(task.epochs)  # at a constant rate, unlike fit_one_cycle
 

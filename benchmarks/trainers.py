@@ -3,7 +3,7 @@
     python -m benchmarks.trainers --data path/to/fer2013      → benchmarks/trainers.json
     python -m benchmarks.trainers --data path/to/fer2013 --only lightning --out quick.json
 
-Pictures, network, batch size, precision and optimizer are the same in every row. Each row runs in
+Pictures, network, batch size, optimizer and float32 are the same in every row. Each row runs in
 a process of its own, so that no trainer's imports and settings reach the next. Every trainer is
 measured with two loaders: "plain" is what its documentation shows, a DataLoader that opens and
 augments one picture at a time, and "Batches" is this repository's loader; so the trainer's share
@@ -155,7 +155,6 @@ def make_parser() -> argparse.ArgumentParser:
         option, usual = f"--{name.replace('_', '-')}", getattr(Settings, name)
         parser.add_argument(option, type=harness.positive, default=usual, metavar="N")
     parser.add_argument("--epochs", type=harness.positive, default=2, help="later ones, a round")
-    parser.add_argument("--precision", choices=baselines.PRECISIONS, default="float32")
     parser.add_argument("--only", metavar="NAME", help="a trainer, or one row by its name")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser
@@ -175,8 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not chosen:
         known = ", ".join([*TRAINERS, *(row.name for row in ROWS)])
         parser.error(f"--only is {args.only}; known are {known}")
-    settings = Settings(args.pictures, args.size, args.batch_size, args.epochs,
-                        str(args.device), args.precision)  # fmt: skip
+    settings = Settings(args.pictures, args.size, args.batch_size, args.epochs, str(args.device))
     splits = load(args.data, say=lambda text: print(text, file=sys.stderr))
     about = harness.record(
         "trainers", arguments, args.device, PACKAGES, **asdict(settings), data=origin(splits),

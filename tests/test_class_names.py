@@ -2,7 +2,6 @@
 targets learnt, because index 4 is "sad" in one place and "neutral" in another.
 """
 
-import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -132,7 +131,7 @@ def measured(monkeypatch) -> list[metrics.Evaluation]:
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
     """Drawing takes most of an evaluation's time."""
-    monkeypatch.setattr(evaluation, "draw_all", lambda *_: {})
+    monkeypatch.setattr(evaluation, "draw", lambda *_: {})
 
 
 def recalls(evaluations: list[metrics.Evaluation]) -> list[dict[str, float]]:
@@ -241,7 +240,7 @@ def test_data_with_some_of_the_classes_are_measured_and_the_report_says_so(
     some = {name: FOLDERS[name] for name in ("neutral", "happy", "angry")}
     faces = read(str(write_folders(drawn, tmp_path / "some", some)))
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "draw_all", lambda *_: {})
+        patch.setattr(evaluation, "draw", lambda *_: {})
         evaluation.evaluate(network, faces_of(drawn), tmp_path / "all", CPU, ways=["plain"])
     whole = measured.copy()
     measured.clear()
@@ -269,18 +268,20 @@ def test_members_with_their_classes_in_another_order_agree_with_themselves(
     network, drawn, alphabetical, tmp_path
 ):
     other = write_network(tmp_path / "other.safetensors", sorted(SEVEN), drawn)
-    def told(members, faces, out):
-        folder = flagship.ensemble(members, faces, tmp_path / out, CPU, "plain", final=True)
-        results = Results(tmp_path / out / "results").read_all(folder)
-        return {result.key.split: result.evaluation for result in results}
-
-    alone = told([network], faces_of(drawn), "alone")
-    both = told([other, network], read(alphabetical), "both")
-    for split in ("validation", "test"):
+    told = []
+    for members, faces, out in (
+        ([network], faces_of(drawn), tmp_path / "alone"),
+        ([other, network], read(alphabetical), tmp_path / "both"),
+    ):
+        folder = flagship.ensemble(members, faces, out, CPU, "plain", final=True)
+        ((_, results),) = Results(folder.parent).networks()
+        told.append({result.key.split: result.evaluation for result in results})
+    alone, both = told
+    assert set(alone) == {"validation", "test"}
+    for split, figures in alone.items():
+        assert figures.class_names == tuple(SEVEN)
         assert both[split].class_names == tuple(sorted(SEVEN))
-        assert alone[split].class_names == tuple(SEVEN)
-        for name in SEVEN:
-            assert both[split].per_class()[name] == alone[split].per_class()[name]
+        assert both[split].per_class() == figures.per_class()
 
 
 def test_members_of_different_classes_are_refused(network, checkpoint, drawn, tmp_path):
@@ -330,7 +331,7 @@ def test_a_run_goes_on_with_the_classes_of_its_checkpoint(
     network, alphabetical, measured, no_figures
 ):
     experiments.main(
-        ["train", "tinyvgg", "--data", alphabetical, "--start", str(network), "--arg",
+        ["train", "tinyvgg", "--data", alphabetical, "--init-from", str(network), "--arg",
          "hidden_channels=8", "--epochs", "1", "--lr", "0", "--size", "32", "--no-augment",
          "--device", "cpu"]
     )  # fmt: skip
@@ -341,7 +342,7 @@ def test_a_run_goes_on_with_the_classes_of_its_checkpoint(
 
 
 def test_labels_move_and_the_network_stays(network, drawn, alphabetical):
-    recipe = replace(RECIPES["tinyvgg"], start=str(network), size=32)
+    recipe = replace(RECIPES["tinyvgg"], init_from=str(network), size=32)
     faces = training.classes_of_start(recipe, read(alphabetical))
     assert faces.class_names == SEVEN
     for split, rows in drawn.items():
@@ -351,7 +352,7 @@ def test_labels_move_and_the_network_stays(network, drawn, alphabetical):
         assert Counter(SEVEN[k] for k in loader.labels.tolist()) == expected
 
 
-@pytest.mark.parametrize("option", ["--start", "--teacher"])
+@pytest.mark.parametrize("option", ["--init-from", "--teacher"])
 def test_nothing_is_learnt_with_fewer_classes(option, network, drawn, tmp_path):
     some = {name: FOLDERS[name] for name in ("neutral", "happy", "angry")}
     root = write_folders(drawn, tmp_path / "some", some)
@@ -376,9 +377,3 @@ def test_a_class_that_the_merge_does_not_know_is_named(drawn, tmp_path):
     root = write_folders(drawn, tmp_path / "other", FOLDERS | {"disgust": "contempt"})
     with pytest.raises(ValueError, match="no contempt"):
         read(str(root), classes=4)
-
-
-def test_results_of_an_ensemble_say_what_their_rows_are(network, alphabetical):
-    experiments.main(["ensemble", str(network), "--data", alphabetical, "--device", "cpu"])
-    told = json.loads(Path("results/ensemble-faces/faces-validation-flip.json").read_text())
-    assert told["class_names"] == SEVEN and len(told["confusion"]) == 7
