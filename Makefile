@@ -14,7 +14,7 @@ RUN = "$(VENV)/bin/python"
 ASKED = $(if $(filter file,$(origin PYTHON)),,asked)
 prepare = @tools/prepare.sh "$(VENV)" "$(PYTHON)" $(1) $(ASKED)
 
-.PHONY: help demo test notebook flagship lint check clean
+.PHONY: help demo test test-fast notebook flagship lint typecheck check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,7 +22,9 @@ help:
 	@echo 'make notebook   re-run the story, Expression_detect.ipynb, and keep its outputs'
 	@echo 'make flagship   train the network that the demo serves: DATA=fer2013 SEEDS=5, on a GPU if there is one'
 	@echo 'make test       all tests (ARGS="-k name -x" goes to pytest)'
-	@echo 'make lint       ruff'
+	@echo 'make test-fast  those of tests/unit that take seconds'
+	@echo 'make lint       ruff: mistakes and layout'
+	@echo 'make typecheck  mypy'
 	@echo 'make check      say whether the installed packages work together'
 	@echo 'make clean      remove caches; the environment $(VENV) and trained files stay'
 	@echo
@@ -48,14 +50,26 @@ flagship:
 	$(call prepare,requirements.txt)
 	@$(RUN) experiments.py flagship --data "$(DATA)" --seeds $(SEEDS) --teacher "$(TEACHER)" $(ARGS)
 
+# Files run in parallel, the long ones first (tests/conftest.py); each process computes on one core.
 # STATUS=file: pytest's exit code goes there, so that the last line is pytest's (see .ci/run).
+WORKERS ?= 2
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 test:
 	$(call prepare,requirements-dev.txt)
-	@$(RUN) -m pytest $(ARGS) $(if $(STATUS),; echo $$? > "$(STATUS)")
+	@$(RUN) -m pytest $(ARGS) $(PARALLEL) $(if $(STATUS),; echo $$? > "$(STATUS)")
+
+test-fast:
+	$(call prepare,requirements-dev.txt)
+	@$(RUN) -m pytest $(ARGS) $(PARALLEL) -m 'not slow' tests/unit
 
 lint:
 	$(call prepare,requirements-dev.txt)
 	@$(RUN) -m ruff check . $(ARGS)
+	@$(RUN) -m ruff format --check .
+
+typecheck:
+	$(call prepare,requirements-dev.txt)
+	@$(RUN) -m mypy $(ARGS)
 
 check:
 	$(call prepare,requirements.txt)
@@ -63,7 +77,7 @@ check:
 
 clean:
 	@find . -name '$(VENV)' -prune -o -name .git -prune -o -type d \( -name __pycache__ \
-	  -o -name .pytest_cache -o -name .ruff_cache -o -name .ipynb_checkpoints \) \
+	  -o -name .pytest_cache -o -name .ruff_cache -o -name .mypy_cache -o -name .ipynb_checkpoints \) \
 	  -prune -exec rm -r {} +
 	@rm -rf out
 	@echo 'Caches removed. The environment is kept; `rm -r $(VENV)` removes it.'

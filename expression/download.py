@@ -1,10 +1,9 @@
-"""Fetch a picture from a web address, and nothing else: in time, in size, not from inside.
+"""Fetch a picture from a web address: limited in time and size, never from the own network.
 
-Why: whoever can name an address to a server can otherwise make it read the network that it
-stands in, download without end, or wait for ever. The host is looked up once, every address
-it has must be public, and the connection goes to that very address.
-Source: written for this project.
-Needs only the standard library; copy freely (MIT, see LICENSE).
+Why: somebody who can give an address to a server could otherwise make it read the network it runs
+in, download without end, or wait for ever. So each host is looked up once, all its addresses must
+be public, and the connection goes to one of those addresses; the same after every redirect.
+httpx and urllib look the host up again when they connect, and limit the time of single reads only.
 """
 
 import io
@@ -35,12 +34,10 @@ def fetch(
 ) -> bytes:
     """The bytes behind an http(s) address, which a stranger may have chosen.
 
-    The host is resolved here, every address checked and the checked one connected to, also
-    after a redirect: a page must not reach the own network through this program. Proxies of
-    the environment are not used, as nobody could check what they connect to. `timeout` is
-    for everything together, in seconds. Raises ValueError for what is refused (scheme,
-    credentials, address, type, size, redirects), TimeoutError, and ConnectionError for
-    other failures, an answer such as 404 included.
+    Proxies of the environment are not used, because what they connect to cannot be checked.
+    `timeout`, in seconds, is for everything together. Raises ValueError for what is refused
+    (scheme, credentials, address, type, size, redirects), TimeoutError, and ConnectionError for
+    other failures, also for an answer such as 404.
     """
     deadline = time.monotonic() + timeout
     for _ in range(max_redirects + 1):
@@ -48,11 +45,11 @@ def fetch(
         shown = f"{parts.scheme}://{parts.netloc}{parts.path}"  # a query may hold a secret
         try:
             addresses = resolve(host, left(deadline))
-            inner = [address for address in addresses if not is_public(address)]
-            if inner and not allow_private:
+            private = [address for address in addresses if not is_public(address)]
+            if private and not allow_private:
                 raise ValueError(
-                    f"{shown} leads to {inner[0]}, an address inside the own network; "
-                    "--allow-private lets it"
+                    f"{shown} leads to {private[0]}, an address inside the own network; "
+                    "allow it with --allow-private"
                 )
             with dial(addresses, port, deadline, host if parts.scheme == "https" else None) as link:
                 answer = get(Stream(link, deadline), parts, host, shown, max_bytes)
@@ -73,13 +70,13 @@ def fetch(
 
 
 def check_url(url: str) -> tuple[SplitResult, str, int]:
-    """(the address, what is asked of its host first; host in ASCII; port)."""
+    """(the address in parts, its host in ASCII, its port). Raises ValueError, see `fetch`."""
     scheme, host, port = "", "", None
     try:
         parts = urlsplit(url if url.isprintable() else "")
         scheme, port = parts.scheme, parts.port
         host = (parts.hostname or "").encode("idna").decode()
-    except ValueError:  # a port or a bracket that is none, a label too long
+    except ValueError:  # not a port, a bracket without its partner, a label too long
         pass
     if not host or scheme not in ("http", "https"):
         raise ValueError(
@@ -93,7 +90,7 @@ def check_url(url: str) -> tuple[SplitResult, str, int]:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address lies in the open internet, as does what it wraps."""
+    """Whether an IP address, also one that wraps another, is in the public internet."""
     ip = ipaddress.ip_address(address)
     ip = getattr(ip, "ipv4_mapped", None) or ip
     if ip.version == 6 and (ip.sixtofour or ip not in ipaddress.ip_network("2000::/3")):
@@ -102,7 +99,7 @@ def is_public(address: str) -> bool:
 
 
 def left(deadline: float) -> float:
-    """Seconds until then, more than 0; raises TimeoutError after it."""
+    """Seconds until the deadline, more than 0; raises TimeoutError after it."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise TimeoutError
@@ -110,7 +107,7 @@ def left(deadline: float) -> float:
 
 
 def resolve(host: str, timeout: float) -> list[str]:
-    """The host's IP addresses; in a thread, as the system's resolver knows no deadline."""
+    """The host's IP addresses; in a thread, because the system's resolver has no time limit."""
     answers: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -140,7 +137,7 @@ def dial(
     """A connection to the first address that answers; with TLS, its certificate checked."""
     failure = OSError("the host has no address")
     for tried, address in enumerate(addresses):
-        try:  # a silent address must leave time for the next
+        try:  # one that does not answer must leave time for the next
             link = connect(address, port, left(deadline) / (len(addresses) - tried))
             break
         except OSError as error:
@@ -158,7 +155,10 @@ def dial(
 
 
 class Stream(io.RawIOBase):
-    """A socket as `http.client` reads it, every wait cut to what the deadline leaves."""
+    """A socket as `http.client` reads it; every read and write ends at the deadline.
+
+    The socket's own limit is for one read: a server that sends byte after byte never exceeds it.
+    """
 
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         self.connection, self.deadline = connection, deadline
@@ -188,7 +188,7 @@ def get(stream: Stream, parts: SplitResult, host: str, shown: str, max_bytes: in
         "Accept-Encoding: identity\r\nUser-Agent: expression-pictures/1.0\r\n"
         "Connection: close\r\n\r\n".encode("ascii")
     )
-    response = HTTPResponse(stream, method="GET")  # type: ignore[arg-type]  # needs makefile alone
+    response = HTTPResponse(stream, method="GET")  # type: ignore[arg-type]  # uses only `makefile`
     response.begin()
     if response.status in (301, 302, 303, 307, 308) and response.getheader("Location"):
         return str(response.getheader("Location"))

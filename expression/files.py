@@ -14,16 +14,18 @@ __all__ = ["atomic_path", "atomic_write"]
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path`; what was written there gets the name on a clean exit.
+    """A temporary path beside `path`; a file written there replaces `path` on a clean exit.
 
-    Nothing is left of it after an error. The suffix stays, for writers that go by it.
+    After an error the temporary file is deleted. It keeps the suffix of `path`, for writers that
+    choose a format by it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield part
-        os.replace(part, path)
+        if part.exists():
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 

@@ -197,21 +197,3 @@ def expand(arguments: Sequence[str]) -> list[str]:
         for name in found:
             names.setdefault(os.path.abspath(name), name)
     return list(names.values())
-
-
-def demonstrate() -> None:
-    """Two pictures made here are read; an address in the own network is refused."""
-    sideways = Image.new("RGB", (40, 30))
-    exif, file = Image.Exif(), io.BytesIO()
-    exif[0x0112] = 6  # EXIF orientation: the camera was turned by 90°
-    sideways.save(file, "JPEG", exif=exif)
-    print("a sideways photo of 40 × 30:", open_picture(file.getvalue()).size)
-    print("an OpenCV frame (30, 40, 3):", open_picture(np.zeros((30, 40, 3), np.uint8)).size)
-    try:
-        fetch("http://127.0.0.1/face.jpg")
-    except ValueError as error:
-        print("refused:", error)
-
-
-if __name__ == "__main__":
-    demonstrate()

@@ -1,9 +1,8 @@
-"""Read videos frame by frame, and write them again with what was seen in them.
+"""Read videos frame by frame, and write them again with faces drawn into them.
 
-Why: videos are long, come sideways from phones, with uneven frame times and broken
-packets, and runs get interrupted. Here memory stays constant whatever the length, times
-are the file's own, and a file has its name only once it is whole.
-Source: written for this project.
+Why: videos are long, stored sideways by phones, have uneven frame times and broken packets, and
+runs get interrupted. Here memory stays constant whatever the length, times are those of the file,
+and an output gets its name only when it is complete.
 """
 
 import struct
@@ -14,6 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -22,8 +22,9 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from expression.face_prediction import FacePrediction
+from expression.files import atomic_path
 from expression.output_files import same_file
-from expression.timeline import InPlace, Timeline
+from expression.timeline import Timeline
 
 __all__ = [
     "Frame",
@@ -36,15 +37,15 @@ __all__ = [
     "video_info",
 ]
 
-# FFmpeg would also "play" text files, and lists that name other files and addresses;
-# a stranger's upload must open nothing but itself.
+# FFmpeg also opens text files, and playlists of other files and addresses; an uploaded file must
+# not make it open anything but itself.
 SAFE = {
     "format_whitelist": "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif",
     "protocol_whitelist": "file",
 }
 KINDS = "MP4, MOV, WebM, MKV or AVI"
 # The signs of a display matrix's a, b, c, d → what turns the picture upright. `frame.rotation`
-# takes a mirrored picture for one upside down.
+# is wrong for mirrored pictures.
 TURNS = {
     (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
     (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
@@ -57,12 +58,14 @@ TURNS = {
 SIDEWAYS = {turn for signs, turn in TURNS.items() if signs[0] == 0}
 TICKS = 60_000  # a second, in written files: below 2^16 (MPEG-4's limit), exact at 30000/1001 fps
 ENCODERS = ("libx264", "libopenh264", "h264", "mpeg4")
+
+
 # --- reading ---
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a video, RGB and upright; `seconds` as a player would show them."""
+    """One picture of a video, RGB and upright; `seconds` from the video's start."""
 
     seconds: float
     index: int  # of the frames that could be decoded, from 0
@@ -102,7 +105,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """Frames as they come; what is damaged is passed over, a cut-off end is the end."""
+    """Frames in order; damaged packets are skipped, and a file that is cut off ends there."""
     try:
         for packet in container.demux(stream):
             try:
@@ -151,7 +154,7 @@ def read_frames(path: Path | str, *, longest: int | None = 1280) -> Iterator[Fra
                 seconds = max(0.0, frame.time - start)
             elif index:  # some broken files time only some of their frames
                 seconds += step
-            if not index:  # the first says it for all: asking a frame keeps it in memory
+            if not index:  # the first counts for all: reading side data keeps a frame in memory
                 turn = _turn(frame)
             width, height = _size(frame, stream, longest)
             image = frame.to_image(width=width, height=height)
@@ -197,28 +200,33 @@ def first_encoder(names: Sequence[str] = ENCODERS) -> str:
     raise RuntimeError(f"av can encode with none of {', '.join(names)}; install av from PyPI")
 
 
-class VideoWriter(InPlace):
-    """An MP4 that browsers play; a context manager, `encoder` says what encodes it.
+class VideoWriter:
+    """An MP4 that browsers play; a context manager. `encoder` is FFmpeg's name of the encoder.
 
     The first frame sets the size, less an odd row or column; later frames are scaled to
     it. Without any frame no file is made. Raises OSError when it cannot be written.
     """
 
     def __init__(self, path: Path | str, encoder: str | None = None) -> None:
-        super().__init__(path)
+        self.path = Path(path)
         self.encoder = encoder or first_encoder()
         self._container: av.container.OutputContainer | None = None
         self._last = -1  # ticks of the frame before
+        self._stack = ExitStack()
 
     def __enter__(self) -> "VideoWriter":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._part = self._stack.enter_context(atomic_path(self.path))
         return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def _start(self, width: int, height: int) -> None:
         if width < 2 or height < 2:
             raise ValueError(f"a {width} × {height} picture is too small for a video; give 2 × 2")
-        options = {"movflags": "faststart"}  # a browser can start before all is loaded
-        self._container = av.open(self._temporary, "w", format="mp4", options=options)
+        options = {"movflags": "faststart"}  # a browser can start before the file is loaded
+        container = av.open(self._part, "w", format="mp4", options=options)
+        self._container = self._stack.enter_context(container)
         fast = {"preset": "veryfast", "crf": "22"} if self.encoder == "libx264" else {}
         self._stream = self._container.add_stream(self.encoder, rate=30, options=fast)
         self._stream.width, self._stream.height = width - width % 2, height - height % 2
@@ -230,6 +238,11 @@ class VideoWriter(InPlace):
         context.max_b_frames = 0  # reordered, uneven frames get too short a length in the header
         context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
         context.color_range = 1
+        self._stack.push(self._flush)
+
+    def _flush(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._container.mux(self._stream.encode())
 
     def write(self, image: Image.Image, seconds: float) -> None:
         """Add a picture shown from `seconds` on; a time that does not rise is moved behind."""
@@ -245,20 +258,13 @@ class VideoWriter(InPlace):
         frame.pts, frame.time_base, self._last = ticks, Fraction(1, TICKS), ticks
         self._container.mux(self._stream.encode(frame))
 
-    def _finish(self, clean: bool) -> None:
-        if self._container is None:
-            return
-        with self._container:
-            if clean:
-                self._container.mux(self._stream.encode())
-
 
 # --- both ---
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run went through; `tracks` counts numbers, `faces` counts rows."""
+    """What was read: `tracks` counts followed faces, `faces` counts faces in all frames."""
 
     frames: int
     seconds: float
@@ -280,10 +286,10 @@ def annotate_video(
 ) -> Summary:
     """Follow faces through a video into an annotated one, a table, or both.
 
-    `follow(image, seconds)` says what is seen, `draw(image, seen)` shows it;
-    `progress(done, total or None)`, in seconds of video, is told at most ten times a
-    second. Ctrl-C keeps what was read so far, then goes on; any other error keeps
-    nothing. Raises as `read_frames`, and ValueError if an output would replace the source.
+    `follow(image, seconds)` finds the faces of a frame, `draw(image, faces)` draws them;
+    `progress(done, total or None)`, in seconds of video, is called at most ten times a second.
+    Ctrl-C keeps what was written so far and is raised again; any other error keeps nothing.
+    Raises as `read_frames`, and ValueError if an output would replace the source.
     """
     for path in (video_out, csv_out):
         if path is not None and same_file(path, source):
@@ -291,7 +297,7 @@ def annotate_video(
     total = video_info(source).seconds
     if max_seconds is not None:
         total = max_seconds if total is None else min(total, max_seconds)
-    frames, faces, seconds, told = 0, 0, 0.0, -1.0
+    frames, face_count, seconds, reported = 0, 0, 0.0, -1.0
     tracks: set[int] = set()
     interrupt: KeyboardInterrupt | None = None
     with ExitStack() as stack:
@@ -302,20 +308,20 @@ def annotate_video(
             for frame in reader:
                 if max_seconds is not None and frame.seconds >= max_seconds:
                     break
-                seen = follow(frame.image, frame.seconds)
-                for face in seen:
-                    if table is not None:
+                faces = follow(frame.image, frame.seconds)
+                if table is not None:
+                    for face in faces:
                         table.add(frame.seconds, frame.index, face)
-                    faces += 1
-                tracks.update(face.track for face in seen if face.track is not None)
+                tracks.update(face.track for face in faces if face.track is not None)
                 if video is not None:
-                    video.write(draw(frame.image, seen), frame.seconds)
+                    video.write(draw(frame.image, faces), frame.seconds)
                 frames, seconds = frames + 1, frame.seconds
-                if progress is not None and monotonic() - told >= 0.1:
-                    told = monotonic()
+                face_count += len(faces)
+                if progress is not None and monotonic() - reported >= 0.1:
+                    reported = monotonic()
                     progress(seconds, total)
         except KeyboardInterrupt as stop:
             interrupt = stop
     if interrupt is not None:
         raise interrupt
-    return Summary(frames, seconds, len(tracks), faces)
+    return Summary(frames, seconds, len(tracks), face_count)

@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from expression.face_detector import measure_crop
+from expression.files import atomic_write
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded, decode
 from lab import duplicates
-from lab.class_names import canonical, class_permutation
+from lab.class_names import class_permutation
 from lab.recipes import Recipe
 from lab.votes import vote_shares
 
@@ -204,10 +205,9 @@ def pack(faces: Faces, path: Path, side: int = 48) -> Path:
             arrays[f"{split}_votes"], vote_names = votes[0].numpy(), votes[1]
     about = {"name": faces.name, "fingerprint": faces.fingerprint, "crop": faces.crop,
              "class_names": faces.class_names, "vote_names": vote_names}  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".tmp.npz")
-    np.savez_compressed(part, about=np.array(json.dumps(about)), **arrays)
-    return part.replace(path)
+    with atomic_write(path) as file:
+        np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+    return path
 
 
 def unpack(path: Path) -> Packed:
@@ -268,9 +268,7 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
     if classes:
         if classes != 4:
             raise ValueError(f"--classes {classes}: the merge that is known makes 4 of 7 classes")
-        names = splits["train"].features["label"].names
-        four = {n: fer2013.FOUR[canonical(n)] for n in names if canonical(n) in fer2013.FOUR}
-        splits, name = fer2013.merge(splits, {**fer2013.FOUR, **four}), f"{name}_4"
+        splits, name = fer2013.merge(splits), f"{name}_4"
     print(datasets.summary(splits))
     return told(Faces(splits, name, datasets.fingerprint(splits)))
 

@@ -1,7 +1,6 @@
 """Targets from other networks: labels mixed with the probabilities of teachers."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expression.checkpoint import resolve_checkpoint
+from expression.files import atomic_path
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, normalise
 from lab import metrics
@@ -100,10 +100,8 @@ def kept_answers(
     print(f"a teacher looks at {len(rows)} faces", flush=True)
     loader = Batches(faces.decoded(rule)["train"], 256, device=device, indices=rows.cpu())
     answers = metrics.collect(teacher, loader, device, views=2)[0].softmax(1)
-    kept.parent.mkdir(exist_ok=True)
-    part = kept.with_suffix(f".{os.getpid()}.tmp")
-    torch.save(answers, part)
-    part.replace(kept)
+    with atomic_path(kept) as part:
+        torch.save(answers, part)
     return answers
 
 

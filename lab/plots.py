@@ -329,13 +329,3 @@ def confusion(matrix: Any, class_names: Sequence[str], point: str) -> Figure:
     axes.spines[:].set_visible(False)
     caption(figure, point)
     return figure
-
-
-if __name__ == "__main__":
-    plt.switch_backend("Agg")
-    confusion(
-        [[12, 2, 1], [3, 9, 3], [1, 4, 10]],
-        ("happy", "neutral", "sad"),
-        "Neutral and sad are taken for one another.",
-    ).savefig("confusion.png", dpi=120)
-    print("wrote confusion.png")

@@ -64,7 +64,9 @@ class Handlers:
     def predictor(self, checkpoint: str) -> ExpressionPredictor:
         """One predictor for each file, made anew when the file has changed; four are kept."""
         path = self.folder / f"{checkpoint}.safetensors"
-        changed = path.stat().st_mtime if path.exists() else 0.0
+        if not path.is_file():  # one of another folder may have this name: it must not answer
+            raise refuse(f"There is no checkpoint {checkpoint} here any more: choose another.")
+        changed = path.stat().st_mtime
         if checkpoint not in self._opened or self._opened[checkpoint][0] != changed:
             opened = ExpressionPredictor(path, load_network=self.load_network)
             self._opened[checkpoint] = changed, opened

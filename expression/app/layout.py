@@ -26,8 +26,8 @@ class FaceImage(gr.Image):
     """gr.Image that hands on the file as sent: `photo` opens it and says what is wrong.
 
     Only an upload: gradio's own class opens any path that a request names. (A class, because
-    gradio makes every visitor's components anew from theirs. It also writes a stub, demo.pyi,
-    beside this file; git ignores it.)
+    gradio makes every visitor's components anew from theirs. It also writes a stub,
+    layout.pyi, beside this file; git ignores it.)
     """
 
     def preprocess(self, payload: Any) -> str | None:

@@ -1,9 +1,8 @@
-"""Where faces come from: one `load` for every source, and what is said about the result.
+"""Where faces come from: one `load` for every source, and facts about the data loaded.
 
-Why: everything further down (batches, training, serving) wants one shape: a `DatasetDict` with
-`train`, `validation`, `test`, an `image` column and a `label` column whose class names are known.
-This registry finds the source, checks that shape, and tells what was taken and why.
-Source: written for this project; joins the files beside it, each of which stands alone.
+Why: batches, training and measuring need one shape: a `DatasetDict` with `train`, `validation`,
+`test`, an `image` column and a `label` column with class names. This registry finds the reader,
+checks that shape, and says which source was taken and why.
 
     datasets.load("synthetic", train=500)     datasets.load("path/to/data")
     datasets.load("owner/name")               datasets.load()    # EXPRESSION_DATA, hub, synthetic
@@ -23,27 +22,25 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 from . import fer2013, ferplus, folder, hf_folder, hub, muxspace, synthetic
 from .hub import HubUnavailable
+from .splits import SPLITS, check_columns, rename_splits
 
 __all__ = ["DEFAULT_HUB_ID", "FORMS", "SPLITS", "STAND_IN", "Form", "HubUnavailable",
            "fingerprint", "load", "normalise", "origin", "report", "slug", "summary"]
 
-SPLITS = ("train", "validation", "test")
 DEFAULT_HUB_ID = "sxdave/emotion_detection"
 # Synthetic faces in the default set's place: its classes and its sizes.
 STAND_IN = {"class_names": ("happy", "neutral", "sad"), "train": 157, "validation": 45, "test": 23}
-_RENAME = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation",
-           "testing": "test"}
 
 
 class Form(NamedTuple):
-    """A kind of folder or file that can be read: how it is called, known by, and loaded."""
+    """A kind of folder or file that can be read: its name, its test and its reader."""
 
     name: str
-    known_by: Callable[[Path], bool]
+    accepts: Callable[[Path], bool]
     load: Callable[..., DatasetDict]
 
 
-FORMS: tuple[Form, ...] = (  # asked in this order; the first that knows the path reads it
+FORMS: tuple[Form, ...] = (  # the first form that accepts a path reads it
     Form("Hugging Face folder (data/train-*.parquet, or save_to_disk)",
          hf_folder.is_hf_folder, hf_folder.load),
     Form("FER2013 as Kaggle's CSV (fer2013.csv)", fer2013.is_fer2013, fer2013.load),
@@ -62,18 +59,18 @@ def load(where: str | os.PathLike[str] | None = None, *, seed: int = 0, timeout:
 
     `where` is "synthetic", a path, or a hub id "owner/name"; `kwargs` go to that source (for
     example `size`, `class_names`, `revision`). Rows that cannot be used are left out and
-    told in `report`; with `strict` the first of them raises ValueError.
+    listed by `report`; with `strict` the first of them raises ValueError.
 
     `votes` names FER+'s file: FER2013 at a path, in whatever form, gains a column `votes`, joined
     by `votes_by`, see `ferplus.join_votes`.
 
-    None asks the environment's EXPRESSION_DATA, then the hub (waiting `timeout` seconds for an
-    answer), then draws synthetic faces from `seed` in the default set's place, and `say`s in one
-    sentence which it took and why; `kwargs` then describe the synthetic faces, should they be
-    drawn. What EXPRESSION_DATA names is never passed over: an error there is raised.
+    None takes what the environment variable EXPRESSION_DATA names, else the default set from the
+    hub (waiting `timeout` seconds for an answer), else synthetic faces drawn from `seed`; `say` is
+    called with one sentence: which it took and why. `kwargs` are then options of the synthetic
+    faces. An error in the data that EXPRESSION_DATA names is raised, never passed over.
 
-    Raises FileNotFoundError for a path that is not there, ValueError for data that do not fit,
-    HubUnavailable for a hub id that can be had neither from the hub nor from a cache.
+    Raises FileNotFoundError for a missing path, ValueError for data that do not fit,
+    HubUnavailable for a hub id found neither on the hub nor in a cache.
     """
     read = partial(_load_one, seed=seed, timeout=timeout, strict=strict, votes=votes,
                    votes_by=votes_by)
@@ -88,7 +85,8 @@ def load(where: str | os.PathLike[str] | None = None, *, seed: int = 0, timeout:
         try:
             splits = read(chosen, {})
         except (OSError, ValueError) as error:
-            error.add_note("EXPRESSION_DATA names it") if hasattr(error, "add_note") else None
+            if hasattr(error, "add_note"):  # from Python 3.11
+                error.add_note("EXPRESSION_DATA names it")
             raise
         say(f"Data: {origin(splits)}, because EXPRESSION_DATA names it.")
         return splits
@@ -105,28 +103,28 @@ def load(where: str | os.PathLike[str] | None = None, *, seed: int = 0, timeout:
 def _load_one(where: str | os.PathLike[str], kwargs: dict[str, Any], *, seed: int, timeout: float,
               strict: bool, votes: str | os.PathLike[str] | None,
               votes_by: Literal["row", "name"]) -> DatasetDict:
-    """The source that `where` names, checked and marked with its origin."""
+    """The data that `where` names, checked and marked with their origin."""
     name = os.fspath(where)
     path = Path(name).expanduser()
     if votes is not None and (name == "synthetic" or not path.exists()):
-        raise FileNotFoundError(f"votes belong to FER2013, and {name} is no path that exists; name "
-                                "it: load('path/to/fer2013.csv', votes=...)")
+        raise FileNotFoundError(f"votes belong to FER2013, and there is no path {name}; give its "
+                                "path: load('path/to/fer2013.csv', votes=...)")
     if name == "synthetic":
         splits = normalise(synthetic.load(seed=seed, **kwargs), "synthetic faces")
         return _mark(splits, f"synthetic faces (seed {seed})")
     if path.exists():
         for form in FORMS:
-            if form.known_by(path):
+            if form.accepts(path):
                 known = inspect.signature(form.load).parameters
                 offered = {"seed": seed, "strict": strict, "progress": sys.stderr.isatty()}
                 shared = {k: v for k, v in offered.items() if k in known}
                 splits = form.load(path, **{**shared, **kwargs})
                 if votes is not None:
-                    splits = ferplus.join_votes(_renamed(splits), votes, by=votes_by)
+                    splits = ferplus.join_votes(rename_splits(splits), votes, by=votes_by)
                 return _mark(normalise(splits, str(path)), f"folder {_called(path)}")
         inside = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "a single file"
         raise ValueError(f"{path} is in no known form: found {inside or 'an empty folder'}; "
-                         f"understood are {'; '.join(form.name for form in FORMS)}")
+                         f"can read {'; '.join(form.name for form in FORMS)}")
     if isinstance(where, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         try:
             return _mark(normalise(hub.load(name, timeout=timeout, **kwargs), name), f"hub {name}")
@@ -139,20 +137,16 @@ def _load_one(where: str | os.PathLike[str], kwargs: dict[str, Any], *, seed: in
 
 
 def normalise(splits: DatasetDict, where: str = "the data set") -> DatasetDict:
-    """The shape that all sources share, or ValueError saying what `where` has instead.
+    """The shape that all sources share; ValueError says what `where` has instead.
 
-    Renames val, valid and dev to `validation`; keeps `image`, `label`, FER+ `votes`; wants every
-    split present and not empty, pictures in `image`, and in `label` classes under the same names.
+    Renames splits such as `val`; keeps the columns `image`, `label` and FER+'s `votes`. Every split
+    must be present and not empty, with pictures in `image` and the same classes in `label`.
     """
-    found = _renamed(splits)
+    found = rename_splits(splits)
     missing = [s for s in SPLITS if s not in found]
     if missing:
         raise ValueError(f"{where} has no split {', '.join(missing)}; found {list(splits)}")
     return DatasetDict({s: _checked(found[s], f"{where} ({s})", found["train"]) for s in SPLITS})
-
-
-def _renamed(splits: DatasetDict) -> DatasetDict:
-    return DatasetDict({_RENAME.get(s.lower(), s.lower()): rows for s, rows in splits.items()})
 
 
 def _called(path: Path) -> str:
@@ -162,9 +156,7 @@ def _called(path: Path) -> str:
 
 
 def _checked(rows: Dataset, where: str, train: Dataset) -> Dataset:
-    missing = [c for c in ("image", "label") if c not in rows.column_names]
-    if missing:
-        raise ValueError(f"{where} has no column {', '.join(missing)}; found {rows.column_names}")
+    check_columns(rows, where)
     if len(rows) == 0:
         raise ValueError(f"{where} is empty; every split needs at least one face")
     label = rows.features["label"]
@@ -190,12 +182,12 @@ def _mark(splits: DatasetDict, text: str) -> DatasetDict:
 
 
 def report(splits: DatasetDict) -> list[str]:
-    """What the source says of its reading: rows kept, and what was left out and why."""
+    """The reader's report: rows kept, and what was left out and why."""
     return (splits["train"].info.description or "").split("\n")[1:]
 
 
 def origin(splits: DatasetDict) -> str:
-    """Where `load` found these, in a few words such as "hub owner/name"; "unknown" if not its."""
+    """Where `load` found these, such as "hub owner/name"; "unknown" if it did not load them."""
     first = (splits["train"].info.description or "").split("\n")[0]
     return first.removeprefix("origin: ") if first.startswith("origin: ") else "unknown"
 
@@ -210,8 +202,8 @@ def slug(splits: DatasetDict) -> str:
 def fingerprint(splits: DatasetDict) -> str:
     """16 hex digits of a SHA-256 over class names, encoded pictures and labels, split by split.
 
-    The same for the same data on any machine, from any folder or cache; another for one changed
-    label, one changed byte, or another order.
+    The same data give the same fingerprint on any machine, from any folder or cache; one changed
+    label or byte, or another order, gives another.
     """
     digest = hashlib.sha256("\0".join(splits["train"].features["label"].names).encode())
     for name in splits:

@@ -1,25 +1,24 @@
 """Join the crowd's votes of FER+ to the faces of FER2013, and keep those it agrees on.
 
 Why: people agree with FER2013's labels about two times in three. FER+ asked ten people about each
-face, but its file names rows, not pictures: one face lost or two swapped, and every face behind
-has a stranger's votes, while all the counts look right. Here an order that does not fit is
-refused, told by Usage and by how often majority and label name the same expression.
-Source: written for this project; the votes (github.com/microsoft/FERPlus, MIT) and the majority
-rule: Barsoum et al. 2016, arXiv:1608.01041.
-Needs numpy, pyarrow, datasets; copy freely (MIT, see LICENSE).
-
-    python sources/ferplus.py path/to/fer2013new.csv     # faces with a majority, class by class
+face, but its file names rows, not pictures: if one face is missing or two are swapped, every face
+behind gets the votes of another, and all counts still look right. So a wrong order is refused: it
+shows in Usage, and in how often the majority and the label name the same expression.
+The votes (github.com/microsoft/FERPlus, MIT) and the majority rule: Barsoum et al. 2016,
+arXiv:1608.01041.
 """
 
 import csv
-import sys
-import tempfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import ClassLabel, DatasetDict, List, Value
+
+from lab.class_names import canonical
+from lab.datasets.reading import arrow_table, with_column
+from lab.datasets.splits import SPLITS, USAGES
 
 __all__ = ["FERPLUS_NAMES", "VOTE_NAMES", "join_votes", "majority"]
 
@@ -27,9 +26,8 @@ __all__ = ["FERPLUS_NAMES", "VOTE_NAMES", "join_votes", "majority"]
 VOTE_NAMES = tuple(
     "neutral happiness surprise sadness anger disgust fear contempt unknown NF".split()
 )
-FERPLUS_NAMES = tuple("neutral happy surprise sad angry disgust fear contempt".split())
+FERPLUS_NAMES = tuple(map(canonical, VOTE_NAMES[:8]))  # "neutral", "happy", …
 
-_SPLITS = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
 _VOTES = List(Value("uint8"), length=len(VOTE_NAMES))
 _NO_FACE = np.uint8([0] * 9 + [10])  # ten votes for NF
 # Label and majority name the same expression for 68 % of the faces beside their own votes (55 % or
@@ -60,7 +58,7 @@ def _read_votes(path: str | Path) -> _Votes:
             )
         for row in reader:
             try:
-                splits.append(_SPLITS[row["Usage"]])
+                splits.append(USAGES[row["Usage"]])
                 name = row["Image name"].strip()  # "fer0000012.png", or nothing: no face
                 numbers.append(int(name[3:].split(".")[0]) if name else -1)
                 counts.append(np.array([row[column] for column in VOTE_NAMES], np.uint8))
@@ -77,10 +75,10 @@ def _read_votes(path: str | Path) -> _Votes:
 def _row_numbers(splits: DatasetDict) -> tuple[_Arrays, bool]:
     """The rows of each split's faces in fer2013.csv (N,), and whether they were counted here."""
     if any("row" not in rows.column_names for rows in splits.values()):
-        ends = np.cumsum([len(splits[split]) for split in _SPLITS.values()])
+        ends = np.cumsum([len(splits[split]) for split in SPLITS])
         parts = np.split(np.arange(ends[-1]), ends[:-1])
-        return dict(zip(_SPLITS.values(), parts, strict=True)), True
-    numbers = {split: np.array(splits[split]["row"][:]) for split in _SPLITS.values()}
+        return dict(zip(SPLITS, parts, strict=True)), True
+    numbers = {split: np.array(splits[split]["row"][:]) for split in SPLITS}
     for split, found in numbers.items():
         if found.dtype.kind not in "iu" or found.min() < 0:
             raise ValueError(f"{split}: column row holds {found}, not rows counted from 0")
@@ -121,19 +119,20 @@ def _by_name(numbers: _Arrays, votes: _Votes, counted: bool) -> _Arrays:
 
 
 def _check_agreement(splits: DatasetDict, numbers: _Arrays, counts: _Arrays, votes: _Votes) -> None:
-    """ValueError where a hundred faces in a row plainly have the votes of others.
+    """ValueError where a hundred faces in a row plainly have the votes of other faces.
 
-    Unseen pass fewer faces, classes that FER+ does not know, and a selection: of the faces
-    labelled fear alone, 14 % agree with their own votes.
+    Not checked: fewer faces, classes that FER+ does not know, and a selection (of the faces
+    labelled fear, only 14 % agree with their own votes).
     """
     if sum(map(len, counts.values())) < 0.9 * len(votes.counts):
         return
     same, places = [], []
     for split, found in numbers.items():
         kind = splits[split].features.get("label")
-        if not isinstance(kind, ClassLabel) or not set(kind.names or ()) <= set(FERPLUS_NAMES):
+        names = [canonical(n) for n in kind.names or ()] if isinstance(kind, ClassLabel) else ["?"]
+        if not set(names) <= set(FERPLUS_NAMES):
             return
-        label_of = [kind.names.index(n) if n in kind.names else -2 for n in FERPLUS_NAMES]
+        label_of = [names.index(n) if n in names else -2 for n in FERPLUS_NAMES]
         chosen = np.array([*label_of, -2])[_majority(counts[split])]
         order = found.argsort(kind="stable")  # shuffled faces still have neighbours in the file
         order = order[chosen[order] >= 0]
@@ -155,24 +154,6 @@ def _lists(counts: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(counts.ravel()), counts.shape[1])
 
 
-def _table(rows: Dataset) -> pa.Table:
-    """The rows as they are stored, selections and shuffles applied, no picture decoded."""
-    batches = list(rows.with_format("arrow").iter(1000))  # all at once would fail beyond 2 GB
-    return pa.concat_tables(batches) if batches else rows.features.arrow_schema.empty_table()
-
-
-def _with(rows: Dataset, table: pa.Table, name: str, values: pa.Array, feature: object) -> Dataset:
-    """`table` as a Dataset like `rows`, with column `name` replaced in its place, or added."""
-    if name in table.column_names:
-        table = table.set_column(table.column_names.index(name), name, values)
-    else:
-        table = table.append_column(name, values)
-    info = rows.info.copy()
-    info.features = Features(rows.features | {name: feature})
-    metadata = info.features.arrow_schema.metadata
-    return Dataset(table.replace_schema_metadata(metadata), info=info, split=rows.split)
-
-
 def join_votes(
     splits: DatasetDict, path: str | Path, *, by: Literal["row", "name"] = "row"
 ) -> DatasetDict:
@@ -188,8 +169,8 @@ def join_votes(
     and Usage do not match (by="row"), or majority and label disagree so often that the votes must
     be for other faces.
     """
-    if set(splits) != set(_SPLITS.values()):
-        raise ValueError(f"votes join to {list(_SPLITS.values())}; found the splits {list(splits)}")
+    if set(splits) != set(SPLITS):
+        raise ValueError(f"votes join to {list(SPLITS)}; found the splits {list(splits)}")
     if by not in ("row", "name"):
         raise ValueError(f'by={by!r} is neither "row" nor "name"')
     votes = _read_votes(path)
@@ -198,7 +179,7 @@ def join_votes(
     _check_agreement(splits, numbers, counts, votes)
     return DatasetDict(
         {
-            split: _with(rows, _table(rows), "votes", _lists(counts[split]), _VOTES)
+            split: with_column(rows, arrow_table(rows), "votes", _lists(counts[split]), _VOTES)
             for split, rows in splits.items()
         }
     )
@@ -206,7 +187,7 @@ def join_votes(
 
 def _majority(counts: np.ndarray) -> np.ndarray:
     """Votes (N, 10) → index into FERPLUS_NAMES (N,), -1 where no expression has the majority."""
-    sure = np.where(counts > 1, counts, 0).astype(np.int64)  # a single vote is an outlier
+    sure = np.where(counts > 1, counts, 0).astype(np.int64)  # a single vote counts as an outlier
     top = sure.argmax(axis=1)
     clear = (2 * sure.max(axis=1) > sure.sum(axis=1)) & (top < len(FERPLUS_NAMES))
     return np.where(clear, top, -1)
@@ -215,45 +196,23 @@ def _majority(counts: np.ndarray) -> np.ndarray:
 def majority(splits: DatasetDict) -> DatasetDict:
     """FER+'s majority rule: the faces on which the crowd agrees, labelled by it.
 
-    Single votes are set to 0; a face stays if more than half of the votes left, those for unknown
-    and NF included, go to one of eight expressions. Leaves 25,060 / 3,199 / 3,153 of FER2013.
-    `label` becomes a ClassLabel of FERPLUS_NAMES; `info.description` gains a line that tells how
+    Single votes are set to 0; a face is kept if more than half of the other votes, those for
+    unknown and NF included, go to one of eight expressions: 25,060 / 3,199 / 3,153 of FER2013.
+    `label` becomes a ClassLabel of FERPLUS_NAMES; `info.description` gains a line that says how
     many were kept. Raises ValueError without a column `votes`, or where a split keeps no face.
     """
     chosen = DatasetDict()
     for split, rows in splits.items():
         if "votes" not in rows.column_names:
             raise ValueError(f"{split} has no column votes; join_votes(splits, path) adds it")
-        table = _table(rows)
+        table = arrow_table(rows)
         top = _majority(np.array(table["votes"].to_pylist()).reshape(-1, len(VOTE_NAMES)))
         keep = top >= 0
         if not keep.any():
             raise ValueError(f"{split}: on none of {len(rows)} faces the votes have a majority")
         kind = ClassLabel(names=list(FERPLUS_NAMES))
         labels = pa.array(top[keep], pa.int64())
-        chosen[split] = _with(rows, table.filter(pa.array(keep)), "label", labels, kind)
+        chosen[split] = with_column(rows, table.filter(pa.array(keep)), "label", labels, kind)
         line = f"FER+ majority: {keep.sum():,} of {len(rows):,} {split} rows kept"
         chosen[split].info.description = f"{rows.info.description or ''}\n{line}".strip()
     return chosen
-
-
-def _draw(folder: str) -> Path:
-    """Thirty rows, each with ten votes for one of two expressions."""
-    rng, file = np.random.default_rng(0), Path(folder) / "fer2013new.csv"
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["Usage", "Image name", *VOTE_NAMES])
-        for row in range(30):
-            chances = 0.5 * np.bincount(rng.integers(0, 8, 2), minlength=10)
-            counts = rng.multinomial(10, chances)
-            writer.writerow([[*_SPLITS][row // 10], f"fer{row:07d}.png", *counts])
-    return file
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as made:  # with no file given, one that is drawn here
-        crowd = _read_votes(sys.argv[1] if len(sys.argv) > 1 else _draw(made))
-    for name in _SPLITS.values():
-        top = _majority(crowd.counts[crowd.splits == name])
-        told = ", ".join(f"{(top == k).sum()} {c}" for k, c in enumerate(FERPLUS_NAMES))
-        print(f"{name:<11}{(top >= 0).sum():6d} of {len(top)} faces with a majority: {told}")

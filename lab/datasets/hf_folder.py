@@ -1,34 +1,27 @@
 """Read a folder in Hugging Face layout: parquet files named after their split, or `save_to_disk`.
 
-Why: `load_dataset(folder)` copies everything into a cache and answers a wrong folder with a
-guess. This reads the files where they lie, writes nothing (the folder may be read-only, the
+Why: `load_dataset(folder)` copies everything into a cache and guesses when the folder has another
+layout. This reads the files where they are, writes nothing (the folder may be read-only, the
 machine offline) and names what is missing.
-Source: written for this project. Needs datasets and pyarrow; copy freely (see LICENSE).
-
-    python sources/hf_folder.py path/to/folder       # rows and classes of each split
 """
+
 import re
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_from_disk
 
-__all__ = ["is_hf_folder", "load"]
+from lab.datasets.splits import SPLITS, check_columns, rename_splits, split_name
 
-_SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
-           "val": "validation", "dev": "validation", "test": "test", "testing": "test"}
+__all__ = ["is_hf_folder", "load"]
 
 
 def _split_of(file: Path, root: Path) -> str | None:
     """`train-00000-of-00002.parquet`, `val.parquet` or `default/test/0000.parquet` → its split."""
     for part in reversed(file.relative_to(root).with_suffix("").parts):
-        name = _SPLITS.get(re.split(r"[-_.]", part.lower())[0])
-        if name:
+        if name := split_name(re.split(r"[-_.]", part)[0]):
             return name
     return None
 
@@ -40,16 +33,14 @@ def _parquet(root: Path) -> list[Path]:
 
 
 def is_hf_folder(path: str | Path) -> bool:
-    """Whether `load` knows this form: a `save_to_disk` folder, or parquet files inside."""
+    """Whether `load` can read this: a `save_to_disk` folder, or one with parquet files."""
     root = Path(path)
     return root.is_dir() and ((root / "dataset_dict.json").is_file() or bool(_parquet(root)))
 
 
 def _typed(rows: Dataset, where: str, class_names: Sequence[str] | None) -> Dataset:
-    """`image` and `label` alone, as pictures and as named classes; ValueError where they aren't."""
-    missing = [c for c in ("image", "label") if c not in rows.column_names]
-    if missing:
-        raise ValueError(f"{where} has no column {', '.join(missing)}; found {rows.column_names}")
+    """Only `image` and `label`, as pictures and named classes; ValueError where they are not."""
+    check_columns(rows, where)
     rows = rows.select_columns(["image", "label"])
     if not isinstance(rows.features["image"], Image):  # bare bytes, or the struct under an Image
         try:
@@ -72,10 +63,10 @@ def _typed(rows: Dataset, where: str, class_names: Sequence[str] | None) -> Data
 def load(path: str | Path, class_names: Sequence[str] | None = None) -> DatasetDict:
     """Splits `train`, `validation`, `test` with `image` and `label` (a ClassLabel with names).
 
-    `class_names` names the classes of a label column that holds bare integers. `val`, `valid`
-    and `dev` become `validation`; other splits and columns are left out. Parquet is held in
-    memory, a `save_to_disk` folder stays mapped. Raises FileNotFoundError where there is no such
-    folder or nothing known in it, ValueError for a split or column that is missing.
+    `class_names` names the classes of a label column that holds bare integers. Split names such
+    as `val` are understood; other splits and columns are left out. Parquet files are read into
+    memory, a `save_to_disk` folder stays memory-mapped. Raises FileNotFoundError without the
+    folder or without such files in it, ValueError for a missing split or column.
     """
     root = Path(path).expanduser()
     want = ("parquet files named after their split, as data/train-00000-of-00001.parquet, "
@@ -84,7 +75,7 @@ def load(path: str | Path, class_names: Sequence[str] | None = None) -> DatasetD
         raise FileNotFoundError(f"no folder {root}; expected {want}")
     if (root / "dataset_dict.json").is_file():
         found = load_from_disk(str(root))
-        tables = {_SPLITS.get(name, name): rows for name, rows in found.items()}
+        tables = rename_splits(found)
     else:
         files = _parquet(root)
         if not files:
@@ -97,20 +88,7 @@ def load(path: str | Path, class_names: Sequence[str] | None = None) -> DatasetD
                 parts.setdefault(split, []).append(pq.read_table(file))
         tables = {split: Dataset(pa.concat_tables(p)) for split, p in parts.items()}
         found = [str(f.relative_to(root)) for f in files]
-    missing = [s for s in ("train", "validation", "test") if s not in tables]
+    missing = [s for s in SPLITS if s not in tables]
     if missing:
         raise ValueError(f"{root} has no split {', '.join(missing)}; found {list(found)}")
-    return DatasetDict({s: _typed(tables[s], f"{root} ({s})", class_names)
-                        for s in ("train", "validation", "test")})
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as made:  # with no folder given, one that is made here
-        if len(sys.argv) < 2:
-            few = Dataset.from_dict({"image": [PIL.Image.new("L", (8, 8), k) for k in range(3)],
-                                     "label": [0, 1, 1]})
-            few = few.cast(Features(image=Image(), label=ClassLabel(names=["happy", "sad"])))
-            for wanted in ("train", "val", "test"):
-                few.to_parquet(f"{made}/{wanted}-00000-of-00001.parquet")
-        for name, rows in load(sys.argv[1] if len(sys.argv) > 1 else made).items():
-            print(f"{name:<11}{len(rows):6d} rows of {', '.join(rows.features['label'].names)}")
+    return DatasetDict({s: _typed(tables[s], f"{root} ({s})", class_names) for s in SPLITS})

@@ -3,12 +3,9 @@
 Why: without a network `load_dataset` retries for minutes and ends in a long trace. Here one short
 question comes first; where it has no answer, the copies that earlier runs left on this machine
 are used, and without those one sentence says what was looked for, where, and what would help.
-Source: written for this project. Needs datasets; copy freely (see LICENSE).
-
-    python sources/hub.py sxdave/emotion_detection
 """
+
 import os
-import sys
 import threading
 from pathlib import Path
 
@@ -17,14 +14,15 @@ import huggingface_hub
 from datasets.packaged_modules.cache.cache import Cache
 from huggingface_hub import HfApi, constants
 
+from lab.datasets.splits import rename_splits
+
 __all__ = ["HubUnavailable", "load"]
 
-_RENAME = {"val": "validation", "valid": "validation", "dev": "validation"}
 _TRUE = {"1", "ON", "YES", "TRUE"}
 
 
 class HubUnavailable(ConnectionError):
-    """Neither the hub nor a copy on this machine has the data set. The message says what helps."""
+    """Neither the hub nor a cache on this machine has the data set. The message says what helps."""
 
 
 def _offline() -> bool:
@@ -36,7 +34,7 @@ def _offline() -> bool:
 def _why_not(repo_id: str, revision: str | None, timeout: float) -> str | None:
     """None where the hub has the data set, or the reason why not, after `timeout` seconds at most.
 
-    The question runs in a thread of its own: looking up a host's name knows no time limit.
+    The request runs in its own thread, because looking up a host name has no time limit.
     """
     if _offline():
         return "offline mode is on (HF_HUB_OFFLINE)"
@@ -47,7 +45,7 @@ def _why_not(repo_id: str, revision: str | None, timeout: float) -> str | None:
             HfApi(endpoint=datasets.config.HF_ENDPOINT).dataset_info(
                 repo_id, revision=revision, timeout=timeout)
             answer.append(None)
-        except Exception as error:  # refused, no route, no such host, 401, 404, not a hub, ...
+        except Exception as error:  # refused, no route, no such host, 401, 404, another server…
             first = (str(error).strip() or "no reason given").splitlines()[0]
             answer.append(f"{type(error).__name__}: {first[:160]}")
 
@@ -99,23 +97,18 @@ def load(repo_id: str = "sxdave/emotion_detection", revision: str | None = None,
             found = _cached(repo_id, revision, cache_dir)
     except Exception as error:
         if reason is None and not isinstance(error, OSError):
-            raise  # reached, but not readable: that is no question of the network
+            raise  # the hub answered, but the data set cannot be read
         endpoint = datasets.config.HF_ENDPOINT
-        late = os.environ.get("HF_ENDPOINT", endpoint).rstrip("/") != endpoint.rstrip("/")
+        late = ""
+        if os.environ.get("HF_ENDPOINT", endpoint).rstrip("/") != endpoint.rstrip("/"):
+            late = "; HF_ENDPOINT changed after `datasets` was imported: set it before"
         raise HubUnavailable(
             f"data set {repo_id}{f' at {revision}' if revision else ''} was found neither at "
             f"{endpoint} ({reason or error}) nor in the caches "
             f"{cache_dir or datasets.config.HF_DATASETS_CACHE} and {constants.HF_HUB_CACHE}; set "
             "EXPRESSION_DATA to a folder that holds it, or HF_HOME to a cache that does"
-            + ("; HF_ENDPOINT changed after `datasets` was imported: set it before" * late)
+            f"{late}"
         ) from error
     if not isinstance(found, datasets.DatasetDict):
         found = datasets.DatasetDict({str(found.split or "train"): found})
-    return datasets.DatasetDict({_RENAME.get(name, name): rows for name, rows in found.items()})
-
-
-if __name__ == "__main__":
-    try:
-        print(load(*sys.argv[1:2]))
-    except HubUnavailable as unavailable:
-        print(unavailable)
+    return rename_splits(found)

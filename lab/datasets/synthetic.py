@@ -1,15 +1,11 @@
 """Draw faces that show an expression, so that everything runs with no data and no network.
 
 Why: tests, notebook and demo must work where no photograph can be fetched. Brows, lids, mouth,
-cheeks and nose move as an expression moves them; person, light, angle and what hides the face
-have nothing to do with it. Figures measured on these faces say that a program works, not more.
-Source: written for this project. Needs numpy, pillow, datasets; copy freely (see LICENSE).
-
-    python sources/synthetic.py --out faces.png      # a sheet of 7 expressions x 8 people
+cheeks and nose move as an expression moves them; person, light, angle and what covers the face
+do not depend on it. Figures measured on these faces show that a program works, and nothing more.
 """
-import argparse
+
 import io
-import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 
@@ -17,9 +13,11 @@ import datasets
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-__all__ = ["EXPRESSIONS", "contact_sheet", "draw_face", "load"]
+from lab.datasets.fer2013 import CLASS_NAMES as EXPRESSIONS
+from lab.datasets.splits import build_split
 
-EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+__all__ = ["EXPRESSIONS", "draw_face", "load"]
+
 Colour = tuple[int, int, int]
 
 # What moves, against a face at rest: 1 is strong, negative is downwards. The mouth opens by
@@ -329,8 +327,7 @@ def _split(count: int, split: int, seed: int, size: int, names: list[str],
         draw_face(names[order[k]], rng, size).save(file, "BMP")  # quick, and needs no zlib
         images.append({"bytes": file.getvalue(), "path": None})
         labels.append((order[k] + step * wrong) % len(names))
-    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=names))
-    return datasets.Dataset.from_dict({"image": images, "label": labels}, features=features)
+    return build_split(images, labels, names)
 
 
 def load(train: int = 1000, validation: int = 250, test: int = 250, seed: int = 0,
@@ -350,25 +347,3 @@ def load(train: int = 1000, validation: int = 250, test: int = 250, seed: int = 
         raise ValueError(f"label_noise {label_noise} is no share in [0, 1], or of {counts} one < 1")
     return datasets.DatasetDict({name: _split(count, k, seed, size, names, label_noise)
                                  for k, (name, count) in enumerate(counts.items())})
-
-
-def contact_sheet(people: int = 8, size: int = 96, seed: int = 0) -> Image.Image:
-    """All expressions (rows) on the same few people (columns), as one RGB picture."""
-    sheet = Image.new("RGB", (people * size, len(EXPRESSIONS) * size))
-    for row, expression in enumerate(EXPRESSIONS):
-        for k in range(people):
-            face = draw_face(expression, np.random.default_rng([seed, k]), size)
-            sheet.paste(face, (k * size, row * size))
-    return sheet
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Draw faces; write a sheet of them.")
-    parser.add_argument("--out", default="synthetic_faces.png", help="where the sheet goes")
-    out, start = parser.parse_args().out, time.perf_counter()
-    for name, rows in load(700, 150, 150).items():
-        labels = rows["label"][:]
-        print(f"{name:<10}", ", ".join(f"{labels.count(k)} {n}" for k, n in enumerate(EXPRESSIONS)))
-    print(f"{time.perf_counter() - start:.2f} seconds for 1,000 faces of 96 x 96 pixels")
-    contact_sheet().save(out)
-    print(f"wrote {out}: a person a column; from the top {', '.join(EXPRESSIONS)}")

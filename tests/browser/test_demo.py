@@ -27,6 +27,7 @@ from expression.timeline import COLUMNS
 from expression.video import VideoWriter
 from lab import datasets
 
+pytestmark = pytest.mark.slow
 ROOT = Path(demo.__file__).parent
 SERVED = "expression-fer2013"  # real faces come first, so it is chosen unasked
 GROUND = (90, 110, 100)

@@ -100,14 +100,15 @@ def test_what_cannot_be_answered_is_one_sentence(handlers, portrait, letter):
     for answer, file, name, reason in (
         (handlers.photo, None, SERVED, "no picture yet"),
         (handlers.photo, letter, SERVED, "letter.jpg is not a picture"),
-        (handlers.photo, portrait, "gone", "no checkpoint at"),
+        (handlers.photo, portrait, "gone", "no checkpoint gone"),
+        (handlers.several, [str(portrait)], "gone", "no checkpoint gone"),
         (handlers.video, None, SERVED, "no video yet"),
         (handlers.video, video, SERVED, "letter.mp4 is not a video"),
         (handlers.several, [], SERVED, "no pictures yet"),
     ):
         more = [False, False] if answer == handlers.photo else []
         with pytest.raises(gr.Error) as caught:
-            list(answer(file and str(file), name, *more))
+            list(answer(file if isinstance(file, list) else file and str(file), name, *more))
         assert reason in caught.value.message and "\n" not in caught.value.message
         # Where uploads lie is nobody's business
         assert str(letter.parent) not in caught.value.message

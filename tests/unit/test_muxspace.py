@@ -6,7 +6,6 @@ EXPRESSION_DATA or FER2013_DATA names, it is read too.
 
 import csv
 import io
-import os
 import re
 import tarfile
 import zipfile
@@ -453,19 +452,10 @@ def test_other_forms_are_not_taken_for_a_clone(there: list[str], tmp_path: Path)
 # --- the real one ---
 
 
-@pytest.fixture(scope="module")
-def original() -> Path:
-    for variable in ("EXPRESSION_DATA", "FER2013_DATA"):
-        named = os.environ.get(variable)
-        path = Path(named or ".").resolve().parent / "muxspace" / "facial_expressions-master.tar"
-        if named and path.is_file():
-            return path
-    pytest.skip("no muxspace/facial_expressions-master.tar beside EXPRESSION_DATA or FER2013_DATA")
-
-
-def test_the_original_is_read_whole(original: Path) -> None:
-    assert muxspace.is_muxspace(original)
-    splits = load(original)
+@pytest.mark.slow
+def test_the_original_is_read_whole(muxspace_tar: Path) -> None:
+    assert muxspace.is_muxspace(muxspace_tar)
+    splits = load(muxspace_tar)
     lines = report(splits)
     assert lines[0] == "rows: 13,670 of 13,690 in data/legend.csv kept, 20 left out"
     assert [line.split(": ")[0] for line in lines[2:]] == [
@@ -477,7 +467,7 @@ def test_the_original_is_read_whole(original: Path) -> None:
         "2 × copy of a picture under another name, left out",
     ]
     # Against the legend itself, read by other means.
-    with tarfile.open(original) as file:
+    with tarfile.open(muxspace_tar) as file:
         text = file.extractfile("facial_expressions-master/data/legend.csv").read().decode()
     legend = {row["image"]: row["emotion"].lower() for row in csv.DictReader(io.StringIO(text))}
     found = faces(splits)
@@ -491,6 +481,7 @@ def test_the_original_is_read_whole(original: Path) -> None:
     assert np.abs(shares - [[0.7], [0.15], [0.15]]).max() < 0.05
 
 
-def test_the_original_is_refused_by_strict(original: Path) -> None:
+@pytest.mark.slow
+def test_the_original_is_refused_by_strict(muxspace_tar: Path) -> None:
     with pytest.raises(ValueError, match="label in capitals or with spaces.*row 12771"):
-        load(original, strict=True)
+        load(muxspace_tar, strict=True)

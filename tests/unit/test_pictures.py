@@ -6,11 +6,9 @@ The server of the web tests is local. A resolver that names a public address for
 
 import io
 import os
-import shutil
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 import zlib
@@ -18,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+import trustme
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -534,19 +533,12 @@ def test_proxies_of_the_environment_are_not_asked(local, monkeypatch):
     assert local("face") == FACE
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")
 def test_https_checks_the_certificate_against_the_name(served, web, monkeypatch, tmp_path):
     # Connecting to an address instead of a name must not lose what TLS promises about the name
-    subprocess.run(
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
-        "-keyout key.pem -out cert.pem -subj /CN=test -addext subjectAltName=DNS:public.example",
-        shell=True,
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    authority.issue_cert("public.example").configure_cert(context)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
     server.daemon_threads, server.hosts = True, []
     server.handle_error = lambda *_: None
@@ -556,7 +548,7 @@ def test_https_checks_the_certificate_against_the_name(served, web, monkeypatch,
         url = f"https://public.example:{server.server_port}/face"
         with pytest.raises(ConnectionError, match="certificate"):
             fetch(url, timeout=5)
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
         assert fetch(url, timeout=5) == FACE
         with pytest.raises(ConnectionError, match="certificate"):
             fetch(url.replace("public", "other"), timeout=5)

@@ -15,6 +15,7 @@ import demo
 from expression.checkpoint import list_checkpoints
 from lab import datasets
 
+pytestmark = pytest.mark.slow
 ROOT = Path(demo.__file__).parent
 NOTEBOOK = ROOT / "Expression_detect.ipynb"
 

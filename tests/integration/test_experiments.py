@@ -22,6 +22,7 @@ from lab.results import Results
 from lab.tensorboard_log import TensorBoardLog
 from train_state import load_state
 
+pytestmark = pytest.mark.slow
 ROOT = Path(experiments.__file__).parent
 SMALL = ["--size", "24", "--batch-size", "32", "--device", "cpu"]
 

@@ -17,7 +17,8 @@ from expression.preprocessing import Preprocess
 from lab import export, models
 from lab.export import export_onnx, random_faces
 
-ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-5
 NETWORKS: dict[str, tuple[int, dict[str, Any]]] = {  # channels, the system's own arguments
     "tinyvgg": (1, {"hidden_channels": 6}),

@@ -1,18 +1,20 @@
-"""The rules of the house: files that stand alone, front doors that open only when asked, and
-requirements, links and paths that a stranger can rely on.
+"""The rules of the house: which way imports go, what stands alone, and requirements, links and
+paths that a stranger can rely on. What has to be run for that is in integration/test_alone.py.
 """
+
 import ast
+import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HELPERS = ("tinyvgg.py", "hf_collate.py", "train_loop.py", "train_state.py", "transfer.py")
 DOORS = ("demo.py", "predict.py", "experiments.py")
 ROOMS = ("lab/models",)
@@ -34,6 +36,7 @@ def committed(*suffixes: str) -> list[Path]:
         folders[:] = [name for name in folders if name not in NOT_OURS and "cache" not in name
                       and not (Path(folder) / name / "pyvenv.cfg").exists()]
         found += [Path(folder) / name for name in files
+                  if name not in NOT_OURS  # .git is a file in a second working tree
                   if not suffixes or Path(name).suffix in suffixes]
     return sorted(found)
 
@@ -52,13 +55,20 @@ def imports(source: str) -> Iterator[str]:
 
 def code_of(notebook: Path) -> str:
     """The code cells of a notebook as one program, without magics."""
-    import nbformat
-
-    cells = nbformat.read(notebook, as_version=4).cells
-    lines = "\n".join(c.source for c in cells if c.cell_type == "code").splitlines()
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    lines = "\n".join(code).splitlines()
     return "\n".join(re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in lines)
 
 
+@lru_cache
+def imports_of(path: Path) -> frozenset[str]:
+    """Top-level names of all imports of a file."""
+    source = code_of(path) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
+    return frozenset(imports(source))
+
+
+@lru_cache
 def own_names() -> set[str]:
     return {path.stem for path in ROOT.glob("*.py")} | {"expression", "lab", "tools", "tests",
                                                         "benchmarks"}
@@ -74,20 +84,8 @@ def test_helper_exists(name: str) -> None:
 @pytest.mark.parametrize("path", ALONE, ids=name_of)
 def test_imports_nothing_of_this_repository(path: Path) -> None:
     # An import hidden in a function breaks the copied file just as well, only later.
-    ours = set(imports(path.read_text(encoding="utf-8"))) & (own_names() | {"."})
+    ours = imports_of(path) & (own_names() | {"."})
     assert not ours, f"{name_of(path)} imports {sorted(ours)}; a helper travels without neighbours"
-
-
-@pytest.mark.parametrize("path", ALONE, ids=name_of)
-def test_runs_alone_in_an_empty_folder(path: Path, tmp_path: Path) -> None:
-    shutil.copy(path, tmp_path)
-    environment = {key: value for key, value in os.environ.items()
-                   if key not in ("PYTHONPATH", "EXPRESSION_DATA", "FER2013_DATA")}
-    environment |= {"PYTHONNOUSERSITE": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run([sys.executable, path.name], cwd=tmp_path, env=environment,
-                          capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip(), f"python {path.name} printed nothing: show what it does"
 
 
 @pytest.mark.parametrize("path", ALONE, ids=name_of)
@@ -98,19 +96,97 @@ def test_says_what_it_is_and_what_others_may_use(path: Path) -> None:
                for node in tree.body), f"{name_of(path)} has no __all__"
 
 
-# --- front doors ---
+# --- arrows: doors → lab → expression; helpers stand beside ---
 
-@pytest.mark.parametrize("name", DOORS)
-def test_importing_a_front_door_does_nothing(name: str, tmp_path: Path) -> None:
-    # `import demo` in a notebook must not start a server, and must leave no file behind.
-    program = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); import threading, {name[:-3]}\n"
-               "quiet = [t.name for t in threading.enumerate() if 'uvicorn' in repr(t).lower()]\n"
-               "assert not quiet, quiet")
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True,
-                          text=True, timeout=120)
+
+def is_main(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+
+
+def module_level(body: list[ast.stmt]) -> Iterator[str]:
+    """Names that importing a file imports too: all but those inside functions."""
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from imports(ast.unparse(node))
+        elif isinstance(node, ast.ClassDef | ast.If | ast.Try | ast.With) and not is_main(node):
+            yield from module_level(node.body)
+
+
+def files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files("expression"), ids=name_of)
+def test_the_answering_room_knows_nothing_above_it(path: Path) -> None:
+    found = imports_of(path)
+    ours = found & own_names() - {"expression"}
+    assert not ours, f"{name_of(path)} imports {sorted(ours)}"
+
+
+@pytest.mark.parametrize("path", files("expression"), ids=name_of)
+def test_only_the_detectors_networks_need_torch(path: Path) -> None:
+    if path.name != "mtcnn_torch.py":
+        torch = imports_of(path) & {"torch", "torchvision", "timm"}
+        assert not torch, f"{name_of(path)} imports {sorted(torch)}"
+
+
+def imports_torch(path: Path) -> bool:
+    return "torch" in module_level(ast.parse(path.read_text(encoding="utf-8")).body)
+
+
+def test_what_needs_torch_is_imported_late() -> None:
+    # The check above is worth nothing if a module imports the one that it leaves out.
+    assert [name_of(p) for p in files("expression") if imports_torch(p)] == [
+        "expression/mtcnn_torch.py"
+    ]
+    for path in files("expression"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        early = [n for n in body if isinstance(n, ast.ImportFrom) and "torch" in str(n.module)]
+        assert path.name == "mtcnn_torch.py" or not early, name_of(path)
+
+
+def test_importing_what_answers_loads_no_torch(tmp_path: Path) -> None:
+    program = (
+        "import sys, expression, expression.cli, expression.predictor, expression.tracker\n"
+        "print(*sorted({'torch', 'torchvision', 'gradio', 'lab'} & set(sys.modules)))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment,
+                          capture_output=True, text=True, timeout=120)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout == "", "importing printed something"
-    assert not list(tmp_path.iterdir()), "importing wrote something"
+    assert done.stdout.split() == []
+
+
+def test_nothing_imports_a_door() -> None:
+    # What two doors need stands behind them. demo.py opens networks as predict.py does.
+    allowed = {"demo.py": {"predict"}}
+    found = {}
+    for path in committed(".py"):
+        if "tests" not in path.relative_to(ROOT).parts:
+            doors = set(imports_of(path))
+            doors &= {Path(door).stem for door in DOORS} - allowed.get(name_of(path), set())
+            found |= {name_of(path): sorted(doors)} if doors else {}
+    assert not found
+
+
+def test_the_learning_room_imports_no_measuring_program() -> None:
+    found = {
+        name_of(path): sorted(names)
+        for path in files("lab")
+        if (names := imports_of(path)
+            & {"benchmarks", "tools", "tests", "web"})
+    }
+    assert not found
+
+
+def test_no_file_changes_where_python_looks() -> None:
+    # A path put in by hand hides that the program runs in one folder only.
+    found = [
+        name_of(path)
+        for path in committed(".py")
+        if re.search(r"^[^'\"#]*sys\.path\.(insert|append|extend)\(", path.read_text("utf-8"), re.M)
+    ]
+    assert not [name for name in found if not name.startswith(("benchmarks/", "tools/"))]
 
 
 # --- requirements ---
@@ -137,10 +213,9 @@ def imported() -> dict[str, set[str]]:
     """{module: files that import it}, outside the tests, the standard library and ourselves."""
     found: dict[str, set[str]] = {}
     for path in committed(".py", ".ipynb"):
-        if path.parent.name == "tests":
+        if "tests" in path.relative_to(ROOT).parts:
             continue
-        source = code_of(path) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
-        for module in set(imports(source)) - set(sys.stdlib_module_names) - own_names() - {"."}:
+        for module in imports_of(path) - set(sys.stdlib_module_names) - own_names() - {"."}:
             found.setdefault(module, set()).add(name_of(path))
     return found
 

@@ -4,7 +4,6 @@ Everything is drawn on the spot; where FER2013_DATA names that folder, a few hun
 are tried too.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -262,13 +261,13 @@ def test_more_components_than_faces_are_refused(train: Split) -> None:
 # --- real faces ---
 
 
-@pytest.mark.skipif("FER2013_DATA" not in os.environ, reason="FER2013_DATA names no folder")
-def test_real_faces_beat_the_majority() -> None:
+@pytest.mark.slow
+def test_real_faces_beat_the_majority(fer2013_folder: Path) -> None:
     from expression.preprocessing import Preprocess
     from hf_collate import Collate
     from lab import datasets
 
-    splits = datasets.load(os.environ["FER2013_DATA"])
+    splits = datasets.load(fer2013_folder)
     collate = Collate(Preprocess(48, "L"))
     train, validation = (
         collate([splits[name][row] for row in range(count)])

@@ -20,6 +20,7 @@ from lab.metrics import VIEWS, Evaluation
 from lab.provenance import ancestors, joined_history, totals
 from lab.results import Answers, Key, MeasuredNetwork, Opening, Result, Results, file_sha256
 
+pytestmark = pytest.mark.slow
 ROOT = Path(experiments.__file__).parent
 CPU = torch.device("cpu")
 NAMES = ("happy", "neutral", "sad")

@@ -442,7 +442,7 @@ def test_what_is_no_table_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="gone.csv"):
         read_timeline(tmp_path / "gone.csv")
     (tmp_path / "other.csv").write_text("pixels,label\n1,2\n")
-    with pytest.raises(ValueError, match="other.csv is no table"):
+    with pytest.raises(ValueError, match="other.csv is not a table"):
         read_timeline(tmp_path / "other.csv")
     (tmp_path / "cut.csv").write_text(",".join([*COLUMNS, "happy"]) + "\n0.1,1,1,5,\n")
     with pytest.raises(ValueError, match="cut.csv, line 2"):

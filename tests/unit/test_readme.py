@@ -5,7 +5,7 @@ from pathlib import Path
 from benchmarks import report
 from tools import results_table
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def test_tables_are_those_that_the_results_give():

@@ -28,11 +28,6 @@ def finder():
 
 
 @pytest.fixture(scope="module")
-def astronaut():
-    return Image.fromarray(skimage.data.astronaut())
-
-
-@pytest.fixture(scope="module")
 def grass():
     return Image.fromarray(skimage.data.grass()).convert("RGB").resize((640, 480))
 

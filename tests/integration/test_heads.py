@@ -29,6 +29,7 @@ from lab.recipes import Recipe
 from lab.votes import crowd_figures, majority, vote_shares
 from train_loop import train_step
 
+pytestmark = pytest.mark.slow
 ROOT = Path(training.__file__).parent.parent
 CPU = torch.device("cpu")
 NAMES = ("happy", "neutral", "sad")
@@ -383,7 +384,8 @@ def test_the_teacher_sees_the_very_pictures_of_the_batch(faces: Packed, tmp_path
     loader.epoch = 0
     again, own = next(iter(loader))
     assert torch.equal(images, again)
-    network, rule = view.teachers[0]
+    network, rule, order = view.teachers[0]
+    assert rule.size == 16 and order == [0, 1, 2]
     pixels = again * 0.25 + 0.5
     small = nn.functional.interpolate(pixels, (16, 16), mode="bilinear", antialias=True)
     with torch.no_grad():

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import DatasetDict, Image, load_dataset
+from datasets import DatasetDict, Image
 from PIL import Image as Pil
 
 from expression.preprocessing import Preprocess
 from hf_collate import decode
 from lab import datasets
-from lab.datasets import folder
+from lab.datasets import folder, hf_folder
 
 
 def noise(key: int | str, suffix: str = ".png") -> bytes:
@@ -405,16 +405,9 @@ def test_paths_go_all_the_way_to_pixels(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(scope="module")
-def real() -> DatasetDict:
-    named = os.environ.get("FER2013_DATA", "")
-    if not named or not Path(named).is_dir():
-        pytest.skip("FER2013_DATA names no folder")
-    parts = {s: f"{s}[:300]" for s in ("train", "test")}
-    found = {s: sorted(Path(named).rglob(f"{s}-*.parquet"))[:1] for s in parts}
-    if not all(found.values()):
-        pytest.skip("FER2013_DATA holds no parquet")
-    return DatasetDict({s: load_dataset("parquet", data_files={s: str(found[s][0])},
-                                        split=parts[s]) for s in parts})  # fmt: skip
+def real(fer2013_folder: Path) -> DatasetDict:
+    splits = hf_folder.load(fer2013_folder)
+    return DatasetDict({s: splits[s].select(range(300)) for s in ("train", "test")})
 
 
 def write(rows: object, root: Path) -> Counter:

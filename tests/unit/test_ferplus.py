@@ -4,7 +4,6 @@ Votes are drawn here. Where FER2013_DATA names the real faces and FER+ lies besi
 read too.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,19 +20,8 @@ SIZES = {"train": 28_709, "validation": 3_589, "test": 3_589}
 
 
 @pytest.fixture(scope="module")
-def real() -> DatasetDict:
-    named = os.environ.get("FER2013_DATA")
-    if not named or not Path(named).exists():
-        pytest.skip("FER2013_DATA names no folder of faces")
-    return hf_folder.load(named)
-
-
-@pytest.fixture(scope="module")
-def real_votes() -> Path:
-    file = Path(os.environ.get("FER2013_DATA") or "nowhere").parent / "ferplus" / "fer2013new.csv"
-    if not file.is_file():
-        pytest.skip("no ferplus/fer2013new.csv beside the folder of FER2013_DATA")
-    return file
+def real(fer2013_folder: Path) -> DatasetDict:
+    return hf_folder.load(fer2013_folder)
 
 
 def faces(labels: Sequence[int], row: bool = False) -> DatasetDict:
@@ -307,20 +295,21 @@ def test_a_majority_needs_votes_and_leaves_faces(tmp_path: Path) -> None:
         ferplus.majority(ferplus.join_votes(splits, path))
 
 
-def test_the_real_votes_leave_the_counts_of_the_paper(real_votes: Path) -> None:
+def test_the_real_votes_leave_the_counts_of_the_paper(ferplus_csv: Path) -> None:
     # Whether single votes, ties, unknown and NF count decides which faces are left: 24,059 to
     # 27,457 of the training set between the readings of the rule.
     splits = DatasetDict({s: Dataset.from_dict({"face": range(n)}) for s, n in SIZES.items()})
-    chosen = ferplus.majority(ferplus.join_votes(splits, real_votes))
+    chosen = ferplus.majority(ferplus.join_votes(splits, ferplus_csv))
     assert [len(part) for part in chosen.values()] == [25_060, 3_199, 3_153]
 
 
-def test_real_votes_fit_real_faces_in_one_order_only(real: DatasetDict, real_votes: Path) -> None:
+@pytest.mark.slow
+def test_real_votes_fit_real_faces_in_one_order_only(real: DatasetDict, ferplus_csv: Path) -> None:
     # Both orders have the right number of rows; in the wrong one, votes are for other faces.
     fitting = []
     for by in ("row", "name"):
         try:
-            fitting.append(ferplus.majority(ferplus.join_votes(real, real_votes, by=by)))
+            fitting.append(ferplus.majority(ferplus.join_votes(real, ferplus_csv, by=by)))
         except ValueError as error:
             assert "belong to other faces" in str(error)
     assert len(fitting) == 1

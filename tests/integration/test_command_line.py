@@ -21,6 +21,7 @@ from lab.results import Results
 from lab.tensorboard_log import TensorBoardLog
 
 SMALL = ["--size", "24", "--batch-size", "32", "--device", "cpu"]
+pytestmark = pytest.mark.slow
 ROOT = Path(experiments.__file__).parent
 
 

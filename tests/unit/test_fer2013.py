@@ -55,11 +55,8 @@ def rows() -> list[Row]:
 
 
 @pytest.fixture(scope="module")
-def real() -> DatasetDict:
-    named = os.environ.get("FER2013_DATA")
-    if not named or not Path(named).exists():
-        pytest.skip("FER2013_DATA names no folder of faces")
-    return hf_folder.load(named)
+def real(fer2013_folder: Path) -> DatasetDict:
+    return hf_folder.load(fer2013_folder)
 
 
 # --- what comes back ---
@@ -82,6 +79,7 @@ def test_pixels_labels_and_splits_come_back(tmp_path: Path) -> None:
         assert " ".join(map(str, np.asarray(face["image"]).ravel())) == pixels
 
 
+@pytest.mark.slow
 def test_real_faces_come_back(real: DatasetDict, tmp_path: Path) -> None:
     few = {split: part.select(range(300)) for split, part in real.items()}
     rows = [

@@ -20,10 +20,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
 RUNNER = ROOT / "tools" / "run_notebook.py"
 NMS = 'raise RuntimeError("operator torchvision::nms does not exist")'
-needs_make = pytest.mark.skipif(not shutil.which("make"), reason="no make on this machine")
 
 
 # --- make ---
@@ -103,7 +103,6 @@ def house(first: tuple[House, Any]) -> House:
     return first[0]
 
 
-@needs_make
 def test_first_call_sets_up_and_second_only_looks(first: tuple[House, Any]) -> None:
     house, done = first
     assert done.returncode == 0, done.stderr
@@ -119,7 +118,6 @@ def test_first_call_sets_up_and_second_only_looks(first: tuple[House, Any]) -> N
     assert "http://127.0.0.1:7860" in again.stdout and "demo runs --port 7860" in again.stdout
 
 
-@needs_make
 def test_tests_need_more_than_the_demo(house: House) -> None:
     done = house.make("test", "ARGS=0")
     assert done.returncode == 0 and "Installing requirements-dev.txt" in done.stdout
@@ -127,7 +125,6 @@ def test_tests_need_more_than_the_demo(house: House) -> None:
     assert "Installing" not in house.make("demo").stdout  # it had all of it already
 
 
-@needs_make
 def test_failing_tests_fail_make_and_the_status_file_keeps_the_last_line_pytests(
         house: House) -> None:
     assert house.make("test", "ARGS=1").returncode != 0
@@ -136,7 +133,6 @@ def test_failing_tests_fail_make_and_the_status_file_keeps_the_last_line_pytests
     assert (done.stdout + done.stderr).splitlines()[-1] == "3 failed, 4 passed"
 
 
-@needs_make
 def test_constraints_install_the_tested_versions_and_nothing_else_asks_for_them(
         tmp_path: Path) -> None:
     # Without them pip takes the newest of a range, and a broken release breaks `make demo`.
@@ -156,7 +152,6 @@ def test_constraints_install_the_tested_versions_and_nothing_else_asks_for_them(
     assert missing.returncode != 0 and "gone.txt is not a file" in missing.stderr
 
 
-@needs_make
 def test_interrupted_installation_is_taken_up_again(house: House) -> None:
     mark = house.folder / ".venv" / ".installed-requirements.txt"
     before = mark.read_text()
@@ -171,7 +166,6 @@ def test_interrupted_installation_is_taken_up_again(house: House) -> None:
     assert done.returncode == 0 and "Successfully installed latecomer" in done.stdout
 
 
-@needs_make
 def test_broken_pair_is_named_before_the_demo_starts(house: House) -> None:
     packages = next((house.folder / ".venv").glob("lib/python3*/site-packages"))
     good = (packages / "torchvision" / "__init__.py").read_text()
@@ -186,7 +180,6 @@ def test_broken_pair_is_named_before_the_demo_starts(house: House) -> None:
     assert house.make("demo").returncode == 0  # a failed check is not remembered
 
 
-@needs_make
 def test_moved_environment_is_made_anew(house: House) -> None:
     # Its scripts still point to the old place, where `activate` would lead too. The stub stops
     # before the old environment is cleared: making one takes ten seconds.
@@ -201,7 +194,6 @@ def test_moved_environment_is_made_anew(house: House) -> None:
         house.folder = house.folder.rename(house.folder.with_name("house"))
 
 
-@needs_make
 @pytest.mark.parametrize("body, sentence", [
     ('case "$2" in *print*) echo 3.8;; *) exit 1;; esac',
      "is Python 3.8; 3.10 or newer is needed"),
@@ -214,13 +206,11 @@ def test_unfit_python_is_named(house: House, body: str, sentence: str) -> None:
     assert "Traceback" not in done.stderr and not (house.folder / "other").exists()
 
 
-@needs_make
 def test_absent_python_is_named(house: House) -> None:
     done = house.make("demo", "VENV=other", "PYTHON=python3.99")
     assert done.returncode != 0 and "PYTHON=python3.99 is not found" in done.stderr
 
 
-@needs_make
 def test_a_folder_that_is_no_environment_is_left_alone(house: House) -> None:
     (house.folder / "precious").mkdir(exist_ok=True)
     house.write("precious/thesis.txt", "years of work")
@@ -229,7 +219,6 @@ def test_a_folder_that_is_no_environment_is_left_alone(house: House) -> None:
     assert [path.name for path in (house.folder / "precious").iterdir()] == ["thesis.txt"]
 
 
-@needs_make
 def test_make_alone_lists_the_targets(house: House) -> None:
     done = house.make()
     for name in ("demo", "test", "notebook", "lint", "clean"):

@@ -43,26 +43,14 @@ def network_of(path):
 
 
 @pytest.fixture
-def face(tmp_path, splits):
-    path = tmp_path / "face.png"
-    splits["test"][0]["image"].save(path)
-    return path
+def face(drawn_face):
+    return drawn_face
 
 
 @pytest.fixture(scope="module")
 def committed():
     """The checkpoint that serves, with its detector."""
-    return ExpressionPredictor()
-
-
-@pytest.fixture(scope="module")
-def portrait(tmp_path_factory):
-    """A photo of one person, in the public domain (NASA)."""
-    from skimage.data import astronaut
-
-    path = tmp_path_factory.mktemp("photo") / "portrait.png"
-    Image.fromarray(astronaut()).save(path)
-    return path
+    return open_predictor(None)
 
 
 def test_logits_are_those_of_the_validation_loader(checkpoint, splits, tmp_path):
@@ -166,6 +154,7 @@ def test_methods_of_the_fer_package_answer_as_that_package_does(committed, portr
     assert committed.detect_emotions(empty) == [] and committed.top_emotion(empty) == (None, None)
 
 
+@pytest.mark.slow
 def test_onnx_answers_as_torch_does_and_an_outdated_file_is_refused(checkpoint, face, tmp_path):
     path = Path(shutil.copy(checkpoint, tmp_path / "c.safetensors"))
     with pytest.raises(FileNotFoundError, match="--export-onnx"):

@@ -1,0 +1,109 @@
+"""What several readers need: a report of what was left out, picture checks, columns of a table."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import PIL.Image
+import pyarrow as pa
+from datasets import Dataset, Features
+
+__all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_digest", "with_column"]
+
+SHOWN = 20  # lines of a report
+
+
+def first_lines(lines: Sequence[str]) -> list[str]:
+    """The first 20 lines, and how many more there are."""
+    more = len(lines) - SHOWN
+    return [*lines[:SHOWN], *([f"… and {more:,} more"] if more > 0 else [])]
+
+
+@dataclass
+class Report:
+    """What a reader left out and why. With `strict` the first entry is raised as a ValueError."""
+
+    strict: bool
+    notes: list[str] = field(default_factory=list)  # about many pictures: all are shown
+    lines: list[str] = field(default_factory=list)  # about one file each: the first 20 are shown
+    places: dict[str, list[str]] = field(default_factory=dict)  # by reason: 20 reasons are shown
+
+    def note(self, text: str) -> None:
+        self.notes.append(self._entry(text))
+
+    def line(self, text: str) -> None:
+        self.lines.append(self._entry(text))
+
+    def count(self, reason: str, place: object) -> None:
+        """One more place where this reason was met; three places of each reason are shown."""
+        self._entry(f"{reason}: {place}")
+        self.places.setdefault(printable(reason), []).append(printable(str(place)))
+
+    def text(self, *head: str) -> str:
+        counted = []
+        for reason, places in self.places.items():
+            shown = places if len(places) <= 3 else [*places[:3], "…"]
+            counted.append(f"{len(places):,} × {reason}: {', '.join(shown)}")
+        return "\n".join([*head, *self.notes, *first_lines(self.lines + counted)])
+
+    def _entry(self, text: str) -> str:
+        if self.strict:
+            raise ValueError(f"{printable(text)} (refused by strict=True)")
+        return printable(text)
+
+
+def printable(text: str) -> str:
+    """The text with escapes where a file name is not valid UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def picture_digest(data: bytes) -> bytes:
+    """SHA-256 of an encoded picture. Raises nearly any error unless all its pixels decode."""
+    with PIL.Image.open(io.BytesIO(data)) as image:
+        image.load()  # `open` reads the header alone
+    return hashlib.sha256(data).digest()
+
+
+class Labelled(Protocol):
+    digest: bytes
+    label: str
+
+
+L = TypeVar("L", bound=Labelled)
+
+
+def distinct(pictures: Sequence[L]) -> tuple[list[L], list[tuple[L, L]], list[list[L]]]:
+    """One of each set of identical pictures, and what has to be left out.
+
+    Returns the pictures to keep, (first, copy) pairs of one class, and sets of identical pictures
+    with different labels, of which none is kept.
+    """
+    same: dict[bytes, list[L]] = {}
+    for picture in pictures:
+        same.setdefault(picture.digest, []).append(picture)
+    agreeing = [group for group in same.values() if len({p.label for p in group}) == 1]
+    contradicting = [group for group in same.values() if len({p.label for p in group}) > 1]
+    copies = [(group[0], copy) for group in agreeing for copy in group[1:]]
+    return [group[0] for group in agreeing], copies, contradicting
+
+
+def arrow_table(rows: Dataset) -> pa.Table:
+    """The rows as they are stored, selections and shuffles applied; no picture is decoded."""
+    batches = list(rows.with_format("arrow").iter(1000))  # all at once would fail beyond 2 GB
+    return pa.concat_tables(batches) if batches else rows.features.arrow_schema.empty_table()
+
+
+def with_column(
+    rows: Dataset, table: pa.Table, name: str, values: pa.Array, feature: Any
+) -> Dataset:
+    """`table` as a Dataset like `rows`, with column `name` added, or replaced in its place."""
+    if name in table.column_names:
+        table = table.set_column(table.column_names.index(name), name, values)
+    else:
+        table = table.append_column(name, values)
+    info = rows.info.copy()
+    info.features = Features(rows.features | {name: feature})
+    metadata = info.features.arrow_schema.metadata
+    return Dataset(table.replace_schema_metadata(metadata), info=info, split=rows.split)

@@ -1,0 +1,46 @@
+"""Split names, in one place: every reader gives `train`, `validation` and `test`."""
+
+import hashlib
+
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+
+__all__ = ["SPLITS", "USAGES", "build_split", "check_columns", "rename_splits", "seeded_hash",
+           "split_name"]  # fmt: skip
+
+SPLITS = ("train", "validation", "test")
+USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}  # FER2013, FER+
+_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "val", "valid", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+def split_name(name: str) -> str | None:
+    """"Val" → "validation"; None for a name that is not a split's. Capitals do not matter."""
+    return _NAMES.get(name.lower())
+
+
+def rename_splits(splits: DatasetDict) -> DatasetDict:
+    """The same splits under the names in SPLITS; other splits keep their names, in lower case."""
+    return DatasetDict({split_name(s) or s.lower(): rows for s, rows in splits.items()})
+
+
+def check_columns(rows: Dataset, where: str) -> None:
+    """Raises ValueError, listing the columns found, without `image` or `label`."""
+    missing = [c for c in ("image", "label") if c not in rows.column_names]
+    if missing:
+        raise ValueError(f"{where} has no column {', '.join(missing)}; found {rows.column_names}")
+
+
+def build_split(
+    images: list[dict[str, bytes | str | None]], labels: list[int], class_names: list[str]
+) -> Dataset:
+    """A split from pictures, {"bytes": …, "path": …} each, and class indices."""
+    features = Features(image=Image(), label=ClassLabel(names=class_names))
+    return Dataset.from_dict({"image": images, "label": labels}, features=features)
+
+
+def seeded_hash(seed: int, name: str) -> bytes:
+    """A random-looking sort key that is the same on every machine and in every library version."""
+    return hashlib.sha256(f"{seed}/{name}".encode()).digest()
