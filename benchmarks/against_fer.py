@@ -82,7 +82,7 @@ def our_contenders(path: Path, train: Tensor, threads: int) -> Iterator[Contende
             quantise(whole, small, prepare(train))
             exported = subjects.OnnxNetwork(small, threads)
         except Exception as error:  # its passes raise anything on a graph that they do not know
-            yield Missing(path.stem, INT8, f"cannot be quantised ({subjects.reason(error)})")
+            yield Missing(path.stem, INT8, f"cannot be quantised ({subjects.first_line(error)})")
             return
         yield contender(INT8, exported, small)
 

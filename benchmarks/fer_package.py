@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.subjects import reason
+from benchmarks.subjects import first_line
 
 __all__ = ["Answer", "Contender", "Missing", "fer_contenders", "fer_input", "why"]
 
@@ -55,7 +55,7 @@ class Missing:
 
 def why(error: Exception) -> str:
     missing = isinstance(error, ModuleNotFoundError)
-    return f"{error.name} is not installed" if missing else reason(error)
+    return f"{error.name} is not installed" if missing else first_line(error)
 
 
 def fer_contenders(threads: int) -> Iterator[Contender | Missing]:
