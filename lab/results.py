@@ -247,7 +247,9 @@ class Results:
             confusion = torch.tensor(told["confusion"], dtype=torch.int64)
             evaluation = Evaluation(confusion, tuple(told["class_names"]), told["loss"])
             how = {word: told[word] for word in ("command", "revision", "hardware", "date")}
-            result = Result(key, told["data"]["name"], evaluation, **how, crowd=told.get("crowd"), path=path)
+            result = Result(
+                key, told["data"]["name"], evaluation, **how, crowd=told.get("crowd"), path=path
+            )
             counted = (told["k"], told["n"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a result: {error!r}") from error
