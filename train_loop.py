@@ -37,7 +37,8 @@ class Tally:
     """Sums over the images of one pass; raises when a batch cannot be right."""
 
     def __init__(self, split: str) -> None:
-        self.split, self.seen, self.sizes = split, 0, []
+        self.split, self.seen = split, 0
+        self.sizes: list[int] = []
         self.losses: list[Tensor] = []  # mean loss of each batch, left on the device
         self.hits: list[Tensor] = []
 
@@ -177,7 +178,7 @@ def test_step(
     return tally.result()
 
 
-test_step.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
+test_step.__test__ = False  # pytest: not a test
 
 
 def train(

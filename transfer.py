@@ -182,7 +182,7 @@ def fill(model: nn.Module, state: dict[str, Tensor], head_name: str, what: str) 
 
 def spec_of(model: nn.Module) -> Backbone:
     try:
-        return BACKBONES[model.backbone_name]  # type: ignore[index]
+        return BACKBONES[model.backbone_name]
     except (AttributeError, KeyError):
         raise ValueError("the model was not made by transfer.build") from None
 

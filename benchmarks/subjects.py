@@ -23,7 +23,7 @@ MODULES = {
     "lab.models": "build",
     "lab.models.resnet9": "ResNet9",
     "lab.provenance": "revision",
-    "lab.training": "fast_precision",
+    "lab.optimization": "fast_precision",
     "tinyvgg": "TinyVGG",
     "train_loop": "autocast train_step",
 }

@@ -91,7 +91,7 @@ def answer(args: argparse.Namespace, load_network: Callable[[Path], Network]) ->
     names, failed = find_inputs(args.inputs)
     videos = [name for name in names if is_video(name)]
     pictures = [name for name in names if not is_video(name)]
-    read = [*names, predictor.path, predictor.path.with_suffix(".onnx")]
+    read: list[Path | str] = [*names, predictor.path, predictor.path.with_suffix(".onnx")]
     files = OutputFiles(inputs=read, overwrite=args.overwrite)
     report = Report(
         predictor.class_names, files, table=args.csv, annotate=args.annotate,

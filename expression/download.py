@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from http.client import HTTPException, HTTPResponse, responses
+from typing import Any
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 __all__ = ["fetch", "is_url"]
@@ -93,8 +94,9 @@ def is_public(address: str) -> bool:
     """Whether an IP address, also one that wraps another, is in the public internet."""
     ip = ipaddress.ip_address(address)
     ip = getattr(ip, "ipv4_mapped", None) or ip
-    if ip.version == 6 and (ip.sixtofour or ip not in ipaddress.ip_network("2000::/3")):
-        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.sixtofour or ip not in ipaddress.ip_network("2000::/3"):
+            return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved)
 
 
@@ -166,7 +168,7 @@ class Stream(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         self.connection.settimeout(left(self.deadline))
         return self.connection.recv_into(buffer)
 

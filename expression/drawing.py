@@ -190,8 +190,10 @@ def layout(
 
 
 def _draw_bars(pen: ImageDraw.ImageDraw, mark: Mark, text: int) -> None:
-    left, top, right, _ = mark.panel
-    pen.rectangle((left, top, right - 1, mark.panel[3] - 1), fill=(0, 0, 0, 150))
+    if mark.panel is None:
+        return
+    left, top, right, bottom = mark.panel
+    pen.rectangle((left, top, right - 1, bottom - 1), fill=(0, 0, 0, 150))
     start, end = right - round(4.4 * text), right - round(0.4 * text)
     for k, (name, share) in enumerate(list(mark.face.probs.items())[:BARS]):
         middle = top + round((0.85 + 1.3 * k) * text)

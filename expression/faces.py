@@ -86,8 +86,8 @@ def cut(image: Image.Image, left: float, top: float, side: float) -> Image.Image
         return image.crop((x, y, x + n, y + n))
     rows = np.clip(np.arange(y, y + n), 0, image.height - 1)
     columns = np.clip(np.arange(x, x + n), 0, image.width - 1)
-    inside = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-    pixels = np.asarray(image.crop(tuple(int(v) for v in inside)))
+    left, top, right, bottom = (int(v) for v in (columns[0], rows[0], columns[-1], rows[-1]))
+    pixels = np.asarray(image.crop((left, top, right + 1, bottom + 1)))
     return Image.fromarray(pixels[rows - rows[0]][:, columns - columns[0]])
 
 
@@ -121,5 +121,7 @@ def turn_back(face: Face, angle: float, size: tuple[int, int], scale: float = 1.
     dx, dy = x + width / 2 - size[0] / 2, y + height / 2 - size[1] / 2
     cx = size[0] / 2 + dx * math.cos(a) - dy * math.sin(a)
     cy = size[1] / 2 + dx * math.sin(a) + dy * math.cos(a)
-    box = (cx - width / 2, cy - height / 2, width, height)
-    return replace(face, box=tuple(round(v / scale) for v in box), tilt=face.tilt + angle)
+    x, y, width, height = (
+        round(v / scale) for v in (cx - width / 2, cy - height / 2, width, height)
+    )
+    return replace(face, box=(x, y, width, height), tilt=face.tilt + angle)

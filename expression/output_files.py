@@ -123,16 +123,15 @@ class OutputFiles:
 
         Raises OSError. A device or pipe is written directly.
         """
-        options = {"mode": "w", "newline": "", "encoding": "utf-8"}
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder; give the name of a file in it")
         if is_stream(path):
-            with path.open(**options) as file:
+            with path.open("w", newline="", encoding="utf-8") as file:
                 yield file
             return
         with self.reserve(path.parent, path.stem, [path.suffix]) as group:
             group.keep(path.suffix)
-            with group.path(path.suffix).open(**options) as file:
+            with group.path(path.suffix).open("w", newline="", encoding="utf-8") as file:
                 yield file
 
     def notes(self) -> list[str]:
@@ -167,7 +166,7 @@ class OutputFiles:
                 # A thousand `frame.jpg` of different folders would else try a million names.
                 group.number = max(group.number, self._numbers.get(key, 0))
             group.names, self._numbers[key] = names, group.number
-            self._reserved |= {name_key(path) for path in names.values()} - {None}
+            self._reserved |= {name for path in names.values() if (name := name_key(path))}
 
 
 class OutputGroup:

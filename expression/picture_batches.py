@@ -33,6 +33,12 @@ class PictureAnswer:
     seen: list[FacePrediction] = field(default_factory=list)
     error: str = ""
 
+    def opened(self) -> Image.Image:
+        """The picture. Raises ValueError, with the reason, where it could not be opened."""
+        if self.image is None:
+            raise ValueError(self.error)
+        return self.image
+
 
 Searched = tuple[PictureAnswer, list[Face]]
 
@@ -82,14 +88,14 @@ def open_and_search(
             searched.append((PictureAnswer(name, error=str(error)), []))
     if whole:
         return searched
-    sizes: dict[tuple[int, int], list[Searched]] = {}
+    sizes: dict[tuple[int, int], list[tuple[Image.Image, list[Face]]]] = {}
     for answer, faces in searched:
         if answer.image is not None:
-            sizes.setdefault(answer.image.size, []).append((answer, faces))
+            sizes.setdefault(answer.image.size, []).append((answer.image, faces))
     for same_size in sizes.values():
-        found = finder.find_batch([answer.image for answer, _ in same_size])
-        for (answer, faces), here in zip(same_size, found, strict=True):
-            faces += here or finder.find_tilted(answer.image)
+        found = finder.find_batch([image for image, _ in same_size])
+        for (image, faces), here in zip(same_size, found, strict=True):
+            faces += here or finder.find_tilted(image)
     return searched
 
 
@@ -98,7 +104,7 @@ def name_faces(
 ) -> list[PictureAnswer]:
     """Classifies all faces of some pictures in one batch."""
     good = [(answer, faces) for answer, faces in searched if answer.image is not None]
-    images = [answer.image for answer, _ in good]
+    images = [answer.opened() for answer, _ in good]
     if whole:
         probs = predictor.predict_batch(images)
         seen = [

@@ -13,7 +13,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -82,7 +82,7 @@ def from_array(array: np.ndarray) -> Image.Image:
             f"the array has shape {array.shape} and dtype {array.dtype}; give uint8 "
             "(H, W) gray, (H, W, 3) BGR or (H, W, 4) BGRA"
         )
-    order = {None: ..., 3: np.s_[..., ::-1], 4: np.s_[..., [2, 1, 0, 3]]}[channels]
+    order: Any = {None: ..., 3: np.s_[..., ::-1], 4: np.s_[..., [2, 1, 0, 3]]}[channels]
     return Image.fromarray(np.ascontiguousarray(array[order]))
 
 
@@ -105,8 +105,8 @@ def decode(file: BinaryIO, name: str, longest: int | None) -> Image.Image:
     reduced = 1
     if longest is not None and image.format in ("JPEG", "MPO"):
         divisor = max(max(image.size) // longest, 1)
-        wanted = [max(side // divisor, 1) for side in image.size]
-        before, drafted = image.width, image.draft(None, tuple(wanted))
+        wanted = max(image.width // divisor, 1), max(image.height // divisor, 1)
+        before, drafted = image.width, image.draft(None, wanted)
         reduced = round(before / drafted[1][2]) if drafted else 1
     return settle(image, name, reduced)
 

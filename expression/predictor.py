@@ -154,7 +154,8 @@ class ExpressionPredictor:
         if face_rectangles is None:
             predictions = self.find(image)
         else:
-            boxes = [check_box(tuple(int(v) for v in box), image) for box in face_rectangles]
+            whole = ((int(x), int(y), int(w), int(h)) for x, y, w, h in face_rectangles)
+            boxes = [check_box(box, image) for box in whole]
             predictions = self.predict_faces([image], [[Face(box, 1.0) for box in boxes]])[0]
         return [
             {"box": p.box, "emotions": {n: round(p.probs[n], 2) for n in self.class_names}}

@@ -75,7 +75,7 @@ class Report:
             self.saving.append(self.pool.submit(save_drawn, answer, group))
             if len(self.saving) > WAITING:
                 self.saving.popleft().result()
-        times = answer.image.info.get("reduced", 1)
+        times = answer.opened().info.get("reduced", 1)
         seen = [replace(s, box=tuple(v * times for v in s.box)) for s in answer.seen]
         if self.table:
             rows = [
@@ -116,7 +116,7 @@ class Report:
 
 def save_drawn(answer: PictureAnswer, group: OutputGroup) -> None:
     with group:
-        draw_faces(answer.image, answer.seen).save(group.path(".jpg"), quality=90)
+        draw_faces(answer.opened(), answer.seen).save(group.path(".jpg"), quality=90)
         group.keep(".jpg")
 
 

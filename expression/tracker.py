@@ -80,6 +80,7 @@ class Tracker:
                 t.face.box, ranked(t.probs, self.class_names), t.face.score, t.face.tilt, t.number
             )
             for t in here
+            if t.probs is not None
         ]
 
     def locate(self, image: Image.Image, seconds: float) -> None:

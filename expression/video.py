@@ -6,7 +6,7 @@ and an output gets its name only when it is complete.
 """
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -137,7 +137,7 @@ def _size(frame: av.VideoFrame, stream: VideoStream, longest: int | None) -> tup
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def read_frames(path: Path | str, *, longest: int | None = 1280) -> Iterator[Frame]:
+def read_frames(path: Path | str, *, longest: int | None = 1280) -> Generator[Frame, None, None]:
     """The frames of a video, decoded one at a time, the long side at most `longest` pixels.
 
     Times are the file's own, so uneven ones stay so. Damaged packets are skipped. Errors
@@ -210,7 +210,7 @@ class VideoWriter:
     def __init__(self, path: Path | str, encoder: str | None = None) -> None:
         self.path = Path(path)
         self.encoder = encoder or first_encoder()
-        self._container: av.container.OutputContainer | None = None
+        self._container: Any = None  # av's, from the first picture on
         self._last = -1  # ticks of the frame before
         self._stack = ExitStack()
 

@@ -10,7 +10,7 @@ Source: written for this project.
 import errno
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,7 +36,11 @@ PATIENCE = 20.0  # seconds until the first picture: the system may first ask for
 FORMATS = {"darwin": "avfoundation", "win32": "dshow"}  # elsewhere v4l2
 # The first that the camera takes: unasked, some send their largest picture, a few times a
 # second, and macOS would refuse FFmpeg's own default of 29.97 frames a second.
-WISHES = ({"video_size": "640x480", "framerate": "30"}, {"framerate": "30"}, {})
+WISHES: list[dict[str, str]] = [
+    {"video_size": "640x480", "framerate": "30"},
+    {"framerate": "30"},
+    {},
+]
 KEYS = {"q": "q", "escape": "q", "s": "s"}
 Follow = Callable[[Image.Image, float], Sequence[FacePrediction]]
 Picture = tuple[Image.Image, float]  # RGB, and seconds since the camera was opened
@@ -194,7 +198,7 @@ class Camera:
         self.stop.set()
         self.thread.join(timeout=3.0)
 
-    def pictures(self) -> Iterator[Picture]:
+    def pictures(self) -> Generator[Picture, None, None]:
         if isinstance(self.source, Device):
             yield from device_pictures(self.source, self.stop)
         else:

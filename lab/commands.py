@@ -30,10 +30,11 @@ from lab.parsing import default_recipe
 from lab.recipes import Recipe
 from lab.recording import record_command
 from lab.resuming import STATE, find_run, finish_run, is_finished
+from lab.run import Run
 from lab.svm_training import SYSTEMS as SVM_SYSTEMS
 from lab.svm_training import train_svm
 from lab.tensorboard_log import TensorBoardLog
-from lab.training import Run, train_network
+from lab.training import train_network
 
 __all__ = ["run_command"]
 
@@ -211,9 +212,7 @@ def train_one(run: Run, resume: bool, final: bool) -> Path:
             fit = train_svm if run.recipe.system in SVM_SYSTEMS else train_network
             fit(run, log)
             finish_run(run)
-        return evaluation.evaluate(
-            run.checkpoint, run.faces, run.out, run.device, log, final=final
-        )
+        return evaluation.evaluate(run.checkpoint, run.faces, run.out, run.device, log, final=final)
 
 
 def make_flagship(
@@ -241,9 +240,7 @@ def make_flagship(
 # --- measuring ---
 
 
-def draw_maps(
-    checkpoints: Iterable[Path], faces: Faces, out: Path, device: torch.device
-) -> None:
+def draw_maps(checkpoints: Iterable[Path], faces: Faces, out: Path, device: torch.device) -> None:
     """Grad-CAM and attention maps of each checkpoint."""
     for checkpoint in checkpoints:
         for path in explanation.explain(checkpoint, faces, out, device):

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 
@@ -71,12 +72,12 @@ def draw(rows: list[Row], data: str, path: Path) -> None:
     """Systems by accuracy: on the test split where it was opened, else on validation."""
     first = [row for row, *_ in reports.by_system(rows)]
     split = "test" if any(row.told("test") for row in first) else "validation"
-    shown = []
+    shown: list[dict[str, Any]] = []
     for row in first:
         if (told := row.told(split)) is None:
             continue
         about = {"name": row.name, "accuracy": told.accuracy, "majority": told.majority}
-        shown.append(about | {"interval_95": wilson(told.k, told.n)})
+        shown.append({**about, "interval_95": wilson(told.k, told.n)})
         _, share = reports.PUBLISHED.get(f"{row.recipe}-{data}", ("", 0.0))
         if share and row.at_home:
             shown[-1]["published"] = share

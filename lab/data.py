@@ -197,7 +197,8 @@ def pack(faces: Faces, path: Path, side: int = 48) -> Path:
 
     For a machine without `datasets`, or with a slow disk: FER2013 takes 75 MB.
     """
-    arrays, vote_names = {}, ()
+    arrays: dict[str, Any] = {}
+    vote_names: tuple[str, ...] = ()
     for split, rows in faces.decoded(Preprocess(side, "L")).items():
         arrays[f"{split}_pixels"] = rows.pixels[:, 0].numpy()
         arrays[f"{split}_labels"] = rows.labels.numpy().astype(np.uint8)

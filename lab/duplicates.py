@@ -27,7 +27,7 @@ def in_train(splits: Mapping[str, Any], cache: Path | None = None) -> dict[str, 
         with np.load(cache, allow_pickle=False) as file:
             return {split: file[split] for split in file.files}
     known = set(digests(splits["train"]))
-    found = {
+    found: dict[str, Any] = {
         split: np.array([digest in known for digest in digests(rows)], dtype=bool)
         for split, rows in splits.items()
         if split != "train"

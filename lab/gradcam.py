@@ -192,13 +192,16 @@ def grad_cam(
             raise ValueError(f"layer {name!r} gives no spatial map; {choices(model, images)}")
         scores = logits.gather(1, chosen_classes(logits, classes)[:, None])
         # The pictures of a batch do not meet in evaluation mode: the sum's gradient is each one's
-        total, slopes = scores.sum(), None
+        total = scores.sum()
+        slopes: Tensor | None = None
         if total.requires_grad:
             (slopes,) = torch.autograd.grad(total, leaf, allow_unused=True)
     if slopes is None:
         raise ValueError(f"no gradient leads from the answer of {type(model).__name__} to {name!r}")
-    values, slopes = as_map(leaf.detach(), images).float(), as_map(slopes, images).float()
-    weights = slopes.mean(dim=(2, 3), keepdim=True)  # (N, C, 1, 1)
+    values, gradients = as_map(leaf.detach(), images), as_map(slopes, images)
+    assert values is not None and gradients is not None  # `restart` took this output for a map
+    values, gradients = values.float(), gradients.float()
+    weights = gradients.mean(dim=(2, 3), keepdim=True)  # (N, C, 1, 1)
     cams = (weights * values).sum(dim=1, keepdim=True).relu()
     cams = interpolate(cams, images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
     top = cams.amax(dim=(1, 2), keepdim=True)

@@ -101,6 +101,7 @@ def write_all(folder: Path, kept: Results) -> list[Path]:
     return [write(path, kept) for path in sorted(folder.glob("*.safetensors"))]
 
 
+
 def stage_words(stage: dict[str, Any]) -> str:
     """A training that went before: how long, what it reached, its command."""
     reached = stage.get("validation")

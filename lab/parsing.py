@@ -34,7 +34,7 @@ def parse(words: Sequence[str], prog: str = "experiments.py") -> tuple[Command, 
         recipe = default_recipe(names[0], "--quick" in words)
         read_words([words[0], "--help"], prog, recipe)
     command = read_words(words, prog, None)
-    if not isinstance(command, Settings):
+    if not isinstance(command, Train | Flagship):
         return command, {}
     chosen = systems_of(command)
     for name, least in (("seed", 0), ("seeds", 1)):
@@ -84,7 +84,7 @@ def named_systems(words: Sequence[str]) -> list[str]:
     return names or ([Flagship.system] if words[0] == "flagship" else [])
 
 
-def systems_of(command: Settings) -> list[str]:
+def systems_of(command: Train | Flagship) -> list[str]:
     """The systems to train. Raises UsageError when none, or an unknown one, is named."""
     if isinstance(command, Train):
         names = list(RECIPES) if command.all else list(dict.fromkeys(command.systems))

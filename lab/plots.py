@@ -8,7 +8,7 @@ Needs matplotlib, numpy and pillow; copy freely (MIT, see LICENSE).
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,7 +38,7 @@ def caption(figure: Figure, text: str) -> None:
     figure.supxlabel(lines, fontsize=10, fontstyle="italic", color="#333333")
 
 
-def clean(axes: Axes, grid: str = "y") -> None:
+def clean(axes: Axes, grid: Literal["both", "x", "y"] = "y") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -193,7 +193,9 @@ class Recipe(Start, EarlyStopping, Schedule, Learning, Pictures, Network):
     def from_dict(cls, values: dict[str, Any]) -> "Recipe":
         """A recipe from plain values, those of older cards and results included."""
         named = with_current_names(values)
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in named.items()}
+        given: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in named.items()
+        }
         if given.get("augment") is not None:
             given["augment"] = Augment(**given["augment"])
         return cls(**given)
@@ -211,7 +213,7 @@ _vit = replace(
     _attention, system="vit_tiny", epochs=100, lr=5e-5, warmup=5, stop_patience=20,
     system_args={"size": 48, "patch": 8},
 )  # fmt: skip
-_rgb = {"channels": 3, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+_rgb: dict[str, Any] = {"channels": 3, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
 RECIPES = {
     # C, gamma and the size of the PCA were chosen on FER2013's validation split

@@ -51,9 +51,7 @@ def public(path: str | Path) -> str:
     return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()
 
 
-def record_command(
-    name: str, recipe: Recipe, usual: Recipe, command: Settings, seed: int
-) -> str:
+def record_command(name: str, recipe: Recipe, usual: Recipe, command: Settings, seed: int) -> str:
     """The command that makes a run again; `usual` is the system's own recipe.
 
     It runs from the repository. Data, votes and files outside it are named by their last part,

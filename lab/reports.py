@@ -77,7 +77,9 @@ class Row:
     def unseen(self, split: str, views: str = "plain") -> Evaluation | None:
         """Figures on faces that are not in train; None where all are, or it is not known."""
         result = self.results.get((split, views))
-        unseen = result.unseen if result and self.at_home else None
+        if result is None or not self.at_home:
+            return None
+        unseen = result.unseen
         return unseen if unseen and unseen.n < result.evaluation.n else None
 
     def count(self, split: str) -> str:

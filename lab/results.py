@@ -121,7 +121,7 @@ class Result:
         with np.load(file, allow_pickle=False) as stored:
             answers = Answers(*(stored[part] for part in PARTS))
         if not torch.equal(answers.confusion(), self.evaluation.confusion):
-            raise ValueError(f"{file} does not give the confusion that {self.path.name} states")
+            raise ValueError(f"{file} does not give the confusion that {self.path} states")
         return answers
 
     @cached_property
@@ -246,8 +246,10 @@ class Results:
                       told["views"])  # fmt: skip
             confusion = torch.tensor(told["confusion"], dtype=torch.int64)
             evaluation = Evaluation(confusion, tuple(told["class_names"]), told["loss"])
-            how = (told[word] for word in ("command", "revision", "hardware", "date"))
-            result = Result(key, told["data"]["name"], evaluation, *how, told.get("crowd"), path)
+            how = {word: told[word] for word in ("command", "revision", "hardware", "date")}
+            crowd = told.get("crowd")
+            name = told["data"]["name"]
+            result = Result(key, name, evaluation, **how, crowd=crowd, path=path)
             counted = (told["k"], told["n"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a result: {error!r}") from error

@@ -2,26 +2,24 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.recipes import Recipe
+from lab.run import Run
 from train_state import load_state
-
-if TYPE_CHECKING:
-    from lab.training import Run
 
 __all__ = ["FINISHED", "STATE", "check_settings", "find_run", "finish_run", "is_finished"]
 
 STATE, FINISHED = "state.pt", "finished"  # files in a run's folder
 
 
-def check_settings(values: dict[str, Any], run: "Run") -> dict[str, Any]:
+def check_settings(values: dict[str, Any], run: Run) -> dict[str, Any]:
     """The state's values, or ValueError naming the settings in which the run differs."""
     compare_settings(values["settings"], run)
     return values
 
 
-def compare_settings(settings: dict[str, Any], run: "Run") -> None:
+def compare_settings(settings: dict[str, Any], run: Run) -> None:
     """Raises ValueError naming each setting in which `run` differs from those kept earlier."""
     before, now = flat(settings), flat(run.settings())
     names = [name for name in now if name in before and before[name] != now[name]]
@@ -41,13 +39,13 @@ def flat(settings: dict[str, Any]) -> dict[str, Any]:
     return {**recipe, **augment, **kept, "seed": settings["seed"]}
 
 
-def finish_run(run: "Run") -> None:
+def finish_run(run: Run) -> None:
     """Mark a run as finished, with the settings that it was trained with."""
     text = json.dumps(run.settings(), indent=1)
     (run.folder / FINISHED).write_text(text + "\n", encoding="utf-8")
 
 
-def is_finished(run: "Run") -> bool:
+def is_finished(run: Run) -> bool:
     """Whether this run has ended and its checkpoint stands.
 
     Raises ValueError naming the settings in which the finished run differs from `run`.

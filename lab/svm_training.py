@@ -12,8 +12,9 @@ from lab import model_card, models
 from lab.export import save_network
 from lab.provenance import hardware
 from lab.results import Results
+from lab.run import Run
 from lab.tensorboard_log import TensorBoardLog
-from lab.training import Run, count_right
+from lab.training import count_right
 
 __all__ = ["SYSTEMS", "train_svm"]
 

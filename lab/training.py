@@ -1,10 +1,9 @@
-"""Train one recipe on one data set: the loop's settings, the run's folder, resuming."""
+"""Train one recipe on one data set, or go on with a run that was interrupted."""
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,85 +14,21 @@ from expression.checkpoint import load_checkpoint, read_card, resolve_checkpoint
 from hf_collate import Batches
 from lab import metrics, model_card, models
 from lab.averaging import moving_average, statistics_batches
-from lab.data import Faces, preprocess
+from lab.data import Faces
 from lab.distillation import SameView, own_targets, taught_targets
 from lab.export import save_network
-from lab.heads import HeadLoss, attach, class_priors, fill_heads
-from lab.provenance import hardware, learnt_from, revision, stages, versions
+from lab.heads import HeadLoss, attach, fill_heads
+from lab.optimization import balanced, make_optimizer, make_schedules, precision_of, stalled
+from lab.provenance import hardware
 from lab.recipes import Recipe
 from lab.results import Results
 from lab.resuming import STATE, check_settings
+from lab.run import Run
 from lab.tensorboard_log import TensorBoardLog
 from train_loop import History, train
 from train_state import load_state, save_state
 
-__all__ = ["Run", "fast_precision", "train_network"]
-
-
-def fast_precision(device: torch.device) -> torch.dtype:
-    """bfloat16 where the processor or GPU is made for it, float16 on an older GPU."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if device.type == "cpu" and fast else torch.float32
-
-
-def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
-    auto = recipe.precision == "auto"
-    return fast_precision(device) if auto else getattr(torch, recipe.precision)
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    if recipe.head_epochs:  # pretrained: the backbone takes smaller steps than the head
-        return transfer.optimizer(model, recipe.lr, weight_decay=recipe.weight_decay)
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), recipe.lr, momentum=0.9, nesterov=True,
-            weight_decay=recipe.weight_decay,
-        )  # fmt: skip
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(model.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-
-
-def make_schedules(optimizer: torch.optim.Optimizer, recipe: Recipe, batches: int) -> tuple:
-    """(by epoch or None, by batch or None). Both multiply the rate, so they combine.
-
-    A cycle of fewer than 8 batches has no room to rise and fall (torch divides by the length
-    of each part): the rate then stays the recipe's.
-    """
-    lrs = torch.optim.lr_scheduler
-    if recipe.schedule == "onecycle":
-        if recipe.epochs * batches < 8:
-            return None, None
-        rates = [group["lr"] for group in optimizer.param_groups]
-        return None, lrs.OneCycleLR(
-            optimizer, rates, total_steps=recipe.epochs * batches, pct_start=0.25
-        )
-    by_batch = None
-    if recipe.warmup:
-        steps = recipe.warmup * batches
-        by_batch = lrs.LinearLR(optimizer, start_factor=1 / steps, total_iters=steps)
-    if recipe.schedule == "step":
-        return lrs.StepLR(optimizer, recipe.step_size, recipe.gamma), by_batch
-    if recipe.schedule == "plateau":
-        return lrs.ReduceLROnPlateau(
-            optimizer, factor=recipe.factor, patience=recipe.patience
-        ), by_batch
-    return None, by_batch
-
-
-def stalled(history: History, stop: str, patience: int) -> bool:
-    """Whether the best validation figure lies more than `patience` epochs back."""
-    if stop == "never":
-        return False
-    values = [-loss for loss in history["val_loss"]] if stop == "loss" else history["val_accuracy"]
-    return len(values) - 1 - max(range(len(values)), key=values.__getitem__) >= patience
-
-
-def balanced(labels: Tensor, num_classes: int) -> Tensor:
-    """Weights that let each class count the same: n / (classes · n_class); absent classes 0."""
-    counts = torch.bincount(labels, minlength=num_classes).float()
-    return torch.where(counts > 0, labels.numel() / (num_classes * counts.clamp(min=1)), 0.0)
+__all__ = ["count_right", "train_network"]
 
 
 def classes_of_start(recipe: Recipe, faces: Faces) -> Faces:
@@ -137,8 +72,8 @@ def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
                 f"{recipe.init_from} is {' '.join(map(str, theirs))}; to go on from it, the run "
                 f"must have the same, not {recipe.system} {recipe.system_args} {class_names}"
             )
-        theirs = list(card.get("heads", ["label"]))
-        filled = fill_heads(models.as_tensors(state), model, theirs, recipe.heads)
+        heads = list(card.get("heads", ["label"]))
+        filled = fill_heads(models.as_tensors(state), model, heads, recipe.heads)
         model.load_state_dict(filled)
     return model
 
@@ -193,78 +128,6 @@ class Watched:
         for images, labels in self.batches:
             yield images, labels
             self.bar.update(len(labels))
-
-
-@dataclass(frozen=True)
-class Run:
-    """One recipe on one data set with one seed, and where it writes."""
-
-    name: str  # of the recipe
-    recipe: Recipe
-    faces: Faces
-    seed: int
-    device: torch.device
-    folder: Path  # runs/<timestamp>/<experiment>/<model>/<extra>
-    out: Path  # holds checkpoints/ and results/
-    command: str
-
-    @property
-    def stem(self) -> str:
-        """File name of the checkpoint and of everything measured on it."""
-        return f"{self.name}-{self.faces.name}" + (f"-seed{self.seed}" if self.seed else "")
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.out / "checkpoints" / f"{self.stem}.safetensors"
-
-    def check_output(self) -> None:
-        """ValueError where the checkpoint exists already: an exported network is not replaced."""
-        path = self.checkpoint
-        if not path.exists():
-            return
-        start = self.recipe.init_from
-        begins = start and resolve_checkpoint(start).resolve() == path.resolve()
-        reason = "the run starts from it" if begins else "an exported network is never replaced"
-        raise ValueError(
-            f"this run would write {path}, which exists, and {reason}. Choose another folder "
-            "(--out), seed (--seed) or data name (--name), or move the file away"
-        )
-
-    def knows_data(self) -> bool:
-        """Whether the pretrained weights were learnt on this very data set."""
-        if self.recipe.weights in ("", "imagenet"):
-            return False
-        path = resolve_checkpoint(self.recipe.weights)
-        if path.suffix != ".safetensors" or not path.is_file():
-            return False
-        return read_card(path)["data"]["fingerprint"] == self.faces.fingerprint
-
-    def settings(self) -> dict[str, Any]:
-        """What must be the same when a run is gone on with."""
-        return {"recipe": self.recipe.as_dict(), "fingerprint": self.faces.fingerprint,
-                "seed": self.seed}  # fmt: skip
-
-    def card(self, model_args: dict[str, Any]) -> dict[str, Any]:
-        """What the checkpoint says of itself before anything is measured."""
-        return {
-            "system": self.recipe.system,
-            "system_args": model_args,
-            "class_names": self.faces.class_names,
-            "preprocess": preprocess(self.recipe).settings(),
-            "temperature": 1.0,
-            "crop": self.faces.crop,
-            "data": self.faces.identity(votes=self.recipe.heads != ("label",)),
-            "seed": self.seed,
-            "versions": versions(),
-            "command": self.command,
-            "recipe": self.recipe.as_dict(),
-            "revision": revision(),
-            "learnt_from": learnt_from(self.recipe),
-            "stages": stages(self.recipe),
-            "heads": dict.fromkeys(self.recipe.heads, 1.0),  # their weights in the answer
-            "priors": class_priors(self.recipe.heads, own_targets(self.recipe, self.faces)),
-            "prior_correction": self.recipe.prior_correction,
-        }
 
 
 def train_network(run: Run, board: TensorBoardLog) -> Path:

@@ -3,6 +3,7 @@
 The environment is set while this file is imported, before any test can import `datasets`, which
 reads it once.
 """
+
 import atexit
 import os
 import random
@@ -18,24 +19,34 @@ import pytest
 
 _cache = tempfile.mkdtemp(prefix="expression-tests-")
 atexit.register(shutil.rmtree, _cache, ignore_errors=True)
-os.environ.update({
-    # As many processes as cores run tests; each computes on one.
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "HF_HOME": _cache,  # neither reads nor fills the user's own cache
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "GRADIO_ANALYTICS_ENABLED": "False",
-    "MPLBACKEND": "Agg",
-    # A proxy for the outside must not swallow the demo on this machine.
-    "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"])),
-})
+os.environ.update(
+    {
+        # As many processes as cores run tests; each computes on one.
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "HF_HOME": _cache,  # neither reads nor fills the user's own cache
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "MPLBACKEND": "Agg",
+        # A proxy for the outside must not swallow the demo on this machine.
+        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"])),
+    }
+)
 os.environ["no_proxy"] = os.environ["NO_PROXY"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER_ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
-                "--disable-background-networking", "--disable-component-update", "--disable-quic"]
+BROWSER_ARGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-quic",
+]
 
 
 def real_data() -> dict[str, Path]:
@@ -119,8 +130,9 @@ def splits() -> Any:
     """Drawn faces: 90 train, 45 validation, 45 test, 48 x 48, three classes."""
     from lab.datasets import synthetic
 
-    return synthetic.load(train=90, validation=45, test=45, size=48, seed=0,
-                          class_names=("happy", "neutral", "sad"))
+    return synthetic.load(
+        train=90, validation=45, test=45, size=48, seed=0, class_names=("happy", "neutral", "sad")
+    )
 
 
 @pytest.fixture(scope="session")
@@ -140,14 +152,30 @@ def checkpoint(splits: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rule = Preprocess(48, "L", mean=(0.5,), std=(0.25,))
     model = build("tinyvgg", num_classes=3, in_channels=1, hidden_channels=8)
     batches = {name: Batches(decode(splits[name], rule, folder / "cache"), 16) for name in splits}
-    history = train(model, batches["train"], batches["validation"],
-                    torch.optim.AdamW(model.parameters(), 3e-3), epochs=2, progress=False)
+    history = train(
+        model,
+        batches["train"],
+        batches["validation"],
+        torch.optim.AdamW(model.parameters(), 3e-3),
+        epochs=2,
+        progress=False,
+    )
     k = round(history["val_accuracy"][-1] * 45)
-    return save_network(folder / "tinyvgg-synthetic.safetensors", model, {
-        "system": "tinyvgg", "system_args": {"hidden_channels": 8},
-        "class_names": ["happy", "neutral", "sad"], "preprocess": rule.settings(),
-        "temperature": 1.0, "crop": "whole picture", "seed": 0, "validation": {"k": k, "n": 45},
-        "data": {"name": "synthetic", "fingerprint": datasets.fingerprint(splits)}})
+    return save_network(
+        folder / "tinyvgg-synthetic.safetensors",
+        model,
+        {
+            "system": "tinyvgg",
+            "system_args": {"hidden_channels": 8},
+            "class_names": ["happy", "neutral", "sad"],
+            "preprocess": rule.settings(),
+            "temperature": 1.0,
+            "crop": "whole picture",
+            "seed": 0,
+            "validation": {"k": k, "n": 45},
+            "data": {"name": "synthetic", "fingerprint": datasets.fingerprint(splits)},
+        },
+    )
 
 
 @pytest.fixture(scope="session")
@@ -211,8 +239,9 @@ def chromium() -> Iterator[Callable[..., Any]]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        yield lambda *flags: playwright.chromium.launch(executable_path=path,
-                                                        args=[*BROWSER_ARGS, *flags])
+        yield lambda *flags: playwright.chromium.launch(
+            executable_path=path, args=[*BROWSER_ARGS, *flags]
+        )
 
 
 @pytest.fixture(scope="session")
@@ -224,6 +253,8 @@ def browser(chromium: Callable[..., Any]) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def filmed_browser(chromium: Callable[..., Any]) -> Callable[[Path], Any]:
     """A browser whose camera, allowed unasked, shows a file of JPEGs (.mjpeg), again and again."""
-    return lambda film: chromium("--use-fake-ui-for-media-stream",
-                                 "--use-fake-device-for-media-stream",
-                                 f"--use-file-for-fake-video-capture={film}")
+    return lambda film: chromium(
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+    )

@@ -7,6 +7,7 @@ Source: written for this project. Needs only the standard library; copy freely (
 
     python tools/check_install.py --verbose      # exit code 0: sound; 2: and what to do about it
 """
+
 import argparse
 import re
 import sys
@@ -23,8 +24,11 @@ PAIR = ("torch", "torchvision")
 def required(path: Path = REQUIREMENTS) -> dict[str, str]:
     """The packages that a requirements file names: {name: the whole line}."""
     lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return {re.split(r"[\s<>=!~\[;]", line)[0]: line
-            for line in lines if line and not line.startswith("-")}
+    return {
+        re.split(r"[\s<>=!~\[;]", line)[0]: line
+        for line in lines
+        if line and not line.startswith("-")
+    }
 
 
 def version(name: str) -> str | None:
@@ -65,20 +69,30 @@ def advice(error: Exception, lines: dict[str, str]) -> str:
     found = " and ".join(f"{name} {version(name) or 'missing'}" for name in PAIR)
     pair = " ".join(f'"{lines.get(name, name)}"' for name in PAIR)
     what = (str(error).splitlines() or [repr(error)])[0]
-    why = ("They were not built for each other; mostly a CPU-only torch stands beside a "
-           "torchvision from elsewhere. " if "torchvision::" in what else "")
-    return (f"{found} do not work together: {what}\n"
-            f"{why}Install both anew:\n"
-            f"    {sys.executable} -m pip install --force-reinstall {pair}\n"
-            "If that ends the same, pip finds a second torch through its settings: see\n"
-            "`pip config list`. Take both from one place, or make the environment anew.")
+    why = (
+        "They were not built for each other; mostly a CPU-only torch stands beside a "
+        "torchvision from elsewhere. "
+        if "torchvision::" in what
+        else ""
+    )
+    return (
+        f"{found} do not work together: {what}\n"
+        f"{why}Install both anew:\n"
+        f"    {sys.executable} -m pip install --force-reinstall {pair}\n"
+        "If that ends the same, pip finds a second torch through its settings: see\n"
+        "`pip config list`. Take both from one place, or make the environment anew."
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--verbose", action="store_true", help="print the versions found")
-    parser.add_argument("--remember", type=Path, metavar="FILE",
-                        help="skip the imports while the pair is as it was when they last worked")
+    parser.add_argument(
+        "--remember",
+        type=Path,
+        metavar="FILE",
+        help="skip the imports while the pair is as it was when they last worked",
+    )
     options = parser.parse_args(arguments)
 
     lines = required() if REQUIREMENTS.exists() else {name: name for name in PAIR}
@@ -87,8 +101,11 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(f"{name} {version(name) or 'missing'}" for name in lines))
     absent = missing(list(lines))
     if absent:
-        print(f"Not installed for {sys.executable}: {', '.join(absent)}.\n"
-              f"    {sys.executable} -m pip install -r requirements.txt", file=sys.stderr)
+        print(
+            f"Not installed for {sys.executable}: {', '.join(absent)}.\n"
+            f"    {sys.executable} -m pip install -r requirements.txt",
+            file=sys.stderr,
+        )
         return 2
     sound = options.remember
     now = fingerprint()

@@ -188,8 +188,10 @@ class Handlers:
                 raise refuse("No face was found in the whole video.", "No face")
             faces = "1 face" if told["tracks"] == 1 else f"{told['tracks']} faces"
             words = f"{faces} followed through {told['seconds']:.1f} seconds."
-            files = [next(Path(out).glob(f"*{end}")) for end in (".mp4", ".png", ".csv")]
-            yield *(str(path) for path in files), words  # gradio copies them before they go
+            shown, timeline, table = (
+                str(next(Path(out).glob(f"*{end}"))) for end in (".mp4", ".png", ".csv")
+            )
+            yield shown, timeline, table, words  # gradio copies the files before they go
 
     def about(self, checkpoint: str) -> str:
         """What trained the chosen checkpoint, and what it cannot tell, as Markdown."""

@@ -7,6 +7,7 @@ checks that shape, and says which source was taken and why.
     datasets.load("synthetic", train=500)     datasets.load("path/to/data")
     datasets.load("owner/name")               datasets.load()    # EXPRESSION_DATA, hub, synthetic
 """
+
 import hashlib
 import inspect
 import os
@@ -24,8 +25,21 @@ from . import fer2013, ferplus, folder, hf_folder, hub, muxspace, synthetic
 from .hub import HubUnavailable
 from .splits import SPLITS, check_columns, rename_splits
 
-__all__ = ["DEFAULT_HUB_ID", "FORMS", "SPLITS", "STAND_IN", "Form", "HubUnavailable",
-           "fingerprint", "load", "normalise", "origin", "report", "slug", "summary"]
+__all__ = [
+    "DEFAULT_HUB_ID",
+    "FORMS",
+    "SPLITS",
+    "STAND_IN",
+    "Form",
+    "HubUnavailable",
+    "fingerprint",
+    "load",
+    "normalise",
+    "origin",
+    "report",
+    "slug",
+    "summary",
+]
 
 DEFAULT_HUB_ID = "sxdave/emotion_detection"
 # Synthetic faces in the default set's place: its classes and its sizes.
@@ -41,20 +55,34 @@ class Form(NamedTuple):
 
 
 FORMS: tuple[Form, ...] = (  # the first form that accepts a path reads it
-    Form("Hugging Face folder (data/train-*.parquet, or save_to_disk)",
-         hf_folder.is_hf_folder, hf_folder.load),
+    Form(
+        "Hugging Face folder (data/train-*.parquet, or save_to_disk)",
+        hf_folder.is_hf_folder,
+        hf_folder.load,
+    ),
     Form("FER2013 as Kaggle's CSV (fer2013.csv)", fer2013.is_fer2013, fer2013.load),
-    Form("Muxspace clone (images/ and data/legend.csv) or its tar or zip",
-         muxspace.is_muxspace, muxspace.load),
-    Form("image folders (train/<class>/, test/<class>/, or <class>/)",
-         folder.is_folder, folder.load),
+    Form(
+        "Muxspace clone (images/ and data/legend.csv) or its tar or zip",
+        muxspace.is_muxspace,
+        muxspace.load,
+    ),
+    Form(
+        "image folders (train/<class>/, test/<class>/, or <class>/)", folder.is_folder, folder.load
+    ),
 )
 
 
-def load(where: str | os.PathLike[str] | None = None, *, seed: int = 0, timeout: float = 5.0,
-         strict: bool = False, say: Callable[[str], Any] = print,
-         votes: str | os.PathLike[str] | None = None, votes_by: Literal["row", "name"] = "row",
-         **kwargs: Any) -> DatasetDict:
+def load(
+    where: str | os.PathLike[str] | None = None,
+    *,
+    seed: int = 0,
+    timeout: float = 5.0,
+    strict: bool = False,
+    say: Callable[[str], Any] = print,
+    votes: str | os.PathLike[str] | None = None,
+    votes_by: Literal["row", "name"] = "row",
+    **kwargs: Any,
+) -> DatasetDict:
     """Splits `train`, `validation`, `test` with columns `image` and `label` (named classes).
 
     `where` is "synthetic", a path, or a hub id "owner/name"; `kwargs` go to that source (for
@@ -72,14 +100,17 @@ def load(where: str | os.PathLike[str] | None = None, *, seed: int = 0, timeout:
     Raises FileNotFoundError for a missing path, ValueError for data that do not fit,
     HubUnavailable for a hub id found neither on the hub nor in a cache.
     """
-    read = partial(_load_one, seed=seed, timeout=timeout, strict=strict, votes=votes,
-                   votes_by=votes_by)
+    read = partial(
+        _load_one, seed=seed, timeout=timeout, strict=strict, votes=votes, votes_by=votes_by
+    )
     if where is not None:
         return read(where, kwargs)
     unknown = set(kwargs) - set(inspect.signature(synthetic.load).parameters)
     if unknown:
-        raise TypeError(f"no option {', '.join(sorted(unknown))} for synthetic faces; options of "
-                        "another source go with its name: load('owner/name', ...)")
+        raise TypeError(
+            f"no option {', '.join(sorted(unknown))} for synthetic faces; options of "
+            "another source go with its name: load('owner/name', ...)"
+        )
     chosen = os.environ.get("EXPRESSION_DATA", "").strip()
     if chosen:
         try:
@@ -95,20 +126,31 @@ def load(where: str | os.PathLike[str] | None = None, *, seed: int = 0, timeout:
         say(f"Data: {origin(splits)}, because EXPRESSION_DATA is not set.")
     except HubUnavailable as error:
         splits = read("synthetic", STAND_IN | kwargs)
-        say(f"Data: {origin(splits)} in place of photographs, because EXPRESSION_DATA is not set "
-            f"and {error}.")
+        say(
+            f"Data: {origin(splits)} in place of photographs, because EXPRESSION_DATA is not set "
+            f"and {error}."
+        )
     return splits
 
 
-def _load_one(where: str | os.PathLike[str], kwargs: dict[str, Any], *, seed: int, timeout: float,
-              strict: bool, votes: str | os.PathLike[str] | None,
-              votes_by: Literal["row", "name"]) -> DatasetDict:
+def _load_one(
+    where: str | os.PathLike[str],
+    kwargs: dict[str, Any],
+    *,
+    seed: int,
+    timeout: float,
+    strict: bool,
+    votes: str | os.PathLike[str] | None,
+    votes_by: Literal["row", "name"],
+) -> DatasetDict:
     """The data that `where` names, checked and marked with their origin."""
     name = os.fspath(where)
     path = Path(name).expanduser()
     if votes is not None and (name == "synthetic" or not path.exists()):
-        raise FileNotFoundError(f"votes belong to FER2013, and there is no path {name}; give its "
-                                "path: load('path/to/fer2013.csv', votes=...)")
+        raise FileNotFoundError(
+            f"votes belong to FER2013, and there is no path {name}; give its "
+            "path: load('path/to/fer2013.csv', votes=...)"
+        )
     if name == "synthetic":
         splits = normalise(synthetic.load(seed=seed, **kwargs), "synthetic faces")
         return _mark(splits, f"synthetic faces (seed {seed})")
@@ -120,11 +162,15 @@ def _load_one(where: str | os.PathLike[str], kwargs: dict[str, Any], *, seed: in
                 shared = {k: v for k, v in offered.items() if k in known}
                 splits = form.load(path, **{**shared, **kwargs})
                 if votes is not None:
-                    splits = ferplus.join_votes(rename_splits(splits), votes, by=votes_by)
+                    splits = ferplus.join_votes(
+                        rename_splits(splits), os.fspath(votes), by=votes_by
+                    )
                 return _mark(normalise(splits, str(path)), f"folder {_called(path)}")
         inside = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "a single file"
-        raise ValueError(f"{path} is in no known form: found {inside or 'an empty folder'}; "
-                         f"can read {'; '.join(form.name for form in FORMS)}")
+        raise ValueError(
+            f"{path} is in no known form: found {inside or 'an empty folder'}; "
+            f"can read {'; '.join(form.name for form in FORMS)}"
+        )
     if isinstance(where, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         try:
             return _mark(normalise(hub.load(name, timeout=timeout, **kwargs), name), f"hub {name}")
@@ -132,8 +178,10 @@ def _load_one(where: str | os.PathLike[str], kwargs: dict[str, Any], *, seed: in
             if name != DEFAULT_HUB_ID:
                 raise HubUnavailable(f"{error} (and no folder {path} here)") from error
             raise
-    raise FileNotFoundError(f"no folder or file {path}; a source is 'synthetic', a path that "
-                            "exists, or a hub id 'owner/name'")
+    raise FileNotFoundError(
+        f"no folder or file {path}; a source is 'synthetic', a path that "
+        "exists, or a hub id 'owner/name'"
+    )
 
 
 def normalise(splits: DatasetDict, where: str = "the data set") -> DatasetDict:
@@ -163,11 +211,15 @@ def _checked(rows: Dataset, where: str, train: Dataset) -> Dataset:
     if not isinstance(rows.features["image"], datasets.Image):
         raise ValueError(f"{where}: column image holds {rows.features['image']}, not pictures")
     if not isinstance(label, ClassLabel) or not label.names:
-        raise ValueError(f"{where}: column label is {getattr(label, 'dtype', label)} without class "
-                         "names, so nobody can say what a number means")
+        raise ValueError(
+            f"{where}: column label is {getattr(label, 'dtype', label)} without class "
+            "names, so nobody can say what a number means"
+        )
     if label.names != train.features["label"].names:
-        raise ValueError(f"{where} names its classes {label.names}, but train names them "
-                         f"{train.features['label'].names}")
+        raise ValueError(
+            f"{where} names its classes {label.names}, but train names them "
+            f"{train.features['label'].names}"
+        )
     for row, k in enumerate(rows["label"][:]):
         if k is None or not 0 <= k < len(label.names):
             raise ValueError(f"{where}, row {row}: label {k} is none of 0..{len(label.names) - 1}")
@@ -226,7 +278,14 @@ def summary(splits: DatasetDict) -> str:
         labels = rows["label"][:]
         counts = [labels.count(k) for k in range(len(names))]
         top = max(range(len(names)), key=counts.__getitem__)
-        lines.append(" ".join([f"{split:<10}", *(f"{c:>{width}}" for c in counts),
-                               f"{len(labels):>7}",
-                               f" {100 * counts[top] / len(labels):.1f} % ({names[top]})"]))
+        lines.append(
+            " ".join(
+                [
+                    f"{split:<10}",
+                    *(f"{c:>{width}}" for c in counts),
+                    f"{len(labels):>7}",
+                    f" {100 * counts[top] / len(labels):.1f} % ({names[top]})",
+                ]
+            )
+        )
     return "\n".join(lines)

@@ -175,8 +175,10 @@ def _read(file: Path, strict: bool, progress: bool) -> tuple[dict[str, _Kept], i
                     raise ValueError(f"{file.name}, line {number}: {reason}") from None
                 bad.append(f"line {number}: {reason}")
             else:
-                for column, value in zip(kept[split], (image, label, total), strict=True):
-                    column.append(value)
+                images, labels, rows = kept[split]
+                images.append(image)
+                labels.append(label)
+                rows.append(total)
             total += 1
     return kept, total, bad
 

@@ -29,7 +29,7 @@ VOTE_NAMES = tuple(
 FERPLUS_NAMES = tuple(map(canonical, VOTE_NAMES[:8]))  # "neutral", "happy", …
 
 _VOTES = List(Value("uint8"), length=len(VOTE_NAMES))
-_NO_FACE = np.uint8([0] * 9 + [10])  # ten votes for NF
+_NO_FACE = np.array([0] * 9 + [10], np.uint8)  # ten votes for NF
 # Label and majority name the same expression for 68 % of the faces beside their own votes (55 % or
 # more of any hundred in a row), for 18 % beside others' (29 % or less).
 _AGREE, _BLOCK = 0.4, 100

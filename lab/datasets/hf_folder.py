@@ -46,8 +46,9 @@ def _typed(rows: Dataset, where: str, class_names: Sequence[str] | None) -> Data
         try:
             rows = rows.cast_column("image", Image())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, ValueError) as error:
-            raise ValueError(f"{where}: column image holds {rows.features['image']}, "
-                             "not encoded pictures") from error
+            raise ValueError(
+                f"{where}: column image holds {rows.features['image']}, not encoded pictures"
+            ) from error
     kind = rows.features["label"]
     if class_names is not None:
         if getattr(kind, "names", list(class_names)) != list(class_names):
@@ -55,8 +56,10 @@ def _typed(rows: Dataset, where: str, class_names: Sequence[str] | None) -> Data
         features = rows.features | {"label": ClassLabel(names=list(class_names))}
         return rows.cast(Features(features), keep_in_memory=True, load_from_cache_file=False)
     if not isinstance(kind, ClassLabel):
-        raise ValueError(f"{where}: column label is {getattr(kind, 'dtype', kind)} without class "
-                         "names; say what the numbers mean by class_names=[...], in their order")
+        raise ValueError(
+            f"{where}: column label is {getattr(kind, 'dtype', kind)} without class "
+            "names; say what the numbers mean by class_names=[...], in their order"
+        )
     return rows
 
 
@@ -69,8 +72,10 @@ def load(path: str | Path, class_names: Sequence[str] | None = None) -> DatasetD
     folder or without such files in it, ValueError for a missing split or column.
     """
     root = Path(path).expanduser()
-    want = ("parquet files named after their split, as data/train-00000-of-00001.parquet, "
-            "or what DatasetDict.save_to_disk writes")
+    want = (
+        "parquet files named after their split, as data/train-00000-of-00001.parquet, "
+        "or what DatasetDict.save_to_disk writes"
+    )
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}; expected {want}")
     if (root / "dataset_dict.json").is_file():

@@ -43,7 +43,8 @@ def _why_not(repo_id: str, revision: str | None, timeout: float) -> str | None:
     def ask() -> None:
         try:
             HfApi(endpoint=datasets.config.HF_ENDPOINT).dataset_info(
-                repo_id, revision=revision, timeout=timeout)
+                repo_id, revision=revision, timeout=timeout
+            )
             answer.append(None)
         except Exception as error:  # refused, no route, no such host, 401, 404, another server…
             first = (str(error).strip() or "no reason given").splitlines()[0]
@@ -62,7 +63,8 @@ def _cached(repo_id: str, revision: str | None, cache_dir: str | None) -> datase
     """
     try:
         folder = huggingface_hub.snapshot_download(
-            repo_id, repo_type="dataset", revision=revision, local_files_only=True)
+            repo_id, repo_type="dataset", revision=revision, local_files_only=True
+        )
     except (OSError, ValueError):
         folder = None
     commit = Path(folder).name if folder else revision
@@ -71,8 +73,9 @@ def _cached(repo_id: str, revision: str | None, cache_dir: str | None) -> datase
             exact = {"version": "auto", "hash": "auto"}  # the latest that was prepared
         else:
             exact = {"config_name": "default", "version": "0.0.0", "hash": commit}
-        prepared = Cache(cache_dir=cache_dir, repo_id=repo_id,
-                         dataset_name=repo_id.split("/")[-1], **exact)
+        prepared = Cache(
+            cache_dir=cache_dir, repo_id=repo_id, dataset_name=repo_id.split("/")[-1], **exact
+        )
         prepared.download_and_prepare()
         return prepared.as_dataset()
     except (OSError, ValueError):
@@ -81,8 +84,12 @@ def _cached(repo_id: str, revision: str | None, cache_dir: str | None) -> datase
     return datasets.load_dataset(folder, cache_dir=cache_dir)
 
 
-def load(repo_id: str = "sxdave/emotion_detection", revision: str | None = None,
-         timeout: float = 5.0, cache_dir: str | None = None) -> datasets.DatasetDict:
+def load(
+    repo_id: str = "sxdave/emotion_detection",
+    revision: str | None = None,
+    timeout: float = 5.0,
+    cache_dir: str | None = None,
+) -> datasets.DatasetDict:
     """The data set as the hub has it, or the copy on this machine where the hub is out of reach.
 
     `revision`: a branch, tag or commit. `timeout`: seconds to wait for the hub's first answer.

@@ -18,6 +18,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from datasets import DatasetDict
@@ -73,13 +74,17 @@ def _members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes] | None]
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
                 if not info.is_dir():
-                    yield info.filename, info.file_size, lambda i=info: archive.read(i)
+                    yield info.filename, info.file_size, partial(archive.read, info)
     else:
         with tarfile.open(path) as archive:
             for m in archive:
                 if not m.isdir():
-                    read = (lambda m=m: archive.extractfile(m).read()) if m.isfile() else None
-                    yield m.name, m.size, read
+                    yield m.name, m.size, partial(_content, archive, m) if m.isfile() else None
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    return file.read() if file else b""
 
 
 def _clones(folder: Path) -> list[Path]:
@@ -128,9 +133,11 @@ def _unpacked(path: Path, report: Report) -> list[dict[str, bytes | Path]]:
 def _read(path: Path, report: Report) -> tuple[bytes, dict[str, bytes | Path]]:
     """The legend, and {file name: bytes or path} of images/."""
     if path.is_dir():
-        clones = [
-            {f"images/{p.name}": p for p in (top / "images").iterdir()}
-            | {"data/legend.csv": (top / "data" / "legend.csv").read_bytes()}
+        clones: list[dict[str, bytes | Path]] = [
+            {
+                "data/legend.csv": (top / "data" / "legend.csv").read_bytes(),
+                **{f"images/{p.name}": p for p in (top / "images").iterdir()},
+            }
             for top in _clones(path)
         ]
     else:
@@ -138,6 +145,8 @@ def _read(path: Path, report: Report) -> tuple[bytes, dict[str, bytes | Path]]:
     if len(clones) != 1:
         raise ValueError(f"{path} holds {len(clones)} clones (images/ and data/legend.csv), not 1")
     legend = clones[0].pop("data/legend.csv")
+    if isinstance(legend, Path):
+        legend = legend.read_bytes()
     files = {name.removeprefix("images/"): where for name, where in clones[0].items()}
     return legend, {name: where for name, where in files.items() if name[0] != "."}
 

@@ -67,8 +67,11 @@ def picture_digest(data: bytes) -> bytes:
 
 
 class Labelled(Protocol):
-    digest: bytes
-    label: str
+    @property
+    def digest(self) -> bytes: ...
+
+    @property
+    def label(self) -> str: ...
 
 
 L = TypeVar("L", bound=Labelled)

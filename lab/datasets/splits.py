@@ -1,6 +1,7 @@
 """Split names, in one place: every reader gives `train`, `validation` and `test`."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 
@@ -17,7 +18,7 @@ _NAMES = {
 
 
 def split_name(name: str) -> str | None:
-    """"Val" → "validation"; None for a name that is not a split's. Capitals do not matter."""
+    """ "Val" → "validation"; None for a name that is not a split's. Capitals do not matter."""
     return _NAMES.get(name.lower())
 
 
@@ -34,7 +35,7 @@ def check_columns(rows: Dataset, where: str) -> None:
 
 
 def build_split(
-    images: list[dict[str, bytes | str | None]], labels: list[int], class_names: list[str]
+    images: Sequence[Mapping[str, bytes | str | None]], labels: list[int], class_names: list[str]
 ) -> Dataset:
     """A split from pictures, {"bytes": …, "path": …} each, and class indices."""
     features = Features(image=Image(), label=ClassLabel(names=class_names))

@@ -8,6 +8,7 @@ do not depend on it. Figures measured on these faces show that a program works, 
 import io
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import datasets
 import numpy as np
@@ -22,8 +23,22 @@ Colour = tuple[int, int, int]
 
 # What moves, against a face at rest: 1 is strong, negative is downwards. The mouth opens by
 # something between shut and agape: an expression is met with the mouth closed and open.
-_PARTS = ("brow_in", "brow_out", "knit", "eye", "lid", "droop", "corner", "width", "lip_up",
-          "square", "round", "press", "cheek", "nose")  # then how far the mouth opens, from and to
+_PARTS = (
+    "brow_in",
+    "brow_out",
+    "knit",
+    "eye",
+    "lid",
+    "droop",
+    "corner",
+    "width",
+    "lip_up",
+    "square",
+    "round",
+    "press",
+    "cheek",
+    "nose",
+)  # then how far the mouth opens, from and to
 _MOVES = {
     "angry": (-1.15, 0.5, 1, -0.05, 0.55, -0.8, -0.35, 0, 0, 1, 0, 0.8, 0, 0, -0.2, 0.42),
     "disgust": (-0.6, -0.4, 0.5, -0.45, 0.8, 0, -0.75, -0.08, 1, 0.3, 0, 0, 0, 1, -0.1, 0.3),
@@ -31,7 +46,8 @@ _MOVES = {
     "happy": (0.1, 0.15, 0, -0.2, 0.75, 0, 1, 0.22, 0, 0, 0, 0, 1, 0, -0.15, 0.55),
     "sad": (0.95, -0.75, 0.45, -0.3, 0, 1, -0.85, -0.06, 0, 0, 0, 0.2, 0, 0, -0.4, 0.12),
     "surprise": (1, 1, 0, 0.6, 0, 0, 0, -0.35, 0, 0, 1, 0, 0, 0, 0.3, 0.75),
-    "neutral": (0,) * 16}
+    "neutral": (0,) * 16,
+}
 _SKIN = [(255, 224, 196), (238, 194, 158), (214, 160, 118), (158, 106, 70), (84, 54, 38)]
 _HAIR = [(28, 22, 20), (52, 34, 24), (92, 58, 34), (148, 64, 32), (190, 146, 84)]
 _IRIS = [(70, 42, 22), (96, 64, 30), (72, 104, 132), (82, 112, 74), (44, 30, 22)]
@@ -52,12 +68,13 @@ class _Dice:
     def __call__(self, low: float = 0, high: float = 1) -> float:
         return low + (high - low) * next(self.left)
 
-    def pick(self, options: Sequence):
+    def pick(self, options: Sequence) -> Any:
         return options[int(next(self.left) * len(options))]
 
 
 def _mix(a: Colour, b: Colour, share: float) -> Colour:
-    return tuple([int(p + (q - p) * share) for p, q in zip(a, b, strict=True)])
+    red, green, blue = (int(p + (q - p) * share) for p, q in zip(a, b, strict=True))
+    return red, green, blue
 
 
 def _dark(c: Colour, share: float) -> Colour:
@@ -92,7 +109,7 @@ class _Scene:
         picture = Image.new("RGB", (side, side), wall)
         pen, at = ImageDraw.Draw(picture), 0
         for points, colour, thick in self.shapes:
-            outline, at = flat[at:at + 2 * len(points)], at + 2 * len(points)
+            outline, at = flat[at : at + 2 * len(points)], at + 2 * len(points)
             if not thick:
                 pen.polygon(outline, colour)
             else:
@@ -106,21 +123,36 @@ def _person(dice: _Dice) -> SimpleNamespace:
     skin = _mix(_SKIN[int(tone)], _SKIN[int(tone) + 1], tone % 1)
     hair, grey = dice.pick(_HAIR if tone < 2 else _HAIR[:2]), dice() < 0.7 and age > 0.75
     return SimpleNamespace(
-        skin=skin, hair=(186, 182, 178) if grey else hair, style=style, age=age,
-        beard=beard if style in ("shaved", "short", "cap") else "", cloth=dice.pick(_CLOTH),
-        side=dice.pick((-1, 1)), iris=dice.pick(_IRIS), width=dice(0.68, 0.84),
-        jaw=dice(0.12, 0.42), spacing=dice(0.29, 0.37), eye=dice(0.8, 1.2),
-        brow=dice(0.034, 0.064), brow_rest=dice(-0.3, 0.3),  # some brows slope at rest
-        nose=dice(0.8, 1.25), mouth=dice(0.28, 0.37), mouth_rest=dice(-0.13, 0.13),
-        lips=dice(0.03, 0.075), lip=_mix(skin, (176, 40, 52), dice(0.25, 0.55)),
-        glasses=dice.pick((None, None, None, None, None, "clear", "clear", "tinted")))
+        skin=skin,
+        hair=(186, 182, 178) if grey else hair,
+        style=style,
+        age=age,
+        beard=beard if style in ("shaved", "short", "cap") else "",
+        cloth=dice.pick(_CLOTH),
+        side=dice.pick((-1, 1)),
+        iris=dice.pick(_IRIS),
+        width=dice(0.68, 0.84),
+        jaw=dice(0.12, 0.42),
+        spacing=dice(0.29, 0.37),
+        eye=dice(0.8, 1.2),
+        brow=dice(0.034, 0.064),
+        brow_rest=dice(-0.3, 0.3),  # some brows slope at rest
+        nose=dice(0.8, 1.25),
+        mouth=dice(0.28, 0.37),
+        mouth_rest=dice(-0.13, 0.13),
+        lips=dice(0.03, 0.075),
+        lip=_mix(skin, (176, 40, 52), dice(0.25, 0.55)),
+        glasses=dice.pick((None, None, None, None, None, "clear", "clear", "tinted")),
+    )
 
 
 def _moves(expression: str, dice: _Dice) -> SimpleNamespace:
     """How far each part of this face moves: some strength, each part in its own way."""
     strength, full = dice(0.65, 1.2), _MOVES[expression]
-    move = {part: amount * strength * dice(0.8, 1.2) + dice(-0.08, 0.08)
-            for part, amount in zip(_PARTS, full[:-2], strict=True)}
+    move = {
+        part: amount * strength * dice(0.8, 1.2) + dice(-0.08, 0.08)
+        for part, amount in zip(_PARTS, full[:-2], strict=True)
+    }
     return SimpleNamespace(**move, gape=max(0, dice(*full[-2:])) * (0.4 + 0.6 * strength))
 
 
@@ -151,9 +183,13 @@ def _hair(scene: _Scene, who: SimpleNamespace) -> None:
     """What lies over the forehead: between the crown and a hairline of some shape."""
     colour = who.cloth if who.style in ("cap", "scarf") else who.hair
     crown = -0.1 - 1.04 * np.sqrt(1 - _ABS**2.3)
-    line = {"parted": -0.68 + 0.16 * who.side * _T, "fringe": -0.4 + 0.03 * np.cos(15 * _T),
-            "cap": -0.5 - 0 * _T, "curly": -0.6 + 0.05 * np.cos(9 * _T),
-            "scarf": -0.62 - 0.02 * _T}.get(who.style, -0.68 - 0.06 * np.cos(3 * _T))
+    line = {
+        "parted": -0.68 + 0.16 * who.side * _T,
+        "fringe": -0.4 + 0.03 * np.cos(15 * _T),
+        "cap": -0.5 - 0 * _T,
+        "curly": -0.6 + 0.05 * np.cos(9 * _T),
+        "scarf": -0.62 - 0.02 * _T,
+    }.get(who.style, -0.68 - 0.06 * np.cos(3 * _T))
     line += ({"cap": -0.46, "scarf": 0.1}.get(who.style, -0.08) - line) * _ABS**5
     if who.style != "shaved":
         scene.band(who.width * 1.07 * _T, crown, line, colour)
@@ -185,11 +221,19 @@ def _eyes(scene: _Scene, who: SimpleNamespace, move: SimpleNamespace, dice: _Dic
             scene.oval(s * who.spacing + gaze.real + 0.03, top - 0.03, 0.018, 0.018, (255,) * 3)
         scene.add(x + 1j * up, _dark(who.skin, 0.75), 0.032)
         scene.add(x + 1j * low, _dark(who.skin, 0.4), 0.016)
-        y = (-0.345 - 0.13 * (move.brow_in + 0.25 * who.brow_rest) * (1 - t)
-             - 0.12 * (move.brow_out - 0.4 * who.brow_rest) * t - 0.05 * (1 - _T**2))
+        y = (
+            -0.345
+            - 0.13 * (move.brow_in + 0.25 * who.brow_rest) * (1 - t)
+            - 0.12 * (move.brow_out - 0.4 * who.brow_rest) * t
+            - 0.05 * (1 - _T**2)
+        )
         thick = who.brow * (1.05 - 0.7 * t**2)
-        scene.band(s * (who.spacing - 0.17 - 0.055 * move.knit + 0.39 * t), y - thick,
-                   y + thick * 0.7, _dark(who.hair, 0.25))
+        scene.band(
+            s * (who.spacing - 0.17 - 0.055 * move.knit + 0.39 * t),
+            y - thick,
+            y + thick * 0.7,
+            _dark(who.hair, 0.25),
+        )
 
 
 def _middle(scene: _Scene, who: SimpleNamespace, move: SimpleNamespace) -> None:
@@ -202,9 +246,15 @@ def _middle(scene: _Scene, who: SimpleNamespace, move: SimpleNamespace) -> None:
             scene.add(s * (0.42 + 0.17 * _T) + 1j * (0.17 + 0.05 * _T**2), shade, 0.022)
             scene.add([s * 0.68 - 0.13j, s * 0.57 - 0.05j, s * 0.69 - 0.01j], shade, 0.018)
         if fold > 0.2:  # from the nose to the corner of the mouth
-            scene.add([s * 0.16 * n + (0.22 + lift) * 1j, s * 0.3 + 0.36j,
-                       s * (0.36 + 0.05 * cheek) + 0.55j],
-                      _dark(who.skin, 0.12 + 0.2 * min(1, fold)), 0.024)
+            scene.add(
+                [
+                    s * 0.16 * n + (0.22 + lift) * 1j,
+                    s * 0.3 + 0.36j,
+                    s * (0.36 + 0.05 * cheek) + 0.55j,
+                ],
+                _dark(who.skin, 0.12 + 0.2 * min(1, fold)),
+                0.024,
+            )
         if move.knit > 0.45:
             scene.add([s * 0.06 - 0.4j, s * 0.045 - 0.27j], shade, 0.022)
         for y in (-0.1, -0.03, 0.04) if move.nose > 0.35 else ():
@@ -221,15 +271,22 @@ def _mouth(scene: _Scene, who: SimpleNamespace, move: SimpleNamespace, dice: _Di
     """Lips as a band around the opening; the opening shows teeth and tongue."""
     x = who.mouth * (1 + move.width) * _T + dice(-0.02, 0.02)
     swell = (1 - _ABS ** (2 + 2.5 * max(0, move.square))) ** (1 - 0.5 * np.clip(move.round, 0, 1))
-    base = (0.55 - 0.2 * (move.corner + who.mouth_rest) * (_T**2 - 0.45)
-            + dice(-0.035, 0.035) * _T * (1 + 2 * abs(move.lip_up)))
+    base = (
+        0.55
+        - 0.2 * (move.corner + who.mouth_rest) * (_T**2 - 0.45)
+        + dice(-0.035, 0.035) * _T * (1 + 2 * abs(move.lip_up))
+    )
     up = base - 0.3 * move.gape * swell - 0.085 * max(0, move.lip_up) * (1 - _ABS**1.5)
     low = np.maximum(base + 0.62 * move.gape * swell, up)
     lip = who.lips * max(0.35, 1 - 0.6 * max(0, move.press)) * (1 - _ABS**2.6)
     scene.band(x * 1.04, up - lip * (1 - 0.22 * np.exp(-40 * _T**2)), low + 1.25 * lip, who.lip)
     if who.beard in ("full", "moustache"):
-        scene.band(x * 0.95, up - who.lips - 0.1 * (1 - 0.6 * _ABS), up - who.lips * 0.6,
-                   _mix(who.skin, who.hair, 0.85))
+        scene.band(
+            x * 0.95,
+            up - who.lips - 0.1 * (1 - 0.6 * _ABS),
+            up - who.lips * 0.6,
+            _mix(who.skin, who.hair, 0.85),
+        )
     if np.max(low - up) < 0.035:
         return scene.add(x + 1j * base, _dark(who.lip, 0.65), 0.026)
     scene.band(x, up, low, (64, 18, 22))
@@ -293,10 +350,12 @@ def draw_face(expression: str, rng: np.random.Generator, size: int = 96) -> Imag
     Raises ValueError for a name that is not in EXPRESSIONS or a size below 16.
     """
     if expression not in _MOVES or size < 16:
-        raise ValueError(f"cannot draw {expression!r} at {size} pixels; the expressions are "
-                         f"{', '.join(EXPRESSIONS)} and the smallest size is 16")
-    who, back, pose, worn, shown, lens = (_Dice(rng, n) for n in (40, 16, 8, 16, 48, 24))
-    who, move, scene = _person(who), _moves(expression, shown), _Scene()
+        raise ValueError(
+            f"cannot draw {expression!r} at {size} pixels; the expressions are "
+            f"{', '.join(EXPRESSIONS)} and the smallest size is 16"
+        )
+    own, back, pose, worn, shown, lens = (_Dice(rng, n) for n in (40, 16, 8, 16, 48, 24))
+    who, move, scene = _person(own), _moves(expression, shown), _Scene()
     wall = _mix(back.pick(_CLOTH), back.pick([(232, 228, 220), (60, 64, 70)]), back(0.3, 0.9))
     for colour in (_mix(wall, (255, 255, 255), 0.15), _dark(wall, 0.2)):
         scene.oval(back(-1.3, 1.3), back(-1.3, 1.3), 0.7, 1.4, colour)
@@ -310,9 +369,11 @@ def draw_face(expression: str, rng: np.random.Generator, size: int = 96) -> Imag
     return _expose(scene.render(size * shrink, wall, who.width, pose).reduce(shrink), lens, rng)
 
 
-def _split(count: int, split: int, seed: int, size: int, names: list[str],
-           noise: float) -> datasets.Dataset:
+def _split(
+    count: int, split: int, seed: int, size: int, names: list[str], noise: float
+) -> datasets.Dataset:
     """Faces, held in memory. Face i has a seed of its own, so it does not depend on `count`."""
+
     def own(*key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(split, *key)))
 
@@ -330,9 +391,15 @@ def _split(count: int, split: int, seed: int, size: int, names: list[str],
     return build_split(images, labels, names)
 
 
-def load(train: int = 1000, validation: int = 250, test: int = 250, seed: int = 0,
-         size: int = 96, class_names: Sequence[str] = EXPRESSIONS,
-         label_noise: float = 0.05) -> datasets.DatasetDict:
+def load(
+    train: int = 1000,
+    validation: int = 250,
+    test: int = 250,
+    seed: int = 0,
+    size: int = 96,
+    class_names: Sequence[str] = EXPRESSIONS,
+    label_noise: float = 0.05,
+) -> datasets.DatasetDict:
     """Splits `train`, `validation`, `test` with `image` (size x size RGB) and `label`.
 
     Counts are faces. Face i of a split follows from `seed` alone, however many are drawn; no face
@@ -345,5 +412,9 @@ def load(train: int = 1000, validation: int = 250, test: int = 250, seed: int = 
         raise ValueError(f"class names {names}: want different ones of {', '.join(EXPRESSIONS)}")
     if not 0 <= label_noise <= 1 or min(counts.values()) < 1:
         raise ValueError(f"label_noise {label_noise} is no share in [0, 1], or of {counts} one < 1")
-    return datasets.DatasetDict({name: _split(count, k, seed, size, names, label_noise)
-                                 for k, (name, count) in enumerate(counts.items())})
+    return datasets.DatasetDict(
+        {
+            name: _split(count, k, seed, size, names, label_noise)
+            for k, (name, count) in enumerate(counts.items())
+        }
+    )

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import experiments
 from expression.checkpoint import load_checkpoint
-from lab import commands, metrics, training
+from lab import commands, metrics, optimization
 from lab import distillation as teaching
 from lab.data import read
 from lab.recipes import RECIPES, Recipe
@@ -207,8 +207,8 @@ def test_a_setting_that_does_not_exist_is_refused(wrong):
 def rates(recipe, epochs=8, batches=4, val_loss=1.0):
     """The learning rate at the end of each epoch, the validation loss never falling."""
     model = nn.Linear(2, 2)
-    optimizer = training.make_optimizer(model, recipe)
-    by_epoch, by_batch = training.make_schedules(optimizer, recipe, batches)
+    optimizer = optimization.make_optimizer(model, recipe)
+    by_epoch, by_batch = optimization.make_schedules(optimizer, recipe, batches)
     seen = []
     for _ in range(epochs):
         for _ in range(batches):
@@ -235,14 +235,14 @@ def test_schedules_do_what_their_names_say():
 
 def test_stopping_looks_at_the_figure_it_is_told_to():
     history = {"val_loss": [1.0, 0.8, 0.9, 0.9], "val_accuracy": [0.5, 0.6, 0.6, 0.7]}
-    assert training.stalled(history, "loss", 2) and not training.stalled(history, "loss", 3)
-    assert not training.stalled(history, "accuracy", 1)
-    assert not training.stalled(history, "never", 0)
+    assert optimization.stalled(history, "loss", 2) and not optimization.stalled(history, "loss", 3)
+    assert not optimization.stalled(history, "accuracy", 1)
+    assert not optimization.stalled(history, "never", 0)
 
 
 def test_class_weights_let_every_class_count_the_same():
     labels = torch.tensor([0] * 6 + [1] * 3 + [3])
-    weights = training.balanced(labels, 4)
+    weights = optimization.balanced(labels, 4)
     sums = [weights[k] * (labels == k).sum() for k in range(4)]
     assert sums == pytest.approx([2.5, 2.5, 0, 2.5]) and weights.isfinite().all()
 
@@ -252,9 +252,9 @@ def test_low_precision_is_chosen_only_where_the_processor_has_it(monkeypatch):
     for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        assert training.precision_of(RECIPES["tinyvgg"], cpu) == expected
+        assert optimization.precision_of(RECIPES["tinyvgg"], cpu) == expected
     forced = replace(RECIPES["tinyvgg"], precision="float16")
-    assert training.precision_of(forced, cpu) == torch.float16
+    assert optimization.precision_of(forced, cpu) == torch.float16
 
 
 # --- a teacher ---

@@ -75,8 +75,11 @@ class _Hub(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        paths = json.loads(asked)["paths"] if asked.startswith("{") else [
-            unquote(p.split("=")[1]) for p in asked.split("&") if p.startswith("paths=")]
+        paths = (
+            json.loads(asked)["paths"]
+            if asked.startswith("{")
+            else [unquote(p.split("=")[1]) for p in asked.split("&") if p.startswith("paths=")]
+        )
         self.answer([e for e in self.entries() if e["path"] in paths])
 
     def do_GET(self) -> None:
@@ -86,11 +89,25 @@ class _Hub(http.server.BaseHTTPRequestHandler):
             self.answer(self.files.get(name))
         elif "/tree/" in path:
             inside = path.split(self.commit)[-1].strip("/")
-            self.answer([e for e in self.entries() if str(Path(e["path"]).parent) == (inside or ".")
-                         or "recursive=True" in self.path])
+            self.answer(
+                [
+                    e
+                    for e in self.entries()
+                    if str(Path(e["path"]).parent) == (inside or ".")
+                    or "recursive=True" in self.path
+                ]
+            )
         elif path.startswith("/api/datasets/some/faces"):
-            self.answer({"id": "some/faces", "sha": self.commit, "private": False, "tags": [],
-                         "downloads": 0, "siblings": [{"rfilename": n} for n in self.files]})
+            self.answer(
+                {
+                    "id": "some/faces",
+                    "sha": self.commit,
+                    "private": False,
+                    "tags": [],
+                    "downloads": 0,
+                    "siblings": [{"rfilename": n} for n in self.files],
+                }
+            )
         else:
             self.answer(None)
 
@@ -98,7 +115,8 @@ class _Hub(http.server.BaseHTTPRequestHandler):
         folders = {str(Path(n).parent) for n in self.files} - {"."}
         return [{"type": "directory", "path": f, "oid": "0" * 40, "size": 0} for f in folders] + [
             {"type": "file", "path": n, "oid": "0" * 40, "size": len(b)}
-            for n, b in self.files.items()]
+            for n, b in self.files.items()
+        ]
 
     def answer(self, body: object) -> None:
         self.send_response(404 if body is None else 200)
@@ -107,7 +125,7 @@ class _Hub(http.server.BaseHTTPRequestHandler):
             body = {}
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_header("X-Repo-Commit", self.commit)
-        self.send_header("ETag", f'"{hash(data) & 0xffffffff:08x}"')
+        self.send_header("ETag", f'"{hash(data) & 0xFFFFFFFF:08x}"')
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

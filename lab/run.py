@@ -1,0 +1,88 @@
+"""One run: a recipe on a data set with a seed, and where it writes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from expression.checkpoint import read_card, resolve_checkpoint
+from lab.data import Faces, preprocess
+from lab.distillation import own_targets
+from lab.heads import class_priors
+from lab.provenance import learnt_from, revision, stages, versions
+from lab.recipes import Recipe
+
+__all__ = ["Run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recipe on one data set with one seed, and where it writes."""
+
+    name: str  # of the recipe
+    recipe: Recipe
+    faces: Faces
+    seed: int
+    device: torch.device
+    folder: Path  # runs/<timestamp>/<experiment>/<model>/<extra>
+    out: Path  # holds checkpoints/ and results/
+    command: str
+
+    @property
+    def stem(self) -> str:
+        """File name of the checkpoint and of everything measured on it."""
+        return f"{self.name}-{self.faces.name}" + (f"-seed{self.seed}" if self.seed else "")
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / "checkpoints" / f"{self.stem}.safetensors"
+
+    def check_output(self) -> None:
+        """ValueError where the checkpoint exists already: an exported network is not replaced."""
+        path = self.checkpoint
+        if not path.exists():
+            return
+        start = self.recipe.init_from
+        begins = start and resolve_checkpoint(start).resolve() == path.resolve()
+        reason = "the run starts from it" if begins else "an exported network is never replaced"
+        raise ValueError(
+            f"this run would write {path}, which exists, and {reason}. Choose another folder "
+            "(--out), seed (--seed) or data name (--name), or move the file away"
+        )
+
+    def knows_data(self) -> bool:
+        """Whether the pretrained weights were learnt on this very data set."""
+        if self.recipe.weights in ("", "imagenet"):
+            return False
+        path = resolve_checkpoint(self.recipe.weights)
+        if path.suffix != ".safetensors" or not path.is_file():
+            return False
+        return read_card(path)["data"]["fingerprint"] == self.faces.fingerprint
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same when a run is gone on with."""
+        return {"recipe": self.recipe.as_dict(), "fingerprint": self.faces.fingerprint,
+                "seed": self.seed}  # fmt: skip
+
+    def card(self, model_args: dict[str, Any]) -> dict[str, Any]:
+        """What the checkpoint says of itself before anything is measured."""
+        return {
+            "system": self.recipe.system,
+            "system_args": model_args,
+            "class_names": self.faces.class_names,
+            "preprocess": preprocess(self.recipe).settings(),
+            "temperature": 1.0,
+            "crop": self.faces.crop,
+            "data": self.faces.identity(votes=self.recipe.heads != ("label",)),
+            "seed": self.seed,
+            "versions": versions(),
+            "command": self.command,
+            "recipe": self.recipe.as_dict(),
+            "revision": revision(),
+            "learnt_from": learnt_from(self.recipe),
+            "stages": stages(self.recipe),
+            "heads": dict.fromkeys(self.recipe.heads, 1.0),  # their weights in the answer
+            "priors": class_priors(self.recipe.heads, own_targets(self.recipe, self.faces)),
+            "prior_correction": self.recipe.prior_correction,
+        }
