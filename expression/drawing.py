@@ -1,8 +1,7 @@
-"""Faces with their expressions drawn into pictures, and expressions over time as a figure.
+"""Draw faces with their expressions into pictures, and expressions over time as a figure.
 
-Why: the command line, the demo and annotated videos should show the same thing in the
-same colours, which people who are colour-blind can tell apart.
-Source: written for this project; colours of Okabe and Ito (2008), contrast by WCAG 2.1.
+Why: the command line, the demo and annotated videos should look the same, in colours that
+colour-blind people can tell apart (Okabe and Ito 2008; contrast of text by WCAG 2.1).
 """
 
 import math
@@ -116,7 +115,7 @@ def _at(left: float, top: float, width: int, height: int, size: tuple[int, int])
 def _tag(
     box: Rect, w: int, h: int, size: tuple[int, int], boxes: list[Rect], tags: list[Rect]
 ) -> Rect:
-    """The place for a label near its box that hides least; above and left-aligned if free."""
+    """The place for a label near its box that covers least; above and left-aligned if free."""
     left, top, right, bottom = box
     corners = [(left, top - h), (right - w, top - h), ((left + right - w) / 2, top - h)]
     corners += [(left, bottom), (right - w, bottom), (right, top), (left - w, top)]
@@ -133,7 +132,7 @@ def _tag(
 def _panel(
     mark: Mark, w: int, h: int, gap: int, size: tuple[int, int], taken: list[Rect]
 ) -> Rect | None:
-    """A place for the bars beside or under the box that hides nothing; None if there is none."""
+    """A place for the bars beside or under the box that covers nothing; None if there is none."""
     left, top, right, bottom = mark.box
     under = max(bottom, mark.tag[3]) + gap
     corners = [(right + gap, top), (left - gap - w, top), (left, under), (right - w, under)]
@@ -159,14 +158,14 @@ def _with_panels(marks: list[Mark], text: int, gap: int, size: tuple[int, int]) 
 
 
 def layout(
-    size: tuple[int, int], seen: Sequence[FacePrediction], bars: bool = True
+    size: tuple[int, int], faces: Sequence[FacePrediction], bars: bool = True
 ) -> tuple[int, int, list[Mark]]:
     """(line width, text size, marks) in pixels for a picture of `size` (width, height).
 
     Faces wholly outside the picture are left out. One text size serves all faces:
     it follows the picture, and is smaller where faces are.
     """
-    inside = [(face, _clip(face, size)) for face in seen]
+    inside = [(face, _clip(face, size)) for face in faces]
     inside = [(face, box) for face, box in inside if box[0] < box[2] and box[1] < box[3]]
     scale = 1.15 * math.sqrt(size[0] * size[1])  # about the long side of a usual photo
     line = max(2, round(scale / 320))
@@ -206,19 +205,19 @@ def _draw_bars(pen: ImageDraw.ImageDraw, mark: Mark, text: int) -> None:
 
 
 def draw_faces(
-    image: Image.Image, seen: Sequence[FacePrediction], bars: bool = True
+    image: Image.Image, faces: Sequence[FacePrediction], bars: bool = True
 ) -> Image.Image:
-    """A copy, mode RGB, with each face's box, its first expression and its track.
+    """A copy, mode RGB, with each face's box, its most likely expression and its track.
 
-    `bars` adds the three most likely classes beside large faces where that hides
-    nothing. Sizes follow the picture's; nothing leaves it.
+    `bars` adds the three most likely classes beside large faces where that covers nothing. Line
+    width and text size follow the picture's size.
     """
     picture = image.convert("RGB")  # a copy in any case
-    line, text, marks = layout(picture.size, seen, bars)
+    line, text, marks = layout(picture.size, faces, bars)
     pen = ImageDraw.Draw(picture, "RGBA")
     for mark in marks:
         left, top, right, bottom = mark.box
-        if min(right - left, bottom - top) > 4 * line:  # a dark seam: seen on light skin too
+        if min(right - left, bottom - top) > 4 * line:  # a dark inner line: visible on light skin
             seam = (left + line, top + line, right - 1 - line, bottom - 1 - line)
             pen.rectangle(seam, outline=(0, 0, 0, 110), width=max(1, line // 3))
         pen.rectangle((left, top, right - 1, bottom - 1), outline=mark.colour, width=line)
@@ -253,7 +252,7 @@ def _smooth(times: np.ndarray, shares: np.ndarray, window: float) -> np.ndarray:
 
 
 def _palette(class_names: Sequence[str]) -> list[str]:
-    """A colour for each class; unknown names take what the known ones leave over."""
+    """A colour for each class; unknown names take the colours that no known name uses."""
     used = {colour_of(name) for name in class_names}
     spare = iter([colour for colour in COLOURS.values() if colour not in used])
     return [COLOURS.get(name.lower()) or next(spare, OTHER) for name in class_names]
@@ -264,17 +263,17 @@ def _draw_track(
 ) -> None:
     for part in _segments(times):
         t, p = times[part], _smooth(times[part], shares[part], window)
-        if t[-1] - t[0] < window / 2:  # a glimpse still gets a sliver
+        if t[-1] - t[0] < window / 2:  # too short to be visible: drawn half a window wide
             t, p = np.array([t[0], t[0] + window / 2]), np.repeat(p.mean(axis=0)[None], 2, axis=0)
         axes.stackplot(t, p.T, colors=colours, edgecolor="white", linewidth=0.4)
 
 
 def timeline_figure(rows: Iterable[Row], class_names: Sequence[str], title: str) -> Figure:
-    """Stacked probabilities over time, one panel for each of the (six longest seen) tracks.
+    """Stacked probabilities over time, one panel for each of the six longest tracks.
 
-    Rows are (seconds, track, probs), in any order. Nothing is drawn where a track was
-    not seen for more than a second. The figure belongs to no window and no registry:
-    it can be made in any thread, and goes when its last reference does.
+    Rows are (seconds, track, probs), in any order. Nothing is drawn where a track is missing for
+    more than a second. The figure is not registered in pyplot: it can be made in any thread, and
+    its memory is freed with its last reference.
     """
     found: dict[int | None, list[tuple[float, list[float]]]] = {}
     for seconds, track, probs in rows:
@@ -284,12 +283,12 @@ def timeline_figure(rows: Iterable[Row], class_names: Sequence[str], title: str)
         points.sort(key=lambda point: point[0])
         tracks[track] = np.array([p[0] for p in points]), np.array([p[1] for p in points])
 
-    def seen_for(track: int | None) -> float:
+    def duration(track: int | None) -> float:
         times = tracks[track][0]
         return sum(float(times[part][-1] - times[part][0]) for part in _segments(times))
 
     shown = sorted(
-        sorted(tracks, key=seen_for, reverse=True)[:PANELS], key=lambda t: tracks[t][0][0]
+        sorted(tracks, key=duration, reverse=True)[:PANELS], key=lambda t: tracks[t][0][0]
     )
     figure = Figure(figsize=(10, 1.4 + 1.25 * max(len(shown), 1.5)), dpi=110, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
@@ -313,8 +312,10 @@ def timeline_figure(rows: Iterable[Row], class_names: Sequence[str], title: str)
         axes.set_facecolor("#f7f7f7")
         if track is not None:
             axes.set_title(f"#{track}", loc="left", fontsize=10, pad=3)
-    left_out = f"; the {len(shown)} longest of {len(tracks)} faces" * (len(tracks) > len(shown))
-    panels[-1].set_xlabel(f"seconds (mean over {window:.1f} s{left_out})", fontsize=9)
+    xlabel = f"seconds (mean over {window:.1f} s"
+    if len(tracks) > len(shown):
+        xlabel += f"; the {len(shown)} longest of {len(tracks)} faces"
+    panels[-1].set_xlabel(f"{xlabel})", fontsize=9)
     patches = [Patch(color=c, label=n) for n, c in zip(class_names, colours, strict=True)]
     figure.legend(handles=patches[::-1], loc="outside right upper", frameon=False, fontsize=9)
     return figure

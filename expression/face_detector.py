@@ -6,6 +6,7 @@ The detector is MTCNN (Zhang et al. 2016, arXiv 1604.02878) with the weights tha
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from statistics import median
 
 from PIL import Image
@@ -18,10 +19,9 @@ __all__ = ["Box", "CropRule", "Face", "FaceFinder", "measure_crop"]
 class FaceFinder:
     """Finds faces in pictures; raises ImportError, one sentence, without facenet-pytorch.
 
-    `smallest` is the size of the smallest face looked for, as a share of the picture's
-    longer side: halving it costs four times the work. Nor is it below `pixels` of the
-    picture given: from fewer no expression is read. `least` is the score from which
-    something counts as a face.
+    `smallest` is the size of the smallest face looked for, as a share of the picture's longer side:
+    halving it takes four times as long. Faces smaller than `pixels` are skipped: too few pixels to
+    read an expression from. `least` is the score from which something counts as a face.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class FaceFinder:
         detail: int = 640,
         pixels: int = 28,
     ) -> None:
-        from expression.mtcnn_torch import Cascade  # torch: not before a face is looked for
+        from expression.mtcnn_torch import Cascade  # imports torch, so only when needed
 
         if not 0 < smallest <= 1:
             raise ValueError(f"smallest is {smallest}; it is a share of the picture, in (0, 1]")
@@ -39,16 +39,15 @@ class FaceFinder:
         self.cascade = Cascade(smallest, least, detail, pixels)
 
     def find(self, image: Image.Image, tilted: bool = True) -> list[Face]:
-        """All faces, the largest first. Where there is none, also tries the picture turned.
+        """All faces, the largest first. If there is none, searches the picture turned by ±40°.
 
-        `image` is "L" or "RGB", upright. `tilted=False` leaves out the second look, at
-        ±40 degrees.
+        `image` is "L" or "RGB", upright. `tilted=False` leaves out the second search.
         """
         found = self.find_batch([image])[0]
         return found if found or not tilted else self.find_tilted(image)
 
     def find_tilted(self, image: Image.Image) -> list[Face]:
-        """The second look, at the picture turned by ±40 degrees; it must be surer."""
+        """Faces in the picture turned by ±40 degrees; they need a higher score."""
         found: list[Face] = []
         scale = min(1.0, self.detail / max(image.size))  # turning a whole photo takes seconds
         size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
@@ -60,14 +59,14 @@ class FaceFinder:
         return largest_first(keep_best(f for f in found if f.score >= (2 + self.least) / 3))
 
     def find_batch(self, images: Sequence[Image.Image]) -> list[list[Face]]:
-        """As `find` without the second look, several pictures in one pass of each network."""
+        """As `find` without the second search, several pictures in one pass of each network."""
         return self.cascade.find_batch(images) if images else []
 
     def follow(self, image: Image.Image, faces: Sequence[Face]) -> list[Face | None]:
-        """Where faces of the last frame are now; None where there is no face any more.
+        """Where faces of the last frame are now; None for a face that is gone.
 
-        One pass of the last network, at the old places: some 20 times cheaper than `find`.
-        A face may have moved by about a quarter of its size.
+        One pass of the last network, at the old places: about 20 times as fast as `find`. A face
+        may have moved by about a quarter of its size.
         """
         return self.cascade.follow(image, faces) if faces else []
 
@@ -77,21 +76,18 @@ def measure_crop(
 ) -> CropRule:
     """The crop of a data set of single faces: medians over its first `most` pictures.
 
-    Pictures without a face, or with several, are passed over; where that leaves less than
-    a third, the default rule comes back, with `measured=0`.
+    Pictures without a face, or with several, are skipped; if less than a third are left, returns
+    the default rule, with `measured=0`.
     """
     finder = finder or FaceFinder(smallest=0.3, pixels=0)
-    seen, places = 0, []
-    for image in pictures:
-        if seen == most:
-            break
-        seen += 1
-        faces = finder.find_batch([image])[0]
+    found = [(image.size, finder.find_batch([image])[0]) for image in islice(pictures, most)]
+    places = []
+    for (w, h), faces in found:
         if len(faces) == 1:
-            (x, y, width, height), (w, h) = faces[0].box, image.size
+            x, y, width, height = faces[0].box
             share = math.sqrt(width * height / (w * h))
             places.append(((x + width / 2) / w, (y + height / 2) / h, share))
-    if len(places) < max(seen / 3, 1):
+    if len(places) < max(len(found) / 3, 1):
         return CropRule()
     x, y, size = (round(median(values), 3) for values in zip(*places, strict=True))
     return CropRule(x, y, size, measured=len(places))

@@ -1,9 +1,9 @@
-"""A face in a picture, and the square to cut around it.
+"""A face in a picture, and the square to crop around it.
 
-Why: a network trained on tight face crops answers nonsense on a whole photo, or on a crop that
-is tighter or looser than its training. So a checkpoint carries a `CropRule`, measured on its
-training pictures (`expression.face_detector.measure_crop`), and serving cuts the same region
-around every face that the same detector finds.
+Why: a network trained on tight face crops gives wrong answers for a whole photo, or for a crop that
+is tighter or looser than in training. So a checkpoint has a `CropRule`, measured on its training
+pictures (`expression.face_detector.measure_crop`), and serving crops the same region around every
+face that the same detector finds.
 """
 
 import math
@@ -21,7 +21,7 @@ __all__ = ["Box", "CropRule", "Face", "keep_best", "largest_first", "turn_back"]
 
 @dataclass(frozen=True)
 class Face:
-    """A face in a picture: box in pixels (it may stick out), score in [0, 1], tilt in degrees.
+    """A face: box in pixels (it may exceed the picture), score in [0, 1], tilt in degrees.
 
     `tilt` is the angle of the line through the eyes, positive when the picture would have
     to be turned counter-clockwise to set the face upright.
@@ -36,9 +36,9 @@ class Face:
 class CropRule:
     """Where a face lies in a training picture: its box's centre and size, as shares of the side.
 
-    `size` is the square root of the box's share of the picture's area; `measured` the
-    number of training pictures it was taken from (0: the default, a tight crop), and
-    `detector` whose boxes are meant.
+    `size` is the square root of the box's share of the picture's area; `measured` the number of
+    training pictures it was measured on (0: the default, a tight crop); `detector` names the
+    detector whose boxes are meant.
     """
 
     centre_x: float = 0.5
@@ -51,7 +51,7 @@ class CropRule:
     def __post_init__(self) -> None:
         places = (self.centre_x, self.centre_y, self.size)
         if not all(isinstance(v, int | float) and 0 < v < 10 for v in places):
-            raise ValueError(f"crop rule {places} is none: each is a share of the side, above 0")
+            raise ValueError(f"crop rule {places}: each value is a share of the side, above 0")
 
     def square(self, box: Box) -> tuple[float, float, float]:
         """Left, top and side of the region to cut around a face's box, in pixels."""
@@ -79,7 +79,7 @@ class CropRule:
 
 
 def cut(image: Image.Image, left: float, top: float, side: float) -> Image.Image:
-    """A square region; where it leaves the picture the outermost pixels go on."""
+    """A square region; outside the picture, the pixels at its edge are repeated."""
     x, y = round(left), round(top)
     n = max(round(side), 1)
     if x >= 0 and y >= 0 and x + n <= image.width and y + n <= image.height:
@@ -99,7 +99,7 @@ def overlap(one: Box, other: Box) -> float:
 
 
 def keep_best(faces: Iterable[Face]) -> list[Face]:
-    """Faces inside one another count once."""
+    """The faces with the highest scores, without faces that overlap one of those."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda f: -f.score):
         if all(overlap(face.box, other.box) < 0.6 for other in kept):

@@ -3,8 +3,7 @@
 Why: results are often written beside the pictures they were made from, and `photo.jpg` with
 boxes drawn must not replace `photo.jpg`. A name that is in use gets a number
 (`photo-2.jpg`); files that belong together share it (`clip-2.mp4`, `clip-2.csv`,
-`clip-2.png`). Each file is written in a temporary folder and gets its name when it is whole.
-Source: written for this project. Needs only Python; copy freely (see LICENSE).
+`clip-2.png`). Each file is written in a temporary folder and gets its name when it is complete.
 
     files = OutputFiles(inputs=["photo.jpg"])
     with files.reserve(Path("."), "photo", [".jpg"]) as group:
@@ -25,7 +24,7 @@ from typing import TextIO
 
 __all__ = ["OutputFiles", "OutputGroup", "same_file"]
 
-MAX_NOTES = 10  # more renamed files than this are told in one line
+MAX_NOTES = 10  # more renamed files than this are reported in one line
 Inode = tuple[int, int]  # device and file number
 
 
@@ -61,7 +60,7 @@ def is_stream(path: Path) -> bool:
 
 
 def give_name(part: Path, path: Path, overwrite: bool) -> None:
-    """Move a whole file to its name in one step.
+    """Move a complete file to its name in one step.
 
     Raises FileExistsError where the name is in use, unless `overwrite`.
     """
@@ -153,7 +152,7 @@ class OutputFiles:
         return ""
 
     def _choose(self, group: "OutputGroup") -> None:
-        """Give a group the next number whose names are all free, and hold them."""
+        """Give a group the next number whose names are all free, and reserve these names."""
         key = name_key(group.folder / group.stem), group.endings
         with self._lock:
             while True:
@@ -163,7 +162,7 @@ class OutputFiles:
                 if not used:
                     break
                 group.reason = group.reason or " ".join(map(str, used[0]))
-                # A thousand `frame.jpg` of different folders would else try a million names.
+                # Otherwise a thousand `frame.jpg` of different folders would try a million names.
                 group.number = max(group.number, self._numbers.get(key, 0))
             group.names, self._numbers[key] = names, group.number
             self._reserved |= {name for path in names.values() if (name := name_key(path))}
@@ -173,8 +172,8 @@ class OutputGroup:
     """Files that belong together; a context manager, made by `OutputFiles.reserve`.
 
     Each is written at `path(ending)`, in a hidden temporary folder beside its place. At the
-    end, also after an error, those that `keep` was called for get their names and stand in
-    `written`; the others go.
+    end, also after an error, those that `keep` was called for get their names and are listed in
+    `written`; the others are deleted.
     """
 
     def __init__(self, files: OutputFiles, folder: Path, stem: str, endings: Sequence[str]) -> None:
@@ -194,7 +193,7 @@ class OutputGroup:
         return self._temporary / f"{self.stem}{ending}"
 
     def keep(self, *endings: str) -> None:
-        """These files are whole, if they are there: they are to get their names."""
+        """Mark these files as complete: where they exist, they will get their names."""
         self._kept |= set(endings)
 
     def __enter__(self) -> "OutputGroup":
@@ -204,11 +203,11 @@ class OutputGroup:
 
     def __exit__(self, *_: object) -> None:
         try:
-            whole = [e for e in self.endings if e in self._kept and self.path(e).exists()]
-            while not self._give_names(whole):
-                self.files._choose(self)  # somebody took a name since it was reserved
-            self.written = [self.names[ending] for ending in whole]
-            if self.reason and whole:
+            complete = [e for e in self.endings if e in self._kept and self.path(e).exists()]
+            while not self._give_names(complete):
+                self.files._choose(self)  # another program took a name since it was reserved
+            self.written = [self.names[ending] for ending in complete]
+            if self.reason and complete:
                 names = ", ".join(path.name for path in self.written)
                 self.files._notes.append(f"{self.reason}; wrote {names}")
         finally:

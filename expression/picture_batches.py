@@ -1,8 +1,8 @@
-"""Many pictures, fast: read and searched for faces in parallel, named together.
+"""Many pictures, fast: faces are found in parallel and classified in batches.
 
-Pictures are read and searched by as many threads as the machine has cores, some pictures each
-(the detector's networks are too small to share out one picture), and their faces go through the
-network together.
+As many threads as the machine has cores open pictures and find faces, some pictures each (the
+detector's networks are too small to use several cores for one picture); the faces of these
+pictures then go through the network in one batch.
 """
 
 import os
@@ -26,11 +26,11 @@ LONGEST = 2048  # pixels: a larger JPEG may be decoded at a half, a quarter or a
 
 @dataclass
 class PictureAnswer:
-    """A picture with its faces, or the reason why there is none."""
+    """A picture with its faces, or the error that came instead."""
 
     name: str
     image: Image.Image | None = None
-    seen: list[FacePrediction] = field(default_factory=list)
+    faces: list[FacePrediction] = field(default_factory=list)
     error: str = ""
 
     def opened(self) -> Image.Image:
@@ -59,7 +59,7 @@ def answer_pictures(
 
     groups = [names[i : i + GROUP] for i in range(0, len(names), GROUP)]
     if not whole:
-        predictor.finder.find(Image.new("L", (64, 64)))  # made once, before the threads
+        predictor.finder.find(Image.new("L", (64, 64)))  # load the detector once, before threads
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         waiting: deque[Future[list[Searched]]] = deque()
         rest = iter(groups)
@@ -78,7 +78,7 @@ def answer_pictures(
 def open_and_search(
     finder: FaceFinder, names: Sequence[str], whole: bool, allow_private: bool
 ) -> list[Searched]:
-    """Opens some pictures and finds their faces; those of one size go through together."""
+    """Opens some pictures and finds their faces; pictures of one size form a batch."""
     searched: list[Searched] = []
     for name in names:
         try:
@@ -94,8 +94,8 @@ def open_and_search(
             sizes.setdefault(answer.image.size, []).append((answer.image, faces))
     for same_size in sizes.values():
         found = finder.find_batch([image for image, _ in same_size])
-        for (image, faces), here in zip(same_size, found, strict=True):
-            faces += here or finder.find_tilted(image)
+        for (image, faces), upright in zip(same_size, found, strict=True):
+            faces += upright or finder.find_tilted(image)
     return searched
 
 
@@ -107,11 +107,11 @@ def name_faces(
     images = [answer.opened() for answer, _ in good]
     if whole:
         probs = predictor.predict_batch(images)
-        seen = [
+        predictions = [
             [FacePrediction((0, 0, *image.size), p)] for image, p in zip(images, probs, strict=True)
         ]
     else:
-        seen = predictor.predict_faces(images, [faces for _, faces in good])
-    for (answer, _), here in zip(good, seen, strict=True):
-        answer.seen = here
+        predictions = predictor.predict_faces(images, [faces for _, faces in good])
+    for (answer, _), found in zip(good, predictions, strict=True):
+        answer.faces = found
     return [answer for answer, _ in searched]

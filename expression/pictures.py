@@ -1,10 +1,8 @@
 """Pictures from anywhere: a file, a folder, a web address, bytes, an OpenCV array → a PIL picture.
 
-Why: people give a phone's sideways photo, a text file named .jpg, an OpenCV frame in
-BGR, an address that leads into the own network. Each is read here, once and safely,
-or refused in one sentence that says what to do.
-Source: written for this project.
-Needs pillow, numpy and `studio/web.py`; copy freely (MIT, see LICENSE).
+Why: people give sideways photos from phones, text files named .jpg, OpenCV frames in BGR, and
+addresses inside the own network. Each is read here, once and safely, or refused in one sentence
+that says what to do.
 """
 
 import glob
@@ -27,7 +25,7 @@ Picture = Image.Image | np.ndarray | Path | str | bytes
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"})
 MEGAPIXELS = 100
-# No EPS: pillow would start another program, Ghostscript, on a stranger's file
+# Not EPS: pillow would start another program, Ghostscript, with a stranger's file
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
@@ -35,21 +33,21 @@ HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 def open_picture(
     picture: Picture, *, longest: int | None = None, allow_private: bool = False
 ) -> Image.Image:
-    """A new picture, fully read and upright, of mode "L" or "RGB"; of an animation, frame one.
+    """A new picture, fully read and upright, of mode "L" or "RGB"; an animation's first frame.
 
     Arrays are uint8 as OpenCV gives them: (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGRA.
-    Strings that begin with http:// or https:// go through `fetch`. With `longest`, a JPEG
-    whose long side is more may be decoded at 1/2, 1/4 or 1/8, never below `longest`; boxes
-    then refer to the returned picture, and `info["reduced"]` (1, 2, 4 or 8) times them
-    to the file. Raises FileNotFoundError, or ValueError for a folder, what is no picture,
-    is broken or has more than 100 megapixels; and the errors of `fetch`.
+    Strings that begin with http:// or https:// are fetched. With `longest`, a larger JPEG may be
+    decoded at 1/2, 1/4 or 1/8 of its size, never smaller than `longest`; boxes then refer to the
+    returned picture, and boxes times `info["reduced"]` (1, 2, 4 or 8) to the file. Raises
+    FileNotFoundError; ValueError for a folder, a file that is no picture, a broken picture or one
+    with more than 100 megapixels; and the errors of `fetch`.
     """
     if longest is not None and longest < 1:
         raise ValueError(f"longest is {longest}; it must be 1 pixel or more")
     if isinstance(picture, np.ndarray):
-        return settle(from_array(picture), "the array")
+        return upright_copy(from_array(picture), "the array")
     if isinstance(picture, Image.Image):
-        return settle(picture, str(getattr(picture, "filename", "") or "the picture"))
+        return upright_copy(picture, str(getattr(picture, "filename", "") or "the picture"))
     if isinstance(picture, bytes):
         return decode(io.BytesIO(picture), "the picture", longest)
     if is_url(picture):
@@ -87,9 +85,9 @@ def from_array(array: np.ndarray) -> Image.Image:
 
 
 def decode(file: BinaryIO, name: str, longest: int | None) -> Image.Image:
-    """An open file's picture; `name` is what an error calls it."""
+    """The picture in an open file; errors call it `name`."""
     try:
-        with warnings.catch_warnings():  # our own limit is stricter than pillow's error
+        with warnings.catch_warnings():  # `check_size` has a lower limit than pillow's error
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(file, formats=FORMATS)
     except (UnidentifiedImageError, KeyError):  # pillow before 11.3 does not know AVIF
@@ -99,20 +97,20 @@ def decode(file: BinaryIO, name: str, longest: int | None) -> Image.Image:
             f"{name} has too many pixels to be opened safely; at most {MEGAPIXELS} megapixels "
             "are opened; scale it down"
         ) from None
-    except Exception as error:  # a decoder raises whatever a broken file makes it stumble on
+    except Exception as error:  # decoders raise nearly any exception for a broken file
         raise ValueError(f"{name} is a broken picture ({error}); export it again") from None
     check_size(image.size, name)
     reduced = 1
     if longest is not None and image.format in ("JPEG", "MPO"):
         divisor = max(max(image.size) // longest, 1)
-        wanted = max(image.width // divisor, 1), max(image.height // divisor, 1)
-        before, drafted = image.width, image.draft(None, wanted)
+        smaller = max(image.width // divisor, 1), max(image.height // divisor, 1)
+        before, drafted = image.width, image.draft(None, smaller)
         reduced = round(before / drafted[1][2]) if drafted else 1
-    return settle(image, name, reduced)
+    return upright_copy(image, name, reduced)
 
 
 def why_not(file: BinaryIO, name: str) -> str:
-    """The sentence about a file that pillow does not know."""
+    """The error message for a file that pillow does not know."""
     file.seek(0)
     head = file.read(2048)
     if not head:
@@ -126,7 +124,7 @@ def why_not(file: BinaryIO, name: str) -> str:
 
 def check_size(size: tuple[int, int], name: str) -> None:
     if min(size) < 1:
-        raise ValueError(f"{name} is {size[0]} × {size[1]} pixels; give one that shows something")
+        raise ValueError(f"{name} is {size[0]} × {size[1]} pixels; give a picture with pixels")
     if (millions := size[0] * size[1] / 1e6) > MEGAPIXELS:
         raise ValueError(
             f"{name} has {max(round(millions), MEGAPIXELS + 1)} megapixels; "
@@ -134,8 +132,8 @@ def check_size(size: tuple[int, int], name: str) -> None:
         )
 
 
-def settle(image: Image.Image, name: str, reduced: int = 1) -> Image.Image:
-    """Read to the end, turn upright, flatten; a new picture without the file's metadata."""
+def upright_copy(image: Image.Image, name: str, reduced: int = 1) -> Image.Image:
+    """A new picture: read to the end, turned upright, flattened, without the file's metadata."""
     check_size(image.size, name)
     try:
         image.load()
@@ -144,10 +142,10 @@ def settle(image: Image.Image, name: str, reduced: int = 1) -> Image.Image:
         raise ValueError(f"{name} is a broken picture ({reason}); export it again") from None
     try:
         upright = ImageOps.exif_transpose(image)
-    except Exception:  # EXIF that cannot be read says nothing about good pixels
+    except Exception:  # broken EXIF data do not mean broken pixels
         upright = image.copy()
     flat = flatten(upright)
-    # A kept EXIF or transparency would be applied once more by whoever gets the picture
+    # Whoever gets the picture would apply EXIF or transparency that is kept here a second time
     flat.info = {"reduced": reduced}
     return flat
 
@@ -156,12 +154,12 @@ def settle(image: Image.Image, name: str, reduced: int = 1) -> Image.Image:
 
 
 def is_video(name: str) -> bool:
-    """Whether a file's ending is a video's; a web address never is."""
+    """Whether a file has the ending of a video; False for a web address."""
     return not is_url(name) and Path(name).suffix.lower() in VIDEOS
 
 
 def inside(folder: str) -> list[str]:
-    """Pictures and videos in and below a folder, sorted, without hidden ones."""
+    """Pictures and videos in and below a folder, sorted, without hidden files and folders."""
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -172,11 +170,11 @@ def inside(folder: str) -> list[str]:
 def expand(arguments: Sequence[str]) -> list[str]:
     """Files, folders, globs and web addresses → files and web addresses, each once, in order.
 
-    Folders and globs give only names with a picture's or a video's ending. A file that is
-    named itself is kept, whatever its ending and even if missing: opening it tells. Raises
-    ValueError naming a folder without pictures or a glob that fits nothing.
+    Folders and globs give only files with the ending of a picture or a video. A file given by name
+    is kept, whatever its ending and even if it is missing: opening it then raises. Raises
+    ValueError for a folder without pictures or a glob without matches.
     """
-    names: dict[str, str] = {}  # the same file by two names counts once
+    names: dict[str, str] = {}  # a file given by two names counts once
     for argument in map(str, arguments):
         if is_url(argument):
             names.setdefault(argument, argument)

@@ -48,9 +48,9 @@ class ExpressionPredictor:
 
     `checkpoint` is a path, a name in checkpoints/ such as "expression", or None for the default.
     Classes, preprocessing and the crop around a face come from its card; its network is what
-    `load_network(path)` gives: the .onnx file beside it, unless the caller has another way.
-    Raises FileNotFoundError when a file is missing and ValueError when it is broken, of another
-    system, or does not fit the network that its card names.
+    `load_network(path)` returns, by default the .onnx file beside it. Raises FileNotFoundError when
+    a file is missing and ValueError when it is broken, of another program, or does not fit the
+    network that its card names.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ExpressionPredictor:
 
     @property
     def finder(self) -> FaceFinder:
-        """The face detector, made when it is first needed."""
+        """The face detector, loaded when it is first needed."""
         if self._finder is None:
             self._finder = FaceFinder()
         return self._finder
@@ -125,16 +125,16 @@ class ExpressionPredictor:
         """Faces that were found in each picture → the same with their probabilities."""
         crops = [
             self.crop(image, face.box, face.tilt)
-            for image, here in zip(images, faces, strict=True)
-            for face in here
+            for image, in_image in zip(images, faces, strict=True)
+            for face in in_image
         ]
         rows = iter(self.probabilities(crops) if crops else ())
         return [
             [
                 FacePrediction(f.box, ranked(next(rows), self.class_names), f.score, f.tilt)
-                for f in here
+                for f in in_image
             ]
-            for here in faces
+            for in_image in faces
         ]
 
     def tracker(self, **settings: Any) -> Tracker:
@@ -147,8 +147,8 @@ class ExpressionPredictor:
         """As `FER.detect_emotions` of the `fer` package: [{"box": (x, y, w, h), "emotions": {…}}].
 
         `img` is an OpenCV array (BGR or gray), a path or a PIL picture; probabilities are
-        rounded to two decimals, in the order of the classes. `face_rectangles` are boxes
-        found elsewhere. The name is that package's: what is named is the expression shown.
+        rounded to two decimals, in the order of the classes. `face_rectangles` are boxes found by
+        other means. The method's name is that package's; the answer is the expression shown.
         """
         image = open_picture(img)
         if face_rectangles is None:

@@ -1,4 +1,4 @@
-"""Where the answers of a run go: the screen, a JSON list, a CSV table, drawn pictures."""
+"""How a run reports its answers: on the screen, as JSON, as a CSV table, as drawn pictures."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ WAITING = 48  # drawn pictures that may wait to be saved
 
 
 class Report:
-    """Where answers go: bars on the screen, or one JSON list; a CSV file; drawn pictures."""
+    """Writes answers: bars on the screen, or one JSON list; a CSV file; drawn pictures."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Report:
             tqdm.write(note, file=sys.stderr)
 
     def add(self, answer: PictureAnswer) -> None:
-        """One picture; boxes are told in pixels of the file."""
+        """Report one picture; boxes are in pixels of the file."""
         if self.annotate:
             name = Path(answer.name.rstrip("/")).name or "picture"
             stem = "".join(c if c.isalnum() or c in "-_. " else "_" for c in Path(name).stem)
@@ -76,56 +76,56 @@ class Report:
             if len(self.saving) > WAITING:
                 self.saving.popleft().result()
         times = answer.opened().info.get("reduced", 1)
-        seen = [replace(s, box=tuple(v * times for v in s.box)) for s in answer.seen]
+        faces = [replace(f, box=tuple(v * times for v in f.box)) for f in answer.faces]
         if self.table:
             rows = [
-                [answer.name, i, *s.box, f"{s.score:.3f}", s.expression]
-                + [f"{s.probs[name]:.4f}" for name in self.class_names]
-                for i, s in enumerate(seen, 1)
+                [answer.name, i, *f.box, f"{f.score:.3f}", f.expression]
+                + [f"{f.probs[name]:.4f}" for name in self.class_names]
+                for i, f in enumerate(faces, 1)
             ]
-            # A picture without a face has its row too: nothing that was asked is missing
+            # A picture without a face has a row, too, so that every input is in the table.
             self.table.writerows(rows or [[answer.name, 0]])
-        kept = [dict(list(s.probs.items())[: self.top_k]) for s in seen]
+        kept = [dict(list(f.probs.items())[: self.top_k]) for f in faces]
         if self.as_json:
-            faces = [
-                {"box": list(s.box), "score": s.score, "expression": s.expression,
+            entries = [
+                {"box": list(f.box), "score": f.score, "expression": f.expression,
                  "probabilities": probs}
-                for s, probs in zip(seen, kept, strict=True)
+                for f, probs in zip(faces, kept, strict=True)
             ]  # fmt: skip
-            self.answers.append({"picture": answer.name, "faces": faces})
+            self.answers.append({"picture": answer.name, "faces": entries})
         elif self.brief:
-            words = [f"{s.expression} {100 * s.probs[s.expression]:.0f} %" for s in seen]
+            words = [f"{f.expression} {100 * f.probs[f.expression]:.0f} %" for f in faces]
             tqdm.write(f"{answer.name}: {', '.join(words) or 'no face found'}")
         else:
-            show(answer.name, seen, kept)
+            show(answer.name, faces, kept)
 
     def finish(self) -> None:
-        """Waits until the last picture is drawn; raises what went wrong there."""
+        """Wait until the last picture is drawn and saved; an error there is raised here."""
         while self.saving:
             self.saving.popleft().result()
 
-    def add_video(self, told: dict[str, Any]) -> None:
-        self.videos.append(told)
+    def add_video(self, summary: dict[str, Any]) -> None:
+        self.videos.append(summary)
         if not self.as_json:
-            faces = f"{told['tracks']} face{'' if told['tracks'] == 1 else 's'}"
+            faces = "1 face" if summary["tracks"] == 1 else f"{summary['tracks']} faces"
             print(
-                f"{told['video']}: {told['frames']} frames, {told['seconds']:.1f} s, "
-                f"{faces} followed; wrote {', '.join(told['files'])}"
+                f"{summary['video']}: {summary['frames']} frames, {summary['seconds']:.1f} s, "
+                f"{faces} followed; wrote {', '.join(summary['files'])}"
             )
 
 
 def save_drawn(answer: PictureAnswer, group: OutputGroup) -> None:
     with group:
-        draw_faces(answer.opened(), answer.seen).save(group.path(".jpg"), quality=90)
+        draw_faces(answer.opened(), answer.faces).save(group.path(".jpg"), quality=90)
         group.keep(".jpg")
 
 
-def show(name: str, seen: Sequence[FacePrediction], kept: Sequence[dict[str, float]]) -> None:
+def show(name: str, faces: Sequence[FacePrediction], kept: Sequence[dict[str, float]]) -> None:
     print(name)
-    if not seen:
+    if not faces:
         print("  no face found (a picture that is a face already, cropped: --whole)")
-    for number, (face, probs) in enumerate(zip(seen, kept, strict=True), 1):
-        if len(seen) > 1:
+    for number, (face, probs) in enumerate(zip(faces, kept, strict=True), 1):
+        if len(faces) > 1:
             x, y, width, height = face.box
             print(f"  face {number}, {width} × {height} at ({x}, {y})")
         for label, share in probs.items():

@@ -1,9 +1,9 @@
 """Follow every face of a video or a webcam, and smooth what its expression is over time.
 
-Why: a detector that looks at each frame anew costs ten times as much, and a network that
-answers each frame anew flickers. Here the whole frame is searched twice a second; between,
-the detector's last network looks only where the faces were. Probabilities are averaged
-over time, so that a number on the screen can be read.
+Why: searching the whole of each frame costs ten times as much, and answers that differ from frame
+to frame flicker. Here the whole frame is searched twice a second; in between, the detector's last
+network looks only where the faces were. Probabilities are averaged over time, so that they can be
+read on a screen.
 """
 
 import math
@@ -25,19 +25,19 @@ class Track:
 
     number: int
     face: Face
-    seen: float  # seconds, when last
+    last_seen: float  # seconds
     probs: np.ndarray | None = None  # (num_classes,), smoothed
-    here: bool = True  # in the last frame
-    missed: int = 0  # searches in a row that did not find it
+    visible: bool = True  # in the last frame
+    missed: int = 0  # searches of the whole frame in a row that did not find it
 
 
 class Tracker:
-    """Call it with each frame and its time in seconds: the faces in it, with steady numbers.
+    """Call it with each frame and its time in seconds: gives the faces, with their track numbers.
 
-    `classify` maps face crops to probabilities (N, num_classes). `every` is the time
-    between two searches of the whole frame, `memory` how long a face may be gone and still
-    be the same one, `smooth` the time constant of the average, all in seconds. It keeps
-    only the faces of the last `memory` seconds, however long the video is.
+    `classify` maps face crops to probabilities (N, num_classes). `every` is the time between two
+    searches of the whole frame, `memory` how long a face may be missing and keep its number,
+    `smooth` the time constant of the average, all in seconds. Only the faces of the last `memory`
+    seconds are kept, however long the video is.
     """
 
     def __init__(
@@ -58,52 +58,55 @@ class Tracker:
         self.count = 0
 
     def __call__(self, image: Image.Image, seconds: float) -> list[FacePrediction]:
-        """Faces of this frame, the largest first. Time must not run backwards: then it restarts."""
+        """Faces of this frame, the largest first. A time before the last one starts anew."""
         if seconds < self.time:
             self.tracks, self.searched = [], -math.inf
         self.time = seconds
         self.locate(image, seconds)
-        here = [track for track in self.tracks if track.here]
-        if not here:
+        visible = [track for track in self.tracks if track.visible]
+        if not visible:
             return []
-        crops = [self.crop(image, track.face.box, track.face.tilt) for track in here]
-        for track, probs in zip(here, self.classify(crops), strict=True):
-            gap = seconds - track.seen
-            new = 1.0 if track.probs is None else 1 - math.exp(-max(gap, 1e-3) / self.smooth)
-            track.probs = (
-                probs if track.probs is None else track.probs + new * (probs - track.probs)
-            )
-            track.seen = seconds
-        here.sort(key=lambda t: -t.face.box[2] * t.face.box[3])
+        crops = [self.crop(image, track.face.box, track.face.tilt) for track in visible]
+        for track, probs in zip(visible, self.classify(crops), strict=True):
+            if track.probs is None:
+                track.probs = probs
+            else:
+                gap = max(seconds - track.last_seen, 1e-3)
+                new = 1 - math.exp(-gap / self.smooth)
+                track.probs = track.probs + new * (probs - track.probs)
+            track.last_seen = seconds
+        visible.sort(key=lambda t: -t.face.box[2] * t.face.box[3])
         return [
             FacePrediction(
                 t.face.box, ranked(t.probs, self.class_names), t.face.score, t.face.tilt, t.number
             )
-            for t in here
+            for t in visible
             if t.probs is not None
         ]
 
     def locate(self, image: Image.Image, seconds: float) -> None:
-        """Say of each track where it is in this frame, or that it is not there."""
-        self.tracks = [t for t in self.tracks if seconds - t.seen <= self.memory]
-        held = [t for t in self.tracks if t.here]
-        moved = self.finder.follow(image, [t.face for t in held])
-        for track, face in zip(held, moved, strict=True):
-            track.here = face is not None
+        """Update each track: where it is in this frame, or that it is not visible."""
+        self.tracks = [t for t in self.tracks if seconds - t.last_seen <= self.memory]
+        before = [t for t in self.tracks if t.visible]
+        moved = self.finder.follow(image, [t.face for t in before])
+        for track, face in zip(before, moved, strict=True):
+            track.visible = face is not None
             track.face = face or track.face
-        lost = any(not t.here for t in held)
-        due = self.every if held else self.every / 3  # an empty frame is searched more often
+        lost = any(not t.visible for t in before)
+        due = self.every if before else self.every / 3  # an empty frame is searched more often
         if not lost and seconds - self.searched < due:
             return
         self.searched = seconds
         found = self.finder.find_batch([image])[0]
         pairs = matched(found, self.tracks, seconds)
-        for track in self.tracks:  # held by the last network alone: twice is an accident
+        for track in self.tracks:
             track.missed += 1
-            track.here = track.here and track.missed < 3
+            # Two searches in a row may miss a face that the last network still follows; after the
+            # third, the track is dropped: the network follows something that is no face.
+            track.visible = track.visible and track.missed < 3
         for i, face in enumerate(found):
             if i in pairs:
-                pairs[i].face, pairs[i].here, pairs[i].missed = face, True, 0
+                pairs[i].face, pairs[i].visible, pairs[i].missed = face, True, 0
             else:
                 self.count += 1
                 self.tracks.append(Track(self.count, face, seconds))
@@ -111,31 +114,33 @@ class Tracker:
 
 
 def without_doubles(tracks: list[Track]) -> list[Track]:
-    """Two tracks that came to lie on one face: the older one stays."""
+    """The tracks, without those that follow the same face as an older one."""
     kept: list[Track] = []
     for track in tracks:
-        if not track.here or all(distance(track.face, t.face) > 0.3 for t in kept if t.here):
+        others = [t for t in kept if t.visible and track.visible]
+        if all(distance(track.face, t.face) > 0.3 for t in others):
             kept.append(track)
     return kept
 
 
 def distance(one: Face, other: Face) -> float:
-    """Between two faces' centres, in face sizes."""
+    """Distance of two faces' centres, in units of their mean size."""
     (x, y, w, h), (u, v, p, q) = one.box, other.box
     apart = math.hypot(x + w / 2 - u - p / 2, y + h / 2 - v - q / 2)
     return apart / max((w + h + p + q) / 4, 1)
 
 
 def matched(faces: Sequence[Face], tracks: Sequence[Track], seconds: float) -> dict[int, Track]:
-    """{face's index: its track}, the nearest pairs first, so that no newcomer takes a number.
+    """{index of a face: its track}. The nearest pairs are matched first.
 
-    Near enough means: more so the longer the track was gone; and of its size.
+    A face may be the further away the longer its track was not visible, and must be of similar
+    size.
     """
     pairs = []
     for i, face in enumerate(faces):
         for j, track in enumerate(tracks):
             ratio = (face.box[2] * face.box[3]) / max(track.face.box[2] * track.face.box[3], 1)
-            reach = 0.6 + min(seconds - track.seen, 1.5)
+            reach = 0.6 + min(seconds - track.last_seen, 1.5)
             apart = distance(face, track.face)
             if apart < reach and 1 / 3 < ratio < 3:
                 pairs.append((apart, i, j))

@@ -1,4 +1,4 @@
-"""One video in, three files out: the video with boxes drawn, a table, a timeline."""
+"""From a video to three files: the video with boxes drawn, a table, a timeline."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +25,13 @@ def follow_video(
 ) -> dict[str, Any]:
     """One video → NAME.mp4 with boxes, NAME.csv and NAME.png (the timeline) in `folder`.
 
-    Where one of the names is in use, all three get the same number. `progress` is called
-    with the seconds done and in all (None: unknown). Returns what was seen: frames,
-    seconds, tracks (how many faces) and the files. An interrupt keeps what was read so far.
+    Where one of the names is in use, all three get the same number. `progress` is called with the
+    seconds done and in all (None: unknown). Returns a summary: video, frames, seconds, tracks (how
+    many faces were followed) and files. Ctrl-C keeps what was written so far.
     """
     files = files or OutputFiles(inputs=[video])
     with files.reserve(folder, Path(video).stem, [".mp4", ".csv", ".png"]) as group:
-        group.keep(".mp4", ".csv")  # their writers leave whole files or none
+        group.keep(".mp4", ".csv")  # their writers leave complete files or none
         summary = annotate_video(
             Path(video), predictor.tracker(), class_names=predictor.class_names,
             video_out=group.path(".mp4"), csv_out=group.path(".csv"), draw=draw_faces,
@@ -40,5 +40,10 @@ def follow_video(
         names, rows = read_timeline(group.path(".csv"))
         timeline_figure(rows, names, Path(video).name).savefig(group.path(".png"), dpi=120)
         group.keep(".png")
-    told = {"frames": summary.frames, "seconds": summary.seconds, "tracks": summary.tracks}
-    return {"video": video, **told, "files": [str(path) for path in group.written]}
+    return {
+        "video": video,
+        "frames": summary.frames,
+        "seconds": summary.seconds,
+        "tracks": summary.tracks,
+        "files": [str(path) for path in group.written],
+    }

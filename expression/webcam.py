@@ -1,10 +1,8 @@
-"""The live picture of a camera in a window, as in a mirror, with each face's expression.
+"""A camera's picture in a window, mirrored, with the expression of each face.
 
-Why: a program that reads a camera in the loop that also looks for faces shows the past,
-as the pictures queue up. Here a thread reads and keeps only the newest one; the window
-asks for it when it is ready. Camera, loop and window are apart, so that each can be
-tried without the others.
-Source: written for this project.
+Why: a loop that both reads a camera and finds faces falls behind, because pictures queue up. Here a
+thread reads the camera and keeps only the newest picture; the window asks for it when it is ready.
+Camera, loop and window are separate, so that each can be tested without the others.
 """
 
 import errno
@@ -32,11 +30,11 @@ from expression.video import read_frames
 __all__ = ["Camera", "Window", "mirror", "play", "step"]
 
 LONGEST = 960  # pixels, of what is shown
-PATIENCE = 20.0  # seconds until the first picture: the system may first ask for permission
+PATIENCE = 20.0  # seconds to wait for the first picture: the system may ask for permission
 FORMATS = {"darwin": "avfoundation", "win32": "dshow"}  # elsewhere v4l2
-# The first that the camera takes: unasked, some send their largest picture, a few times a
-# second, and macOS would refuse FFmpeg's own default of 29.97 frames a second.
-WISHES: list[dict[str, str]] = [
+# Tried in this order. Without options, some cameras send large pictures a few times a second, and
+# macOS refuses FFmpeg's default of 29.97 frames a second.
+OPTIONS: list[dict[str, str]] = [
     {"video_size": "640x480", "framerate": "30"},
     {"framerate": "30"},
     {},
@@ -47,7 +45,7 @@ Picture = tuple[Image.Image, float]  # RGB, and seconds since the camera was ope
 
 
 class Predictor(Protocol):
-    """What `mirror` needs of `predict.ExpressionPredictor`."""
+    """What `mirror` needs of `expression.predictor.ExpressionPredictor`."""
 
     def tracker(self) -> Follow: ...
 
@@ -57,15 +55,15 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class Device:
-    """A camera as FFmpeg opens it; `name` is what messages call it."""
+    """A camera as FFmpeg opens it; messages call it `name`."""
 
     name: str
     address: str
     format: str
 
 
-def listed(format: str) -> dict[str, str]:
-    """{address: description} of the cameras that the system tells of."""
+def list_cameras(format: str) -> dict[str, str]:
+    """{address: description} of the cameras that the system knows."""
     try:
         devices = av.device.enumerate_input_devices(format)
     except (av.FFmpegError, ValueError):  # a ValueError: this FFmpeg lacks the format
@@ -73,15 +71,15 @@ def listed(format: str) -> dict[str, str]:
     return {d.name: d.description for d in devices if "video" in (d.media_types or ["video"])}
 
 
-def missing(name: str, format: str) -> FileNotFoundError:
+def camera_missing(name: str, format: str) -> FileNotFoundError:
     kind = "camera" if name.isdecimal() else "camera or video"
-    names = ", ".join(f"{address} ({text})" for address, text in listed(format).items())
-    told = f"found: {names}" if names else "none was found: connect one, or give a video file"
-    return FileNotFoundError(f"there is no {kind} {name}; {told}")
+    names = ", ".join(f"{address} ({text})" for address, text in list_cameras(format).items())
+    found = f"found: {names}" if names else "none was found: connect one, or give a video file"
+    return FileNotFoundError(f"there is no {kind} {name}; {found}")
 
 
 def locate(camera: str, platform: str = sys.platform) -> Device | Path:
-    """A number, a device's name, or "lavfi:" and what FFmpeg shall draw; else a video file."""
+    """The camera with this number or name, or "lavfi:" and an FFmpeg source; else a video file."""
     format, path = FORMATS.get(platform, "v4l2"), Path(camera)
     if camera.startswith("lavfi:"):
         return Device(camera, camera.removeprefix("lavfi:"), "lavfi")
@@ -92,17 +90,17 @@ def locate(camera: str, platform: str = sys.platform) -> Device | Path:
         address = f"/dev/video{int(camera)}"
     elif format == "dshow":
         if camera.isdecimal():
-            address = dict(enumerate(listed(format))).get(int(camera), "")
+            address = dict(enumerate(list_cameras(format))).get(int(camera), "")
             if not address:
-                raise missing(camera, format)
+                raise camera_missing(camera, format)
         address = f"video={address.removeprefix('video=')}"
     return Device(camera, address, format)
 
 
-def refusal(device: Device, error: Exception) -> OSError:
-    """Why a camera does not open, and what to do."""
+def opening_error(device: Device, error: Exception) -> OSError:
+    """The error to raise when a camera does not open; it says what to do."""
     if isinstance(error, FileNotFoundError):
-        return missing(device.name, device.format)
+        return camera_missing(device.name, device.format)
     if isinstance(error, PermissionError):
         return PermissionError(
             f"this user may not use camera {device.name}; on Linux join its group (sudo usermod "
@@ -119,20 +117,20 @@ def refusal(device: Device, error: Exception) -> OSError:
 # --- its pictures ---
 
 
-def opened(device: Device) -> InputContainer:
-    """Raises OSError with what to do."""
-    for options in WISHES:
+def open_camera(device: Device) -> InputContainer:
+    """The camera, opened with the first OPTIONS that it accepts. Raises `opening_error`."""
+    for options in OPTIONS:
         try:
             return av.open(device.address, format=device.format, options=options)
         except (av.FFmpegError, ValueError) as error:
-            refused = error  # the last one counts: it was asked for nothing special
-    raise refusal(device, refused) from None
+            last = error  # the last error counts: without options
+    raise opening_error(device, last) from None
 
 
 def device_pictures(device: Device, stop: Event) -> Iterator[Picture]:
-    """Pictures as the camera sends them, until `stop`. Raises OSError, also when it goes away."""
-    start, drawn = monotonic(), device.format == "lavfi"  # drawn ones come too early
-    with opened(device) as container:
+    """Pictures from the camera until `stop`. Raises OSError, also when it is disconnected."""
+    start, drawn = monotonic(), device.format == "lavfi"  # FFmpeg draws faster than real time
+    with open_camera(device) as container:
         packets = container.demux(video=0)
         while not stop.is_set():
             try:
@@ -145,7 +143,7 @@ def device_pictures(device: Device, stop: Event) -> Iterator[Picture]:
                 packet = None
             if packet is None:
                 break
-            with suppress(av.FFmpegError):  # the first pictures of many cameras are torn
+            with suppress(av.FFmpegError):  # the first pictures of many cameras are damaged
                 for frame in packet.decode():
                     scale = min(1.0, LONGEST / max(frame.width, frame.height))
                     width, height = round(frame.width * scale), round(frame.height * scale)
@@ -156,29 +154,29 @@ def device_pictures(device: Device, stop: Event) -> Iterator[Picture]:
 
 
 class Camera:
-    """A camera, or a video file that plays as if it were one; a context manager.
+    """A camera, or a video file played at its own speed; a context manager.
 
-    `camera` is a number as text, a device's name, or a file. Entering waits for the first
-    picture. Raises OSError or ValueError, saying what to do, where there is none.
+    `camera` is a number as text, a device's name, or a file. Entering waits for the first picture.
+    Raises OSError or ValueError, which say what to do, where there is none.
     """
 
     def __init__(self, camera: str) -> None:
         self.name = camera
         self.source = locate(camera)
         self.stop = Event()
-        self.news = Condition()
+        self.changed = Condition()
         self.picture: Picture | None = None
         self.failure: Exception | None = None
         self.done = False
-        # A daemon: a driver that never answers must not keep the program from ending.
+        # A daemon thread: a driver that never answers must not keep the program running.
         self.thread = Thread(target=self.read, name=f"camera {camera}", daemon=True)
 
     def __enter__(self) -> "Camera":
         self.thread.start()
         try:
-            with self.news:
-                here = self.news.wait_for(lambda: self.picture or self.done, PATIENCE)
-            if not here:
+            with self.changed:
+                answered = self.changed.wait_for(lambda: self.picture or self.done, PATIENCE)
+            if not answered:
                 raise OSError(
                     f"camera {self.name} gave no picture in {PATIENCE:.0f} s; allow it in the "
                     "system's settings, and close other programs that use it"
@@ -194,7 +192,7 @@ class Camera:
         self.close()
 
     def close(self) -> None:
-        """End the reader, which lets go of the camera."""
+        """End the reading thread, which closes the camera."""
         self.stop.set()
         self.thread.join(timeout=3.0)
 
@@ -206,29 +204,29 @@ class Camera:
                 yield from ((frame.image, frame.seconds) for frame in frames)
 
     def read(self) -> None:
-        """The thread: opens, reads and closes, as some systems want it all in one thread."""
+        """The thread. It opens, reads and closes: some systems need all three in one thread."""
         start = monotonic()
         try:
             with closing(self.pictures()) as pictures:
                 for picture in pictures:
                     if self.stop.wait(picture[1] - (monotonic() - start)):
                         break
-                    with self.news:
+                    with self.changed:
                         self.picture = picture
-                        self.news.notify_all()
+                        self.changed.notify_all()
         except Exception as error:
             self.failure = error
-        with self.news:
+        with self.changed:
             self.done = True
-            self.news.notify_all()
+            self.changed.notify_all()
 
     def latest(self, wait: float = 0.0) -> Picture | None:
         """The newest picture and its time in seconds, each once; None after `wait` seconds.
 
-        What came between two calls is skipped. Raises OSError when the camera went away.
+        Earlier pictures are skipped. Raises OSError when the camera was disconnected.
         """
-        with self.news:
-            self.news.wait_for(lambda: self.picture or self.done, wait)
+        with self.changed:
+            self.changed.wait_for(lambda: self.picture or self.done, wait)
             picture, self.picture = self.picture, None
         if picture is None and self.failure is not None:
             raise self.failure
@@ -236,8 +234,8 @@ class Camera:
 
     @property
     def ended(self) -> bool:
-        """Whether the file is over and all of it was shown; a failure is for `latest` to tell."""
-        with self.news:
+        """Whether the file is over and its last picture was taken; `latest` raises failures."""
+        with self.changed:
             return self.done and self.picture is None and self.failure is None
 
 
@@ -264,7 +262,7 @@ class Window:
                 f"no window can be opened here ({error}); the demo's Mirror tab works in a "
                 "browser: python demo.py"
             ) from None
-        self.root.withdraw()  # until there is something to see
+        self.root.withdraw()  # until the first picture
         self.root.resizable(False, False)
         self.keys: deque[str] = deque()
         self.root.bind("<Key>", lambda event: self.keys.append(event.keysym.lower()))
@@ -279,16 +277,16 @@ class Window:
 
     def __exit__(self, *_: object) -> None:
         self.root.destroy()
-        # Tcl aborts the whole program if another thread's garbage collection ends it.
+        # Tcl aborts the program if another thread's garbage collection deletes these.
         del self.photo, self.label, self.root
 
     def key(self) -> str | None:
-        """Let the window live, and say what was asked since: "q" (or closed), "s" or None."""
+        """Process the window's events; the next key pressed: "q" (also closing), "s" or None."""
         self.root.update()
         return KEYS.get(self.keys.popleft()) if self.keys else None
 
     def show(self, image: Image.Image, title: str) -> None:
-        """Put this picture into the window in place of the one before."""
+        """Show this picture in place of the one before."""
         if self.photo is None:
             self.root.deiconify()
             self.root.lift()
@@ -298,17 +296,17 @@ class Window:
         self.root.title(title)
 
 
-# --- all together ---
+# --- camera, faces and window together ---
 
 
 def step(image: Image.Image, seconds: float, follow: Follow) -> Image.Image:
-    """One picture, RGB: mirrored first, so that labels can be read; then faces and drawing."""
+    """A picture, mirrored, with its faces drawn; mirrored first, so that labels can be read."""
     mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return draw_faces(mirrored, follow(mirrored, seconds))
 
 
 def save(image: Image.Image, folder: Path) -> Path:
-    """Write folder/screenshot-YYYYmmdd-HHMMSS.png; more in that second end in -2, -3 and so on."""
+    """Write folder/screenshot-YYYYmmdd-HHMMSS.png; more in the same second get -2, -3, …"""
     stem = f"screenshot-{datetime.now():%Y%m%d-%H%M%S}"
     with OutputFiles().reserve(folder, stem, [".png"]) as group:
         image.save(group.path(".png"))
@@ -337,8 +335,8 @@ def play(camera: Camera, follow: Follow, window: Window, folder: Path) -> None:
 def mirror(predictor: Predictor, camera: str, folder: Path) -> int:
     """Open camera and window until the user quits; the exit code, 0.
 
-    `s` saves what is shown into `folder`. Raises OSError or ValueError, saying what to do,
-    where no window or no camera can be opened, or the camera goes away.
+    `s` saves the picture shown into `folder`. Raises OSError or ValueError, which say what to do,
+    where no window or no camera can be opened, or the camera is disconnected.
     """
     try:
         with Window() as window, Camera(camera) as source:

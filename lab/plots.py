@@ -1,9 +1,7 @@
-"""Figures that make one point each: faces, curves, classes, systems side by side, confusion.
+"""Figures with one point each: faces, learning curves, classes, models compared, confusion.
 
-Why: comparable figures need the same scale, a baseline and a caption with the point;
-drawing them in one place keeps the notebook's cells about the question.
-Source: written for this project.
-Needs matplotlib, numpy and pillow; copy freely (MIT, see LICENSE).
+Why: comparable figures need the same scale, a baseline and a caption that states the point; with
+the drawing here, the notebook's cells stay short.
 """
 
 import textwrap
@@ -33,8 +31,8 @@ GRAY = "#767676"
 
 
 def caption(figure: Figure, text: str) -> None:
-    """The point of the figure, in a sentence below it, in lines that fit its width."""
-    lines = textwrap.fill(text, int(13 * figure.get_figwidth()))  # 13 characters an inch
+    """The point of the figure, below it, in lines that fit its width."""
+    lines = textwrap.fill(text, int(13 * figure.get_figwidth()))  # 13 characters per inch
     figure.supxlabel(lines, fontsize=10, fontstyle="italic", color="#333333")
 
 
@@ -45,7 +43,7 @@ def clean(axes: Axes, grid: Literal["both", "x", "y"] = "y") -> None:
 
 
 def baseline(axes: Axes, value: float, text: str, side: str = "left") -> None:
-    """A dashed line that says what guessing would give, in words at its left or right end."""
+    """A dashed line at the result of guessing, labelled at its left or right end."""
     axes.axhline(value, color=GRAY, linestyle="--", linewidth=1)
     axes.annotate(
         text,
@@ -56,7 +54,7 @@ def baseline(axes: Axes, value: float, text: str, side: str = "left") -> None:
         ha=side,
         fontsize=8,
         color=GRAY,
-        zorder=1,  # words may go under a curve, not over it
+        zorder=1,  # under the curves
     )
 
 
@@ -76,20 +74,25 @@ def faces(
 ) -> Figure:
     """PIL pictures in a grid, a title over each."""
     rows = -(-len(images) // columns)
-    figure, grid = plt.subplots(
-        rows,
-        columns,
-        figsize=(1.25 * columns, 1.5 * rows + 0.3),
-        squeeze=False,
-        layout="constrained",
-    )
-    for axes in grid.flat:
-        axes.axis("off")
-    for number, (axes, image, title) in enumerate(zip(grid.flat, images, titles, strict=False)):
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(title, fontsize=8, pad=2, color=colours[number] if colours else "black")
+    figure, grid = picture_grid(rows, columns, (1.25 * columns, 1.5 * rows + 0.3))
+    colours = colours or ["black"] * len(images)
+    for axes, image, title, colour in zip(grid.flat, images, titles, colours, strict=False):
+        show_face(axes, image, title, colour)
     caption(figure, point)
     return figure
+
+
+def picture_grid(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
+    """A figure of `size` inches with axes (rows, columns) for pictures."""
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for axes in grid.flat:
+        axes.axis("off")
+    return figure, grid
+
+
+def show_face(axes: Axes, image: Any, title: str, colour: str) -> None:
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+    axes.set_title(title, fontsize=8, pad=2, color=colour)
 
 
 def curves(
@@ -100,7 +103,7 @@ def curves(
     guess_loss: float,
     loss_top: float | None = None,
 ) -> Figure:
-    """Loss and accuracy by epoch: training dashed, validation solid, one colour a run."""
+    """Loss and accuracy by epoch: training dashed, validation solid, a colour for each run."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     for colour, (name, history) in zip(COLOURS, histories.items(), strict=False):
         for split, style in (("train", "--"), ("val", "-")):
@@ -127,7 +130,7 @@ def runs(
     line: tuple[float, str] | None = None,
     ylim: tuple[float, float] = (0, 1),
 ) -> Figure:
-    """One dot a run (seed), one column a group, its mean as a bar of the group's colour."""
+    """A dot for each run (seed), a column for each group, with a line at the group's mean."""
     figure, axes = plt.subplots(figsize=(1.6 + 1.45 * len(groups), 3.4), layout="constrained")
     for x, (colour, values) in enumerate(zip(COLOURS * 3, groups.values(), strict=False)):
         spread = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else [0]
@@ -160,7 +163,7 @@ def history(
     """One run by epoch: loss, accuracy and, if it has the key "lr", the learning rate.
 
     `chosen` is the epoch that was kept, counted from 1; it is marked on the validation curves.
-    `chance` is the accuracy of always naming the most frequent class, `guess_loss` the loss
+    `chance` is the accuracy of always predicting the most frequent class, `guess_loss` the loss
     of a uniform guess. Raises ValueError when there is no epoch `chosen`.
     """
     rates, epochs = history.get("lr"), range(1, len(history["val_loss"]) + 1)
@@ -193,7 +196,7 @@ def history(
     if rates:
         panels[2].plot(epochs, rates, marker=marker, color=GRAY)
         panels[2].set(ylabel="learning rate", ylim=(0, None))
-        if min(rates) > 0:  # whole decades, or a narrow range looks like a fall
+        if min(rates) > 0:  # whole decades: otherwise a narrow range looks like a steep fall
             decades = np.floor(np.log10(min(rates))), np.floor(np.log10(max(rates))) + 1
             panels[2].set(yscale="log", ylim=np.power(10.0, decades))
     for axes in panels:
@@ -207,7 +210,7 @@ def history(
 
 
 def per_class(figures: Mapping[str, Mapping[str, float]], point: str) -> Figure:
-    """Precision, recall and F1 of each class, its number of faces under its name."""
+    """Precision, recall and F1 of each class, with its number of faces below its name."""
     figure, axes = plt.subplots(figsize=(1.2 + 1.2 * len(figures), 3.6), layout="constrained")
     for shift, key, colour in zip(
         (-0.27, 0, 0.27), ("precision", "recall", "f1"), COLOURS, strict=False
@@ -234,12 +237,12 @@ def per_class(figures: Mapping[str, Mapping[str, float]], point: str) -> Figure:
 def comparison(
     rows: Sequence[Mapping[str, Any]], point: str, baseline: float | None = None
 ) -> Figure:
-    """Systems by accuracy, the best on top: a dot, its 95 % interval, both written beside it.
+    """Models by accuracy, the best on top: a dot and its 95 % interval, with both as numbers.
 
     Each row has name, accuracy and interval_95 (low, high), all in [0, 1], and may have
     `published` (drawn as a hollow diamond), `note` (below the name) and `group` (a colour).
-    `baseline` is the accuracy of always naming the most frequent class. The scale is
-    cut to tenths around what is drawn.
+    `baseline` is the accuracy of always predicting the most frequent class. The axis covers the
+    tenths around the values.
     """
     ordered = sorted(rows, key=lambda row: row["accuracy"])
     groups = list(dict.fromkeys(row.get("group", "") for row in rows))
@@ -285,30 +288,23 @@ def cams(
     point: str,
     colours: Sequence[str] | None = None,
 ) -> Figure:
-    """Pictures, a title over each, and below each the same picture under its map (uint8)."""
+    """Pictures with titles, and below each the same picture with its map drawn over it (uint8)."""
     columns = min(8, len(pictures))
     rows = -(-len(pictures) // columns)
-    figure, grid = plt.subplots(
-        2 * rows,
-        columns,
-        figsize=(max(5.0, 1.3 * columns), 2.9 * rows + 0.3),
-        squeeze=False,
-        layout="constrained",
-    )
-    for axes in grid.flat:
-        axes.axis("off")
-    for number, (picture, shown, title) in enumerate(zip(pictures, maps, titles, strict=True)):
-        row, column = divmod(number, columns)
-        above, below = grid[2 * row, column], grid[2 * row + 1, column]
-        above.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        above.set_title(title, fontsize=8, pad=2, color=colours[number] if colours else "black")
-        below.imshow(shown)
+    figure, grid = picture_grid(2 * rows, columns, (max(5.0, 1.3 * columns), 2.9 * rows + 0.3))
+    colours = colours or ["black"] * len(pictures)
+    faces_above, maps_below = grid[0::2].flat, grid[1::2].flat
+    for face_axes, map_axes, picture, shown, title, colour in zip(
+        faces_above, maps_below, pictures, maps, titles, colours, strict=False
+    ):
+        show_face(face_axes, picture, title, colour)
+        map_axes.imshow(shown)
     caption(figure, point)
     return figure
 
 
 def confusion(matrix: Any, class_names: Sequence[str], point: str) -> Figure:
-    """Counts, and below them their share of the label's row (labels down, predictions across)."""
+    """Counts and, below them, their share of the row (labels down, predictions across)."""
     counts = np.asarray(matrix)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
     side = 1.8 + 0.62 * len(class_names)

@@ -247,9 +247,7 @@ class Results:
             confusion = torch.tensor(told["confusion"], dtype=torch.int64)
             evaluation = Evaluation(confusion, tuple(told["class_names"]), told["loss"])
             how = {word: told[word] for word in ("command", "revision", "hardware", "date")}
-            crowd = told.get("crowd")
-            name = told["data"]["name"]
-            result = Result(key, name, evaluation, **how, crowd=crowd, path=path)
+            result = Result(key, told["data"]["name"], evaluation, **how, crowd=told.get("crowd"), path=path)
             counted = (told["k"], told["n"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a result: {error!r}") from error

@@ -1,9 +1,8 @@
 """Say whether the installed packages work together, before a long traceback does.
 
-Why: torch and torchvision are built for each other. A CPU-only torch beside the index's
-torchvision, or a pair of unlike ages, imports half-way and ends in "operator torchvision::nms
-does not exist", which names neither the cause nor the cure.
-Source: written for this project. Needs only the standard library; copy freely (see LICENSE).
+Why: torch and torchvision are built for each other. A CPU-only torch with the package index's
+torchvision, or two versions that do not belong together, fail at import with "operator
+torchvision::nms does not exist", which names neither the cause nor the remedy.
 
     python tools/check_install.py --verbose      # exit code 0: sound; 2: and what to do about it
 """
@@ -45,7 +44,7 @@ def missing(names: list[str]) -> list[str]:
 
 
 def fingerprint() -> str:
-    """Versions and installation times of Python and the pair: unlike after any re-installation."""
+    """Versions and installation times of Python and the pair: different after reinstalling."""
     parts = [sys.version, sys.prefix]
     for name in PAIR:
         found = distribution(name)
@@ -65,22 +64,22 @@ def broken_pair() -> Exception | None:
 
 
 def advice(error: Exception, lines: dict[str, str]) -> str:
-    """What broke, which versions met, and the command that mends it."""
+    """What failed, which versions are installed, and the command that repairs it."""
     found = " and ".join(f"{name} {version(name) or 'missing'}" for name in PAIR)
     pair = " ".join(f'"{lines.get(name, name)}"' for name in PAIR)
     what = (str(error).splitlines() or [repr(error)])[0]
     why = (
-        "They were not built for each other; mostly a CPU-only torch stands beside a "
-        "torchvision from elsewhere. "
+        "They were not built for each other; the usual cause is a CPU-only torch with a "
+        "torchvision from another index. "
         if "torchvision::" in what
         else ""
     )
     return (
         f"{found} do not work together: {what}\n"
-        f"{why}Install both anew:\n"
+        f"{why}Reinstall both:\n"
         f"    {sys.executable} -m pip install --force-reinstall {pair}\n"
-        "If that ends the same, pip finds a second torch through its settings: see\n"
-        "`pip config list`. Take both from one place, or make the environment anew."
+        "If that does not help, pip finds a second torch through its settings: see\n"
+        "`pip config list`. Install both from one index, or make a new environment."
     )
 
 

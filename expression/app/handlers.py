@@ -1,6 +1,6 @@
-"""What the demo answers: a photo, several, a webcam frame, a video; about a checkpoint.
+"""What the demo does with a photo, several photos, a webcam frame or a video.
 
-Nothing here knows the page: `expression.app.layout` lays it out.
+The page itself is in `expression.app.layout`.
 """
 
 import tempfile
@@ -31,8 +31,6 @@ NO_FACE = (
 )
 SECONDS = 120  # of a video, at most
 FILES = 50
-
-
 FaceMaps = Callable[[Path, Sequence[Image.Image]], list[Image.Image]]
 
 
@@ -41,7 +39,7 @@ def refuse(reason: str, title: str = "No answer") -> gr.Error:
 
 
 def without_path(error: Exception, file: str) -> str:
-    """The reason, without where an upload lies on this machine, which is nobody's business."""
+    """The reason, without the folder of an upload, which visitors must not learn."""
     if not Path(file).exists():
         return f"{Path(file).name} is no longer kept here; choose it again."
     return str(error).replace(file, Path(file).name)
@@ -51,9 +49,9 @@ def without_path(error: Exception, file: str) -> str:
 class Handlers:
     """What the page's buttons call, for one folder of checkpoints.
 
-    `load_network` opens a checkpoint's network. `face_maps(checkpoint, crops)` draws where the
-    network looks over each crop (None: the page offers no such maps). Everything that a person
-    can show gets an answer, or `gr.Error` with one sentence.
+    `load_network` opens a checkpoint's network. `face_maps(checkpoint, crops)` draws a map of where
+    the network looks over each crop (None: the page offers no maps). Whatever cannot be answered
+    raises `gr.Error` with one sentence.
     """
 
     folder: Path = CHECKPOINTS
@@ -62,7 +60,7 @@ class Handlers:
     _opened: dict[str, tuple[float, ExpressionPredictor]] = field(default_factory=dict)
 
     def predictor(self, checkpoint: str) -> ExpressionPredictor:
-        """One predictor for each file, made anew when the file has changed; four are kept."""
+        """One predictor for each file, loaded again when the file has changed; four are kept."""
         path = self.folder / f"{checkpoint}.safetensors"
         if not path.is_file():  # one of another folder may have this name: it must not answer
             raise refuse(f"There is no checkpoint {checkpoint} here any more: choose another.")
@@ -77,7 +75,7 @@ class Handlers:
     def find(
         self, image: str | None, checkpoint: str, whole: bool
     ) -> tuple[ExpressionPredictor, Image.Image, list[FacePrediction]]:
-        """A picture file → (what answered, the picture, its faces); `whole`: it is one face."""
+        """A picture file → (predictor, picture, faces); `whole`: the picture is one face."""
         if image is None:
             raise refuse(
                 "There is no picture yet: upload one, paste one or take a snapshot.", "No picture"
@@ -151,19 +149,19 @@ class Handlers:
             if answer.image is None:
                 gr.Warning(answer.error.replace(answer.name, name))
                 continue
-            words = ", ".join(face.expression for face in answer.seen) or "no face found"
-            drawn = draw_faces(answer.image, answer.seen, bars=False)
+            words = ", ".join(face.expression for face in answer.faces) or "no face found"
+            drawn = draw_faces(answer.image, answer.faces, bars=False)
             gallery.append((drawn, f"{name}: {words}"))
         return gallery
 
-    def mirror(self, frame: Image.Image | None, held: Any, checkpoint: str) -> tuple[str, Any]:
-        """One webcam frame → (HTML, what is kept of this visitor's faces until the next frame)."""
+    def mirror(self, frame: Image.Image | None, state: Any, checkpoint: str) -> tuple[str, Any]:
+        """One webcam frame → (HTML, this visitor's checkpoint and tracker for the next frame)."""
         if frame is None:
             return notice("Allow the camera and press Record: the mirror answers at once."), None
-        if held is None or held[0] != checkpoint:
-            held = checkpoint, self.predictor(checkpoint).tracker()
-        found = held[1](frame, time.monotonic())
-        return mirror_html(found, held[1].class_names), held
+        if state is None or state[0] != checkpoint:
+            state = checkpoint, self.predictor(checkpoint).tracker()
+        found = state[1](frame, time.monotonic())
+        return mirror_html(found, state[1].class_names), state
 
     def video(
         self,
@@ -175,19 +173,19 @@ class Handlers:
         if file is None:
             raise refuse("There is no video yet: upload one or record one.", "No video")
 
-        def tell(done: float, total: float | None) -> None:
+        def report(done: float, total: float | None) -> None:
             progress((round(done), round(total)) if total else None, unit="s", desc="Watching")
 
         with tempfile.TemporaryDirectory() as out:
             try:
                 predictor = self.predictor(checkpoint)
-                told = follow_video(predictor, file, Path(out), tell, max_seconds=SECONDS)
+                summary = follow_video(predictor, file, Path(out), report, max_seconds=SECONDS)
             except (OSError, ValueError) as error:
                 raise refuse(without_path(error, file)) from error
-            if not told["tracks"]:
+            if not summary["tracks"]:
                 raise refuse("No face was found in the whole video.", "No face")
-            faces = "1 face" if told["tracks"] == 1 else f"{told['tracks']} faces"
-            words = f"{faces} followed through {told['seconds']:.1f} seconds."
+            faces = "1 face" if summary["tracks"] == 1 else f"{summary['tracks']} faces"
+            words = f"{faces} followed through {summary['seconds']:.1f} seconds."
             shown, timeline, table = (
                 str(next(Path(out).glob(f"*{end}"))) for end in (".mp4", ".png", ".csv")
             )

@@ -1,6 +1,6 @@
 """The parts of the demo's page that are HTML: faces with their emoji and bars, and the style.
 
-Colours of text and ground come from the page's theme, so that light and dark both work;
+Colours of text and background come from the page's theme, so that light and dark mode both work;
 numbers are text, not pictures, so that a screen reader reads them.
 """
 
@@ -72,7 +72,7 @@ def notice(text: str) -> str:
 
 
 def bars(probs: dict[str, float]) -> str:
-    """One bar a class in the order given; shares in [0, 1]."""
+    """One bar for each class, in the order given; probabilities in [0, 1]."""
     return "".join(
         f'<div class="bar"><span>{escape(name)}</span><div class="track"><div class="fill" '
         f'style="width:{100 * share:.1f}%;background:{colour_of(name)}"></div></div>'
@@ -86,16 +86,16 @@ def emoji(name: str) -> str:
 
 
 def thumbnail(image: Image.Image, side: int = 96) -> str:
-    """A picture inside the page itself, as a data address."""
+    """A small picture as a data URL, for use inside the page."""
     buffer = io.BytesIO()
     image.convert("RGB").resize((side, side)).save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def faces_html(seen: Sequence[FacePrediction], crops: Sequence[Image.Image], most: int = 4) -> str:
-    """A card for each face: what the network was shown, its emoji and the first `most` bars."""
+def faces_html(faces: Sequence[FacePrediction], crops: Sequence[Image.Image], most: int = 4) -> str:
+    """A card for each face: the network's input, the face's emoji and the first `most` bars."""
     cards = []
-    for number, (face, crop) in enumerate(zip(seen, crops, strict=True), 1):
+    for number, (face, crop) in enumerate(zip(faces, crops, strict=True), 1):
         shown = dict(list(face.probs.items())[:most])
         cards.append(
             f'<div class="face"><div class="look"><img src="{thumbnail(crop)}" '
@@ -106,14 +106,14 @@ def faces_html(seen: Sequence[FacePrediction], crops: Sequence[Image.Image], mos
     return f'<div class="faces">{"".join(cards)}</div>'
 
 
-def mirror_html(seen: Sequence[FacePrediction], class_names: Sequence[str]) -> str:
-    """The largest face's emoji and bars, in a fixed order so that nothing jumps; others below."""
-    if not seen:
+def mirror_html(faces: Sequence[FacePrediction], class_names: Sequence[str]) -> str:
+    """The largest face's emoji and bars, in the order of `class_names`; the other faces below."""
+    if not faces:
         return (
             '<div class="mirror" data-expression=""><div class="emoji">🔍</div>'
             "<h3>No face in sight</h3></div>"
         )
-    first, *others = seen
+    first, *others = faces
     ordered = {name: first.probs[name] for name in class_names}
     rest = " ".join(emoji(face.expression) for face in others)
     return (

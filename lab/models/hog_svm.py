@@ -1,14 +1,14 @@
 """HOG and a support vector machine: the classical baseline of facial expression recognition.
 
-Why: before a network is called good, one should know what hand-made gradients reach. The
-fitted machine is written as a torch module whose numbers are all buffers: it is saved as
-safetensors and served like every network, and loading it runs no code (a pickle would).
+Why: a network should be compared with what hand-made features reach. The fitted SVM is a torch
+module whose numbers are all buffers: it is saved as safetensors and served like every network, and
+loading it runs no code (loading a pickle would).
 Source: HOG (Dalal & Triggs 2005) from scikit-image; SVC and its one-vs-one votes as in
 scikit-learn, which wraps LIBSVM (Chang & Lin 2011); written for this project.
 Needs torch, numpy, tqdm, scikit-image and, for fitting only, scikit-learn; copy freely
 (MIT, see LICENSE).
 
-    python systems/hog_svm.py       # fits on drawn bars
+    python hog_svm.py       # fits on drawn bars
 """
 
 from typing import Any
@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 
 __all__ = ["HogSvm", "hog"]
 
-CHUNK = 512  # faces met by all support vectors at once: bounds the memory
-SCALES = torch.logspace(-2, 2, 801)  # tried for the probabilities; steps of 1.2 %
+CHUNK = 512  # faces compared with all support vectors at once, to limit memory
+SCALES = torch.logspace(-2, 2, 801)  # of the logits, tried in calibration; steps of 1.2 %
 
 
 def hog(
@@ -29,10 +29,10 @@ def hog(
 ) -> Tensor:
     """Images (N, C, H, W) float → histograms of oriented gradients (N, F) float32, on the CPU.
 
-    F = (H // cell - block + 1) (W // cell - block + 1) block² orientations. Blocks are
-    normalised by L2-Hys, so brightness and contrast (and a mean and std taken off the
-    images) all but cancel. Of several channels each pixel takes the steepest. Raises
-    ValueError for another shape, or a picture smaller than one block.
+    F = (H // cell - block + 1) (W // cell - block + 1) block² orientations. Blocks are normalised
+    by L2-Hys, so brightness and contrast (and normalisation by mean and std) hardly matter. With
+    several channels, each pixel uses the one with the largest gradient. Raises ValueError for
+    another shape, or a picture smaller than one block.
     """
     from skimage.feature import hog as skimage_hog  # slow to import: only where it is used
 
@@ -62,15 +62,15 @@ def hog(
 class HogSvm(nn.Module):
     """Images (N, in_channels, size, size) → logits (N, num_classes), by HOG and an RBF SVM.
 
-    Logits are `scale` × scikit-learn's one-vs-rest decision values (votes of the pairs
-    plus their squashed confidences), for two classes (-d, d): their argmax is
-    `SVC.predict`, their softmax the probabilities. Images are taken as they come,
-    normalised or not (see `hog`). There is nothing to train by gradient, and train() and
-    eval() change nothing; HOG runs on the CPU whatever the device.
+    Logits are `scale` × scikit-learn's one-vs-rest decision values (votes of the pairs of classes
+    plus their confidences scaled below a vote), for two classes (-d, d): their argmax is
+    `SVC.predict`, their softmax the probabilities. Images may be normalised or not (see `hog`).
+    Nothing is trained by gradient descent, and train() and eval() change nothing; HOG always runs
+    on the CPU.
 
-    `fit` makes the numbers. To load them, build the module from `arguments()` of the
-    fitted one: `support` vectors and `components` of the PCA (0: none) give the shapes.
-    Raises ValueError for settings that do not fit together.
+    `fit` sets the numbers. To load them, build the module from `arguments()` of the fitted one: the
+    numbers of `support` vectors and of PCA `components` (0: no PCA) give the shapes. Raises
+    ValueError for settings that do not fit together.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class HogSvm(nn.Module):
                 f"components {components} not negative"
             )
         if num_classes < 2:
-            raise ValueError(f"num_classes is {num_classes}; an SVM tells 2 or more apart")
+            raise ValueError(f"num_classes is {num_classes}; an SVM needs 2 or more")
         side = size // cell - block + 1
         if side < 1:
             raise ValueError(f"size {size} holds no block of {block} cells of {cell} pixels")
@@ -102,7 +102,7 @@ class HogSvm(nn.Module):
         self.shape_buffers(support, components)
 
     def shape_buffers(self, support: int, components: int) -> None:
-        """Zeros in the shapes of a fitted machine."""
+        """Buffers of zeros in the shapes of a fitted SVM."""
         if components > self.features:
             raise ValueError(f"{components} components of {self.features} HOG features")
         pairs = self.num_classes * (self.num_classes - 1) // 2
@@ -126,25 +126,25 @@ class HogSvm(nn.Module):
         return self.projection.shape[1]
 
     def arguments(self) -> dict[str, int]:
-        """What, beside in_channels and num_classes, builds an empty module of these shapes."""
+        """The arguments, beside in_channels and num_classes, for an empty module of this shape."""
         names = ("size", "orientations", "cell", "block", "support", "components")
         return {name: getattr(self, name) for name in names}
 
     def count(self) -> int:
-        """Fitted numbers, to be compared with a network's parameters (class counts left out)."""
+        """How many fitted numbers there are, to compare with a network's parameters."""
         return sum(b.numel() for b in self.buffers() if b.is_floating_point())
 
     def hog(self, images: Tensor, progress: bool = False) -> Tensor:
-        """Images → HOG features (N, F) float32 on the CPU, by this machine's settings."""
-        want = (self.in_channels, self.size, self.size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != want:
+        """Images → HOG features (N, F) float32 on the CPU, with this module's settings."""
+        expected = (self.in_channels, self.size, self.size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(
-                f"images are {tuple(images.shape)}; expected (N, {', '.join(map(str, want))})"
+                f"images are {tuple(images.shape)}; expected (N, {', '.join(map(str, expected))})"
             )
         return hog(images, self.orientations, self.cell, self.block, progress)
 
     def embed(self, features: Tensor) -> Tensor:
-        """HOG features (N, F) → where the support vectors lie: (N, components or F)."""
+        """HOG features (N, F) → the space of the support vectors: (N, components or F)."""
         x = (features.to(self.mean) - self.mean) * self.spread
         return x @ self.projection if self.components else x
 
@@ -164,7 +164,7 @@ class HogSvm(nn.Module):
         kernel = (2 * x @ self.vectors.T - squares).clamp(max=0).exp()  # (n, support)
         sizes = self.counts.tolist()  # LIBSVM keeps the support vectors class by class
         parts = [
-            k @ c.T  # (n, num_classes - 1): this class's share in each pair it is part of
+            k @ c.T  # (n, num_classes - 1): this class's term in each of its pairs
             for k, c in zip(kernel.split(sizes, 1), self.coefficients.split(sizes, 1), strict=True)
         ]
         i, j = torch.triu_indices(self.num_classes, self.num_classes, 1).tolist()
@@ -193,15 +193,14 @@ class HogSvm(nn.Module):
     ) -> "HogSvm":
         """Fit to images (N, in_channels, size, size) and labels (N,) int64; returns itself.
 
-        `C`, `gamma` ("scale", "auto" or a number) and `class_weight` are SVC's, on features
-        brought to mean 0 and std 1 and then to `components` of a PCA (None: as constructed,
-        0: none). `calibrate` (images, labels), the validation split, sets the scale of the
-        logits by its loss; it never moves an argmax. Without it a tenth of each class is
-        held out for that, then the machine is fitted again to all: twice the work.
-        `cache_mb` is the memory for kernel rows. The work grows with the square of the faces;
-        components=128 shortens it several times and cost no accuracy on 5,000 of FER2013 (C=3,
-        gamma=0.003 did best there). Raises ValueError for images or labels that do not fit,
-        or a class without a face.
+        `C`, `gamma` ("scale", "auto" or a number) and `class_weight` are SVC's, on features with
+        mean 0 and std 1, reduced to `components` by a PCA (None: as constructed, 0: no PCA).
+        `calibrate` (images, labels), the validation split, sets the scale of the logits by its
+        loss, which never changes an argmax. Without it a tenth of each class is held out for that,
+        and then the SVM is fitted again to all faces: twice the work. `cache_mb` is the memory for
+        kernel rows. Time grows with the square of the number of faces; components=128 is several
+        times faster and cost no accuracy on 5,000 faces of FER2013 (best there: C=3, gamma=0.003).
+        Raises ValueError for images or labels that do not fit, or a class without a face.
         """
         components = self.components if components is None else components
         labels = self.checked(labels, len(images))
@@ -215,10 +214,10 @@ class HogSvm(nn.Module):
             scale = self.best_scale(features[held], labels[held])
             self.fit_features(features, labels, components, seed, **settings)
         else:
-            known = self.checked(calibrate[1], len(calibrate[0]))
-            known_features = self.hog(calibrate[0], progress)  # refused, if so, before the work
+            val_labels = self.checked(calibrate[1], len(calibrate[0]))
+            val_features = self.hog(calibrate[0], progress)  # errors come before the long fit
             self.fit_features(features, labels, components, seed, **settings)
-            scale = self.best_scale(known_features, known)
+            scale = self.best_scale(val_features, val_labels)
         self.scale.fill_(scale)
         return self
 
@@ -227,7 +226,9 @@ class HogSvm(nn.Module):
         labels = torch.as_tensor(labels).cpu().long()
         if labels.shape != (count,) or not count:
             raise ValueError(f"{count} images, but labels {tuple(labels.shape)}")
-        for row in ((labels < 0) | (labels >= self.num_classes)).nonzero()[:1].flatten().tolist():
+        outside = (labels < 0) | (labels >= self.num_classes)
+        if outside.any():
+            row = int(outside.int().argmax())
             raise ValueError(
                 f"row {row}: label {labels[row].item()} is outside 0 to {self.num_classes - 1}"
             )
@@ -236,7 +237,7 @@ class HogSvm(nn.Module):
     def fit_features(
         self, features: Tensor, labels: Tensor, components: int, seed: int, **settings: Any
     ) -> None:
-        """Everything but the scale, from HOG features (N, F); `settings` are SVC's."""
+        """Set all buffers but `scale`, from HOG features (N, F); `settings` are SVC's."""
         from sklearn.decomposition import PCA
         from sklearn.svm import SVC
 
@@ -245,15 +246,15 @@ class HogSvm(nn.Module):
         device = self.mean.device
         x = features.double()
         mean, std = x.mean(0), x.std(0, correction=0)
-        std[std < 1e-6] = 1  # a feature that never changes, as at an empty border
+        std[std < 1e-6] = 1  # a constant feature, as at an empty border
         x = (x - mean) / std
         projection = torch.zeros(x.shape[1], 0)
         if components:
             pca = PCA(components, random_state=seed).fit(x.numpy())
             projection = torch.from_numpy(pca.components_.T.copy())
             x = x @ projection.to(x)
-        known = {"scale": 1 / (x.shape[1] * x.var(correction=0).item()), "auto": 1 / x.shape[1]}
-        gamma = float(known.get(settings["gamma"], settings["gamma"]))
+        named = {"scale": 1 / (x.shape[1] * x.var(correction=0).item()), "auto": 1 / x.shape[1]}
+        gamma = float(named.get(settings["gamma"], settings["gamma"]))
         svc = SVC(kernel="rbf", **{**settings, "gamma": 1.0})
         svc.fit((x * gamma**0.5).numpy(), labels.numpy())
         self.shape_buffers(len(svc.support_), components)
@@ -280,21 +281,16 @@ class HogSvm(nn.Module):
 
 
 def one_vs_rest(pairs: Tensor, num_classes: int) -> Tensor:
-    """Decisions of the pairs (N, pairs), positive for the first → votes and confidences."""
-    votes = pairs.new_zeros(len(pairs), num_classes)
-    confidences = torch.zeros_like(votes)
-    i, j = torch.triu_indices(num_classes, num_classes, 1).tolist()
-    for pair, (a, b) in enumerate(zip(i, j, strict=True)):
-        decision = pairs[:, pair]
-        votes[:, a] += decision >= 0
-        votes[:, b] += decision < 0
-        confidences[:, a] += decision
-        confidences[:, b] -= decision
+    """Decisions of pairs (N, pairs), positive for the first class → values (N, num_classes)."""
+    order = torch.triu_indices(num_classes, num_classes, 1)  # of the pairs: (2, pairs)
+    first, second = torch.eye(num_classes)[order].to(pairs)  # (pairs, num_classes) each
+    votes = (pairs >= 0).to(pairs) @ first + (pairs < 0).to(pairs) @ second
+    confidences = pairs @ (first - second)
     return votes + confidences / (3 * (confidences.abs() + 1))  # below 1/3: only breaks ties
 
 
 def held_out(labels: Tensor, seed: int) -> Tensor:
-    """A tenth of each class, at least one face of two or more, drawn by `seed`: bool (N,)."""
+    """A mask (N,) of a tenth of each class, at least one of two or more faces, drawn by `seed`."""
     generator = torch.Generator().manual_seed(seed)
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
@@ -307,7 +303,7 @@ def held_out(labels: Tensor, seed: int) -> Tensor:
 
 
 def bars(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Pictures (count, 1, 48, 48) of one bar in noise; label 0 lies, 1 stands, 2 leans."""
+    """Pictures (count, 1, 48, 48) of a bar in noise: 0 horizontal, 1 vertical, 2 diagonal."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
@@ -323,6 +319,6 @@ if __name__ == "__main__":
     model = HogSvm(num_classes=3).fit(*bars(300, seed=0), components=32)
     images, labels = bars(150, seed=1)
     hits = (model(images).argmax(1) == labels).sum().item()
-    print(f"lying, standing or leaning bars in noise: {hits}/150 right")
+    print(f"horizontal, vertical or diagonal bars in noise: {hits}/150 right")
     print(f"{model.support} support vectors of 300 pictures, {model.count():,} numbers")
-    print(f"a module of the same shapes: HogSvm(num_classes=3, **{model.arguments()})")
+    print(f"a module of the same shape: HogSvm(num_classes=3, **{model.arguments()})")

@@ -21,11 +21,12 @@ from hf_collate import Augment, Batches, Decoded
 from lab import distillation as teaching
 from lab import metrics, models, training
 from lab.averaging import moving_average
-from lab.data import Packed, pack, read
+from lab.data import Packed, pack, preprocess, read
 from lab.datasets import ferplus
 from lab.export import export_onnx
 from lab.heads import HeadLoss, attach, class_priors, fill_heads, head_targets
 from lab.recipes import Recipe
+from lab.tensorboard_log import TensorBoardLog
 from lab.votes import crowd_figures, majority, vote_shares
 from train_loop import train_step
 
@@ -71,7 +72,10 @@ def run(faces: Packed, out: Path, recipe: Recipe, seed: int = 0) -> training.Run
 
 
 def trained(faces: Packed, out: Path, **settings: object) -> Path:
-    return training.train_network(run(faces, out, replace(RECIPE, **settings)))
+    started = run(faces, out, replace(RECIPE, **settings))
+    rule = preprocess(started.recipe)
+    with TensorBoardLog(started.folder / "board", faces.class_names, rule) as board:
+        return training.train_network(started, board)
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -83,7 +87,7 @@ def same_weights(one: Path, other: Path) -> bool:
 def no_graph(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorBoard's picture of the network takes longer than these trainings."""
     if "command_line" not in request.node.name:
-        monkeypatch.setattr(training.TensorBoardLog, "start", lambda *_: None)
+        monkeypatch.setattr(TensorBoardLog, "start", lambda *_: None)
 
 
 # --- votes ---
@@ -318,15 +322,15 @@ def test_a_run_cut_short_ends_bit_for_bit_like_a_whole_one(
     settings: dict[str, object], faces: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trained(faces, tmp_path / "whole", **settings)
-    epoch_done = training.TensorBoardLog.epoch
+    epoch_done = TensorBoardLog.epoch
 
-    def cut(self: training.TensorBoardLog, number: int, history: object) -> None:
+    def cut(self: TensorBoardLog, number: int, history: object) -> None:
         epoch_done(self, number, history)
         if number == 0:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.TensorBoardLog, "epoch", cut)
+        patch.setattr(TensorBoardLog, "epoch", cut)
         with pytest.raises(KeyboardInterrupt):
             trained(faces, tmp_path / "cut", **settings)
     again = trained(faces, tmp_path / "cut", **settings)

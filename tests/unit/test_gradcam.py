@@ -259,10 +259,10 @@ def test_a_class_the_model_does_not_have(classes):
 def test_classes_and_images_of_other_shapes():
     model, images = small_cnn(), torch.randn(2, 1, 24, 24)
     for classes in (torch.tensor([1, 2, 3]), torch.tensor([0.9, 1.0])):  # 0.9 is not class 0
-        with pytest.raises(ValueError, match=r"wanted ints \(2,\)"):
+        with pytest.raises(ValueError, match=r"expected ints \(2,\)"):
             grad_cam(model, images, classes=classes)
     for shape in ((1, 24, 24), (0, 1, 24, 24)):
-        with pytest.raises(ValueError, match=r"wanted \(N, C, H, W\)"):
+        with pytest.raises(ValueError, match=r"expected \(N, C, H, W\)"):
             grad_cam(model, torch.randn(shape))
 
 
@@ -350,7 +350,7 @@ def test_overlay_brightens_the_place_of_the_map(shape):
 def test_overlay_refuses_what_it_would_draw_wrongly():
     picture = np.zeros((8, 8), np.uint8)
     for image in (picture / 255, picture[None], np.zeros((8, 8, 4), np.uint8)):
-        with pytest.raises(ValueError, match="wanted uint8"):
+        with pytest.raises(ValueError, match="expected uint8"):
             overlay(image, torch.zeros(2, 2))
     for cam in (torch.zeros(1, 2, 2), torch.full((2, 2), torch.nan), -torch.ones(2, 2)):
         with pytest.raises(ValueError, match="numbers from 0 up"):

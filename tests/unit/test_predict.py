@@ -273,7 +273,7 @@ def test_many_pictures_leave_torchs_threads_to_others(checkpoint, face):
         answers = answer_pictures(open_predictor(checkpoint), [str(face)] * 20, whole=True)
         next(answers)
         assert torch.get_num_threads() == 2
-        assert len([answer for answer in answers if answer.seen]) == 19
+        assert len([answer for answer in answers if answer.faces]) == 19
     finally:
         torch.set_num_threads(before)
 
