@@ -10,7 +10,8 @@ from matplotlib.collections import PolyCollection
 from PIL import Image, ImageColor
 
 from expression import drawing
-from expression.drawing import COLOURS, EMOJI, colour_of, draw_faces, layout, timeline_figure
+from expression.drawing import COLOURS, EMOJI, colour_of, draw_faces, layout
+from expression.timeline_figure import timeline_figure
 
 HAPPY = {"happy": 0.91, "neutral": 0.06, "sad": 0.02, "fear": 0.01}
 
