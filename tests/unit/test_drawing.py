@@ -11,7 +11,7 @@ from PIL import Image, ImageColor
 
 from expression import drawing
 from expression.drawing import COLOURS, EMOJI, colour_of, draw_faces, layout
-from expression.timeline_figure import timeline_figure
+from expression.timeline_figure import _palette, timeline_figure
 
 HAPPY = {"happy": 0.91, "neutral": 0.06, "sad": 0.02, "fear": 0.01}
 
@@ -206,7 +206,7 @@ def test_smoothing_does_not_reach_across_a_gap():
 
 
 def test_unknown_classes_differ_in_colour():
-    assert len(set(drawing._palette(["happy", "bored", "awake", "asleep"]))) == 4
+    assert len(set(_palette(["happy", "bored", "awake", "asleep"]))) == 4
 
 
 def test_no_face_at_all_is_said(tmp_path):
