@@ -28,7 +28,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from benchmarks import harness, subjects
-from benchmarks.fer_package import Answer, Contender, Missing, fer_contenders, why
+from benchmarks.fer_package import Answer, Contender, Missing, Network, fer_contenders, why
 from benchmarks.harness import Timing
 
 __all__ = ["MANY", "Contender", "Missing", "quantise", "table"]
@@ -39,36 +39,37 @@ SPLITS = {"validation": "Validation (PublicTest)", "test": "Test (PrivateTest)"}
 PACKAGES = ("onnxruntime onnx numpy pillow facenet-pytorch fer ai-edge-litert tensorflow "
             "tensorflow-cpu keras opencv-python opencv-python-headless opencv-contrib-python "
             "opencv-contrib-python-headless").split()  # fmt: skip
-Splits = dict[str, tuple[Tensor, Tensor]]
+Splits = dict[str, tuple[np.ndarray, Tensor]]  # gray (N, 1, 48, 48) uint8, labels (N,)
 
 
 # --- our networks ---
 
 
-def our_contenders(path: Path, train: Tensor, threads: int) -> Iterator[Contender | Missing]:
+def our_contenders(path: Path, train: np.ndarray, threads: int) -> Iterator[Contender | Missing]:
     """A checkpoint in its three engines; `train` are the faces (N, 1, 48, 48) to calibrate on."""
-    predictor = subjects.ExpressionPredictor(path, finder=subjects.FaceFinder())
-    model, rule = predictor.model, predictor.preprocess
+    in_torch, finder = subjects.TorchNetwork.load(path), subjects.FaceFinder()
+    predictor = subjects.ExpressionPredictor(path, finder, lambda _: in_torch)
+    model = in_torch.model
     parameters = getattr(model, "count", lambda: sum(p.numel() for p in model.parameters()))()
 
-    def prepare(pixels: Tensor) -> Tensor:
-        return torch.stack([rule(Image.fromarray(face)) for face in pixels[:, 0].numpy()])
+    def prepare(pixels: np.ndarray) -> np.ndarray:
+        return predictor.preprocess.batch([Image.fromarray(face) for face in pixels[:, 0]])
 
-    def answer(network: Callable[[Tensor], Tensor], image: Image.Image) -> int:
+    def answer(network: Network, image: Image.Image) -> int:
         predictor.network = network
         return len(predictor.find(image))
 
-    def contender(engine: str, network: Callable[[Tensor], Tensor], file: Path) -> Contender:
+    def contender(engine: str, network: Network, file: Path) -> Contender:
         def on_photos() -> Answer:  # threads that wait without spinning, as `predict.py` sets them
             if engine == "torch":
                 return partial(answer, network)
-            return partial(answer, subjects.OnnxNetwork(file, threads, spin=False))
+            return partial(answer, subjects.OnnxNetwork(file, threads))
 
         return Contender(path.stem, engine, parameters, file.stat().st_size,
                          predictor.class_names, prepare, network,
                          {"FaceFinder": on_photos})  # fmt: skip
 
-    yield contender("torch", model, path)
+    yield contender("torch", in_torch, path)
     with tempfile.TemporaryDirectory() as folder:
         whole, small = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         try:
@@ -77,17 +78,21 @@ def our_contenders(path: Path, train: Tensor, threads: int) -> Iterator[Contende
             yield Missing(path.stem, "onnxruntime", str(error))
             yield Missing(path.stem, INT8, "no ONNX file to quantise")
             return
-        yield contender("onnxruntime", subjects.OnnxNetwork(whole, threads), whole)
+        yield contender("onnxruntime", subjects.OnnxNetwork(whole, threads, spin=True), whole)
         try:
             quantise(whole, small, prepare(train))
-            exported = subjects.OnnxNetwork(small, threads)
+            exported = subjects.OnnxNetwork(small, threads, spin=True)
         except Exception as error:  # its passes raise anything on a graph that they do not know
-            yield Missing(path.stem, INT8, f"cannot be quantised ({subjects.reason(error)})")
+            yield Missing(path.stem, INT8, f"cannot be quantised ({subjects.first_line(error)})")
             return
         yield contender(INT8, exported, small)
 
 
-def quantise(source: Path, target: Path, images: Tensor) -> None:
+def batches_of(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (images[i : i + size] for i in range(0, len(images), size))
+
+
+def quantise(source: Path, target: Path, images: np.ndarray) -> None:
     """Write an ONNX file of ours in int8, its ranges taken from prepared images (N, C, H, W).
 
     Static, QDQ, weights by channel. The weights use seven bits: sums of full int8 products
@@ -96,12 +101,12 @@ def quantise(source: Path, target: Path, images: Tensor) -> None:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    batches = iter(images.split(64))
+    batches = batches_of(images, 64)
 
     class Reader:
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(batches, None)
-            return None if batch is None else {"images": batch.numpy()}
+            return None if batch is None else {"images": batch}
 
     merged = source.with_suffix(".merged.onnx")
     # Its symbolic shape inference fails on the N of our batches; the plain one is enough.
@@ -116,21 +121,22 @@ def quantise(source: Path, target: Path, images: Tensor) -> None:
 # --- measuring ---
 
 
-def aligned(answers: Tensor, names: Sequence[str], class_names: Sequence[str]) -> Tensor:
+def aligned(answers: np.ndarray, names: Sequence[str], class_names: Sequence[str]) -> np.ndarray:
     """Columns in the order of the data set's classes, by name; ValueError for other classes."""
     if sorted(names) != sorted(class_names):
         raise ValueError(f"it names {', '.join(names)}; the data set {', '.join(class_names)}")
     return answers[:, [list(names).index(name) for name in class_names]]
 
 
-@torch.inference_mode()
-def accuracy(one: Contender, pixels: Tensor, labels: Tensor, names: list[str]) -> dict[str, Any]:
-    answers = torch.cat([one.network(one.prepare(batch)) for batch in pixels.split(MANY)])
-    result = subjects.evaluate(aligned(answers, one.class_names, names), labels, names)
+def accuracy(
+    one: Contender, pixels: np.ndarray, labels: Tensor, names: list[str]
+) -> dict[str, Any]:
+    answers = [one.network(one.prepare(batch)) for batch in batches_of(pixels, MANY)]
+    answers = aligned(np.concatenate(answers), one.class_names, names)
+    result = subjects.evaluate(torch.from_numpy(answers), labels, names)
     return {"k": result.k, "n": result.n, "interval_95": subjects.wilson(result.k, result.n)}
 
 
-@torch.inference_mode()
 def time_of(call: Callable[[], Any], rounds: int, seconds: float) -> dict[str, float]:
     times = harness.time_calls({"call": call}, torch.device("cpu"), rounds, seconds)
     return asdict(Timing.of(times["call"]))
@@ -158,7 +164,7 @@ def measure(
     try:
         known["accuracy"] = {split: accuracy(one, *rows, names) for split, rows in splits.items()}
         faces = splits["validation"][0]
-        images = one.prepare(faces[torch.arange(MANY) % len(faces)])
+        images = one.prepare(faces[np.arange(MANY) % len(faces)])
         known["one"] = time_of(lambda: one.network(images[:1]), rounds, seconds)
         known["many"] = time_of(lambda: one.network(images), rounds, seconds)
     except Exception as error:  # one of a dozen rows, some of which are not our code
@@ -213,7 +219,7 @@ def default_photo() -> Image.Image:
 
 def chosen_checkpoints(folder: Path, names: Sequence[str] | None) -> list[Path]:
     """The named checkpoints, or every one of FER2013's seven classes; ValueError if unknown."""
-    cards = subjects.checkpoints(folder)
+    cards = subjects.list_checkpoints(folder)
     seven = [n for n, c in cards.items() if n.endswith("-fer2013") and len(c["class_names"]) == 7]
     if unknown := sorted(set(names or ()) - set(cards)):
         known = ", ".join(cards) or "none"
@@ -235,11 +241,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data = open_data(args.data, args.final)
     decoded = data.decoded(subjects.Preprocess(48, "L"))
     train = decoded.pop("train")
-    calibration = train.pixels[subjects.some(len(train), CALIBRATION)]
+    calibration = train.pixels[subjects.subset_indices(len(train), CALIBRATION)].numpy()
     splits = {}
     for split, part in decoded.items():
-        rows = subjects.some(len(part), min(args.limit or len(part), len(part)))
-        splits[split] = part.pixels[rows], part.labels[rows]
+        rows = subjects.subset_indices(len(part), min(args.limit or len(part), len(part)))
+        splits[split] = part.pixels[rows].numpy(), part.labels[rows]
     photo = subjects.open_picture(args.photo) if args.photo else default_photo()
     photo = ImageOps.fit(photo, (SIDE, SIDE))
     threads = torch.get_num_threads()

@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmarks import harness
 from benchmarks.scenes import Scenes, hit, read_faces
-from benchmarks.subjects import Box, ExpressionPredictor, Face, load, percent
+from benchmarks.subjects import Box, ExpressionPredictor, Face, TorchNetwork, load, percent
 
 __all__ = ["compare_crops", "table"]
 
@@ -93,7 +93,7 @@ def correct(
 ) -> list[bool]:
     answers: list[int] = []
     for start in range(0, len(images), 100):
-        answers += predictor.probabilities(images[start : start + 100]).argmax(dim=1).tolist()
+        answers += predictor.probabilities(images[start : start + 100]).argmax(axis=1).tolist()
     return [answer == label for answer, label in zip(answers, labels, strict=True)]
 
 
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--count", type=harness.positive, default=500, help="validation faces (default: 500)")
     add("--seed", type=int, default=0)
     args = harness.parse(parser, arguments)
-    predictor = ExpressionPredictor(args.checkpoint)
+    predictor = ExpressionPredictor(args.checkpoint, load_network=TorchNetwork.load)
     labelled = validation_faces(args.data, predictor.class_names, args.count, args.seed)
     scenes = Scenes(read_faces(args.faces, MOSAIC_FACES, args.seed), args.seed + 1)
     about = harness.record(

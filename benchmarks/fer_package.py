@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from benchmarks.subjects import reason
+from benchmarks.subjects import first_line
 
-__all__ = ["Answer", "Contender", "Missing", "fer_contenders", "fer_input", "why"]
+__all__ = ["Answer", "Contender", "Missing", "Network", "fer_contenders", "fer_input", "why"]
 
 Answer = Callable[[Image.Image], int]  # names the faces of a photo, returns how many
+Network = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Contender:
     parameters: int
     bytes: int  # of the file that is served
     class_names: tuple[str, ...]
-    prepare: Callable[[Tensor], Tensor]
-    network: Callable[[Tensor], Tensor]
+    prepare: Network
+    network: Network
     photo: dict[str, Callable[[], Answer]]
 
 
@@ -55,7 +54,7 @@ class Missing:
 
 def why(error: Exception) -> str:
     missing = isinstance(error, ModuleNotFoundError)
-    return f"{error.name} is not installed" if missing else reason(error)
+    return f"{error.name} is not installed" if missing else first_line(error)
 
 
 def fer_contenders(threads: int) -> Iterator[Contender | Missing]:
@@ -96,15 +95,15 @@ def class_order(source: Path) -> tuple[str, ...]:
     raise ValueError(f"{source.name} of fer has no _get_labels, so the order of classes is unknown")
 
 
-def fer_input(pixels: Tensor, side: int) -> Tensor:
+def fer_input(pixels: np.ndarray, side: int) -> np.ndarray:
     """Gray (N, 1, H, W) uint8 → (N, side, side, 1) float32 in [-1, 1], as `fer` does it."""
     import cv2
 
-    faces = np.stack([cv2.resize(face, (side, side)) for face in pixels[:, 0].numpy()])
-    return torch.from_numpy((faces.astype(np.float32) / 255 - 0.5) * 2)[..., None]
+    faces = np.stack([cv2.resize(face, (side, side)) for face in pixels[:, 0]])
+    return ((faces.astype(np.float32) / 255 - 0.5) * 2)[..., None]
 
 
-Opened = tuple[str, int, int, Callable[[Tensor], Tensor]]  # engine, parameters, side, network
+Opened = tuple[str, int, int, Network]  # engine, parameters, side, network
 
 
 def open_tflite(file: Path, threads: int) -> Opened:
@@ -119,13 +118,13 @@ def open_tflite(file: Path, threads: int) -> Opened:
     interpreter.allocate_tensors()
     taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
-    def network(images: Tensor) -> Tensor:
+    def network(images: np.ndarray) -> np.ndarray:
         answers = []
-        for face in images.numpy():  # face by face, as the package shows them
+        for face in images:  # face by face, as the package shows them
             interpreter.set_tensor(taken["index"], face[None])
             interpreter.invoke()
             answers.append(interpreter.get_tensor(given["index"])[0])
-        return torch.from_numpy(np.stack(answers))
+        return np.stack(answers)
 
     return engine, parameters, int(taken["shape"][1]), network
 
@@ -143,8 +142,8 @@ def count_parameters(interpreter: Any) -> int:
 def open_keras(file: Path, threads: int) -> Opened:
     model = tensorflow(threads).keras.models.load_model(str(file), compile=False)
 
-    def network(images: Tensor) -> Tensor:
-        return torch.from_numpy(np.asarray(model(images.numpy())))
+    def network(images: np.ndarray) -> np.ndarray:
+        return np.asarray(model(images))
 
     return "TensorFlow", model.count_params(), model.input_shape[1], network
 

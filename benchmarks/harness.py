@@ -23,6 +23,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.subjects import atomic_write
+
 __all__ = [
     "Timing", "child_rows", "described", "exit_code", "markdown_table", "measure_rows",
     "paired_rounds", "parse", "parser", "positive", "rates_cell", "ratios", "read_json", "record",
@@ -173,10 +175,9 @@ def described(told: Mapping[str, Any]) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file so that readers see either the old one or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    with atomic_write(path) as file:
+        file.write(text.encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -15,7 +15,6 @@ from benchmarks import (
     growth,
     harness,
     loop,
-    serving,
     speedrun,
     step,
     trainers,
@@ -81,15 +80,6 @@ cropped and shown to `{settings["checkpoint"]}`. Its crop rule was measured on
 {rule["measured"]} training faces: the detector's box is {rule["size"]} of the picture's side.
 
 {crops.table(told)}"""
-
-
-def serving_section(told: dict[str, Any]) -> str:
-    return f"""## The network alone, torch and onnxruntime
-
-`python -m benchmarks.serving` ({harness.described(told)}): from a normalised batch in memory to its
-logits, in float32.
-
-{serving.table(told)}"""
 
 
 def against_fer_section(told: dict[str, Any]) -> str:
@@ -159,7 +149,6 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "app": app_section,
     "detectors": detectors_section,
     "crops": crops_section,
-    "serving": serving_section,
     "against_fer": against_fer_section,
     "loop": loop_section,
     "growth": growth_section,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from expression.drawing import draw_faces, timeline_figure
+from expression.drawing import draw_faces
 from expression.output_files import OutputFiles
 from expression.predictor import ExpressionPredictor
 from expression.timeline import read_timeline
@@ -38,6 +38,10 @@ def follow_video(
             progress=progress, max_seconds=max_seconds,
         )  # fmt: skip
         names, rows = read_timeline(group.path(".csv"))
+        from expression.timeline_figure import (
+            timeline_figure,  # matplotlib: not before it is wanted
+        )
+
         timeline_figure(rows, names, Path(video).name).savefig(group.path(".png"), dpi=120)
         group.keep(".png")
     return {

@@ -6,7 +6,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from lab import cards, plots, reports
+from lab import model_card, plots, reports
 from lab.metrics import VIEW_WORDS, wilson
 from lab.reports import Row
 from lab.results import Results
@@ -42,7 +42,7 @@ def compare(results: Path) -> Path:
         parts += section(data, here, kept, checkpoints)
     path = results / "RESULTS.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    cards.write_all(checkpoints, kept)
+    model_card.write_all(checkpoints, kept)
     return path
 
 

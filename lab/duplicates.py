@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from expression.files import atomic_path
 from hf_collate import Decoded
 
 __all__ = ["in_train", "report"]
@@ -32,10 +33,8 @@ def in_train(splits: Mapping[str, Any], cache: Path | None = None) -> dict[str, 
         if split != "train"
     }
     if cache is not None:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        part = cache.with_suffix(".tmp.npz")
-        np.savez_compressed(part, **found)
-        part.replace(cache)
+        with atomic_path(cache) as part:
+            np.savez_compressed(part, **found)
     return found
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from lab.results import (
     SPLITS,
     Answers,
     Key,
-    Network,
+    MeasuredNetwork,
     Opening,
     Result,
     Results,
@@ -63,19 +64,19 @@ def evaluate(
 ) -> Path:
     """Measure one checkpoint on validation, and with `final` on the test split too.
 
-    `ways` are names of `insight.metrics.VIEWS`. Writes to `out/results/NAME/` alone: a result
-    for each split and way, figures, a report; never to the checkpoint or its card. Opening the
-    test split is logged in `out/results/test_openings.jsonl`. Returns `out/results/NAME`.
+    `ways` are names of `lab.metrics.VIEWS`. Writes to `out/results/NAME/` alone: a result for
+    each split and way, figures, a report; never to the checkpoint or its card. Opening the test
+    split is logged in `out/results/test_openings.jsonl`. Returns `out/results/NAME`.
+    Where the data have a crowd's votes, each result tells how the answers agree with them.
     The data's classes are joined to the checkpoint's by name. Data with only some of them are
-    measured too: an answer that names one of the others is a mistake. Where the data have a
-    crowd's votes, how the answers agree with them is printed.
+    measured too: an answer that names one of the others is a mistake.
     Raises ValueError when the data have a class that the checkpoint does not know.
     """
     model, card, rule = load_model(checkpoint, device)
     faces = faces.with_classes(card["class_names"], str(checkpoint), subset=True)
     kept, decoded = Results(out / "results"), faces.decoded(rule)
     count = getattr(model, "count", lambda: sum(p.numel() for p in model.parameters()))
-    network = Network(checkpoint.stem, file_sha256(checkpoint), card, count())
+    network = MeasuredNetwork(checkpoint.stem, file_sha256(checkpoint), card, count())
     command = command_of("evaluate", [checkpoint], faces.name, ways, final)
     if final:
         open_test(kept, network, faces, command, ways)
@@ -89,11 +90,9 @@ def evaluate(
             logits, labels = metrics.collect(model, loader, device, views=metrics.VIEWS[way])
             told = metrics.evaluate(logits, labels, card["class_names"])
             result = result_of(network, faces, split, way, told, command, device)
+            result = replace(result, crowd=crowd_of(faces, split, rows, logits))
             measured.append(keep(kept, network, result, logits, labels, rows, faces))
-            if (votes := faces.vote_counts(split)) is not None:
-                crowd = crowd_figures(logits, votes[0][rows], votes[1], card["class_names"])
-                print(f"{split:10}  {way:5}  crowd: {crowd}", flush=True)
-        if note := absent_note(told):
+        if note := absent_note(measured[-1].evaluation):
             print(f"{split:10}  {note}", flush=True)
     folder = kept.add_network(network)
     drawn = draw_all(network, measured, folder)
@@ -101,6 +100,15 @@ def evaluate(
         log.end(drawn)
     plt.close("all")
     return folder
+
+
+def crowd_of(
+    faces: Faces, split: str, rows: torch.Tensor, logits: torch.Tensor
+) -> dict[str, Any] | None:
+    """How the answers agree with the crowd's votes; None for data without votes."""
+    if (votes := faces.vote_counts(split)) is None:
+        return None
+    return crowd_figures(logits, votes[0][rows], votes[1], faces.class_names)
 
 
 def command_of(
@@ -119,7 +127,7 @@ def command_of(
 
 
 def open_test(
-    kept: Results, network: Network, faces: Faces, command: str, ways: Sequence[str]
+    kept: Results, network: MeasuredNetwork, faces: Faces, command: str, ways: Sequence[str]
 ) -> None:
     """Log that the test split is looked at, before it is."""
     kept.log_opening(
@@ -129,7 +137,7 @@ def open_test(
 
 
 def result_of(
-    network: Network, faces: Faces, split: str, way: str, told: metrics.Evaluation,
+    network: MeasuredNetwork, faces: Faces, split: str, way: str, told: metrics.Evaluation,
     command: str, device: torch.device,
 ) -> Result:  # fmt: skip
     key = Key(network.sha256, faces.fingerprint, split, way)
@@ -137,8 +145,8 @@ def result_of(
 
 
 def keep(
-    kept: Results, network: Network, result: Result, logits: torch.Tensor, labels: torch.Tensor,
-    rows: torch.Tensor, faces: Faces,
+    kept: Results, network: MeasuredNetwork, result: Result, logits: torch.Tensor,
+    labels: torch.Tensor, rows: torch.Tensor, faces: Faces,
 ) -> Result:  # fmt: skip
     """Store one result with its probabilities, and print it; returns what is stored."""
     split = result.key.split
@@ -155,7 +163,9 @@ def keep(
     return stored
 
 
-def draw_all(network: Network, results: Sequence[Result], folder: Path) -> dict[str, Figure]:
+def draw_all(
+    network: MeasuredNetwork, results: Sequence[Result], folder: Path
+) -> dict[str, Figure]:
     """Every figure of a network in its folder; returned are those of the last split."""
     at_home = results[0].key.fingerprint == network.card["data"]["fingerprint"]
     drawn = draw_history(network, results[0].evaluation, folder) if at_home else {}
@@ -186,7 +196,9 @@ def draw(result: Result, folder: Path) -> dict[str, Figure]:
     return drawn
 
 
-def draw_history(network: Network, val: metrics.Evaluation, folder: Path) -> dict[str, Figure]:
+def draw_history(
+    network: MeasuredNetwork, val: metrics.Evaluation, folder: Path
+) -> dict[str, Figure]:
     """The curves of all stages of a training, joined; nothing for a network without epochs."""
     history, chosen = joined_history(network.card)
     if not history:
@@ -223,13 +235,10 @@ def worst_mistake(evaluation: metrics.Evaluation) -> str:
 
 
 def absent_note(evaluation: metrics.Evaluation) -> str:
-    """A sentence on the classes without a face in these data; "" when every class has some."""
-    if not evaluation.absent:
+    """Which classes have no face in a split, and how answers that name them count; or ""."""
+    if not (absent := evaluation.absent):
         return ""
-    return (
-        f"classes without a face here: {', '.join(evaluation.absent)}; "
-        "answers that name one are mistakes"
-    )
+    return f"classes without a face here: {', '.join(absent)}; answers that name one are mistakes"
 
 
 def report_text(evaluation: metrics.Evaluation, title: str) -> str:
@@ -249,6 +258,5 @@ def report_text(evaluation: metrics.Evaluation, title: str) -> str:
         f"{label:>12} taken for {answer:<12} {count:5d} ({100 * share:.1f} % of {label})"
         for label, answer, count, share in taken_for(evaluation)
     )
-    if note := absent_note(evaluation):
-        report += f"\n{note}\n"
-    return f"{title}: {evaluation}\n\n{report}\nMost frequent mistakes:\n{mistakes}\n"
+    note = f"Note: {absent_note(evaluation)}.\n\n" if evaluation.absent else ""
+    return f"{title}: {evaluation}\n\n{note}{report}\nMost frequent mistakes:\n{mistakes}\n"

@@ -8,21 +8,12 @@ from pathlib import Path
 
 import torch
 
-from expression.checkpoint import read_card
 from hf_collate import Batches
-from lab import cards, metrics
+from lab import metrics, model_card
 from lab.class_names import class_permutation
 from lab.data import Faces
-from lab.evaluation import (
-    absent_note,
-    command_of,
-    draw_all,
-    keep,
-    load_model,
-    open_test,
-    result_of,
-)
-from lab.results import SPLITS, Network, Results, file_sha256
+from lab.evaluation import absent_note, command_of, draw_all, keep, load_model, open_test, result_of
+from lab.results import SPLITS, MeasuredNetwork, Results, file_sha256
 
 __all__ = ["SPLITS", "check_target", "ensemble", "export"]
 
@@ -44,7 +35,7 @@ def export(reports: Sequence[Path], out: Path, stem: str) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(best, target)
     take_over(Results(seeds), kept, {file_sha256(file) for file in files}, target)
-    cards.write(target, kept)
+    model_card.write(target, kept)
     return target
 
 
@@ -103,20 +94,19 @@ def ensemble(
     whose order the figures have. The data may have only some of them.
     Raises ValueError when two networks know different classes, or the data have others.
     """
-    kept = Results(out / "results")
-    members = {path.stem: file_sha256(path) for path in checkpoints}
-    known = [read_card(path)["class_names"] for path in checkpoints]
-    first, names = str(checkpoints[0]), known[0]
+    loaded = [load_model(path, device) for path in checkpoints]
+    first, names = str(checkpoints[0]), loaded[0][1]["class_names"]
     orders = [
-        class_permutation(classes, names, model=str(path), data=first)
-        for path, classes in zip(checkpoints, known, strict=True)
+        class_permutation(card["class_names"], names, model=str(path), data=first)
+        for path, (_, card, _) in zip(checkpoints, loaded, strict=True)
     ]
     faces = faces.with_classes(names, first, subset=True)
-    loaded = [load_model(path, device) for path in checkpoints]
+    kept = Results(out / "results")
+    members = {path.stem: file_sha256(path) for path in checkpoints}
     digest = sha256("".join(sorted(members.values())).encode()).hexdigest()
     count = sum(sum(p.numel() for p in model.parameters()) for model, _, _ in loaded)
     data = {"name": faces.name, "fingerprint": faces.fingerprint}
-    network = Network(f"ensemble-{faces.name}", digest, {"data": data}, count, members)
+    network = MeasuredNetwork(f"ensemble-{faces.name}", digest, {"data": data}, count, members)
     command = command_of("ensemble", checkpoints, faces.name, [way], final)
     if final:
         open_test(kept, network, faces, command, [way])
@@ -127,7 +117,7 @@ def ensemble(
             logits, labels = metrics.collect(model, loader, device, views=metrics.VIEWS[way])
             probs = probs + logits.softmax(1)[:, order] / len(loaded)
         logits = probs.log()
-        told = metrics.evaluate(logits, labels, faces.class_names)
+        told = metrics.evaluate(logits, labels, names)
         result = result_of(network, faces, split, way, told, command, device)
         keep(kept, network, result, logits, labels, torch.arange(len(labels)), faces)
         if note := absent_note(told):

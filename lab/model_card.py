@@ -1,17 +1,104 @@
-"""A checkpoint's card in words: what trained it, how well it does, what it cannot tell.
+"""The card beside a checkpoint (.md): its own words, and what results/ says was measured.
 
-Why: the same sentences stand beside the file, in the demo and at the command line,
-and all of them come from the header of the checkpoint, so they cannot disagree.
-Source: written for this project after Model Cards (Mitchell et al. 2019).
-Needs only the standard library; copy freely (MIT, see LICENSE).
+Source: written for this project after Model Cards (Mitchell et al. 2019); the metadata on top are
+those of the Hugging Face hub.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from expression.about import LIMITS, crop_words, headline, share
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-__all__ = ["markdown"]
+from expression.about import LIMITS, crop_words, headline, share
+from expression.checkpoint import read_card
+from expression.files import atomic_write
+from lab.metrics import VIEW_WORDS, Evaluation
+from lab.provenance import totals
+from lab.results import SPLITS, Result, Results
+
+__all__ = ["LIMITS", "crop_words", "headline", "markdown", "text", "write", "write_all"]
+
+
+def text(checkpoint: Path, kept: Results) -> str:
+    """The card as Markdown with the metadata that the Hugging Face hub reads on top."""
+    card = read_card(checkpoint)
+    results = sorted(kept.measured(checkpoint), key=order)
+    data = ModelCardData(
+        model_name=checkpoint.stem,
+        license="mit",
+        library_name="pytorch",
+        pipeline_tag="image-classification",
+        tags=["facial-expression-recognition"],
+        eval_results=[entry for r in results for entry in entries(r, is_home(r, card))] or None,
+    )
+    minutes, epochs = totals(card)
+    stages = len(card.get("stages", ())) + 1
+    figures = {"trained": f"{epochs} epochs, {minutes:.1f} minutes, stages: {stages}"}
+    for result in results:
+        home = is_home(result, card)
+        what = result.key.split + ("" if home else f" of {result.data}")
+        if result.key.views != "plain":
+            what += f", {VIEW_WORDS[result.key.views]}"
+        figures[what] = words(result, home)
+    body = markdown(card, checkpoint.stem, figures)
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
+
+
+def order(result: Result) -> tuple[str, int, int]:
+    """Data by name, validation before test, one view before more."""
+    views = list(VIEW_WORDS).index(result.key.views)
+    return result.data, SPLITS.index(result.key.split), views
+
+
+def is_home(result: Result, card: dict[str, Any]) -> bool:
+    """Whether a result is of the data that the network was trained on."""
+    return result.key.fingerprint == card["data"]["fingerprint"]
+
+
+def unseen(result: Result, home: bool) -> Evaluation | None:
+    """Figures of the faces that the network did not train on, where those are not all."""
+    found = result.unseen if home else None
+    return found if found and found.n < result.evaluation.n else None
+
+
+def words(result: Result, home: bool) -> str:
+    """Figures of all faces, and of those that are not in the training split too."""
+    if others := unseen(result, home):
+        return f"{result.evaluation} of all; {others} of those that are not in its training split"
+    return str(result.evaluation)
+
+
+def entries(result: Result, home: bool) -> list[EvalResult]:
+    """Accuracy of all faces and of the unseen ones, as the hub's model index holds them."""
+    shares = {"": result.evaluation}
+    if others := unseen(result, home):
+        shares[", faces that are not in train"] = others
+    return [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=result.data,
+            dataset_name=result.data,
+            dataset_split=result.key.split,
+            metric_type="accuracy",
+            metric_name=f"accuracy, {VIEW_WORDS[result.key.views]}{which}",
+            metric_value=round(told.accuracy, 4),
+        )
+        for which, told in shares.items()
+    ]
+
+
+def write(checkpoint: Path, kept: Results) -> Path:
+    """Write the card beside a checkpoint; the checkpoint itself is only read."""
+    path = checkpoint.with_suffix(".md")
+    with atomic_write(path) as file:
+        file.write(text(checkpoint, kept).encode())
+    return path
+
+
+def write_all(folder: Path, kept: Results) -> list[Path]:
+    """Write the card of every checkpoint in a folder."""
+    return [write(path, kept) for path in sorted(folder.glob("*.safetensors"))]
 
 
 def stage_words(stage: dict[str, Any]) -> str:

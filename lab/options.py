@@ -72,7 +72,8 @@ class Settings(Data):
     seed: int = 0
     """The first seed."""
     final: Flag = False
-    """Also measure the test split; without it only validation is measured."""
+    """Open the test split too, and log that in results/test_openings.jsonl; without it only
+    validation is measured."""
     arg: Given = ()
     """An argument of the network itself, such as stem=3x3; may be repeated."""
     pictures: Pictures = Pictures()
@@ -112,9 +113,10 @@ class Evaluate(Data):
     checkpoints: Checkpoints = ()
     """Checkpoint files."""
     shifts: Flag = False
-    """Also with 18 views (test-time augmentation: mirror image × 9 positions), averaged."""
+    """Also tta18: test-time augmentation, 18 views (flip × 9 shifts), averaged."""
     final: Flag = False
-    """Also measure the test split; without it only validation is measured."""
+    """Open the test split too, and log that in results/test_openings.jsonl; without it only
+    validation is measured."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,10 @@ class Ensemble(Data):
     checkpoints: Checkpoints = ()
     """Checkpoint files."""
     shifts: Flag = False
-    """Each with 18 views (test-time augmentation), instead of picture and mirror image."""
+    """Each with tta18, test-time augmentation, instead of picture and mirror image."""
     final: Flag = False
-    """Also measure the test split; without it only validation is measured."""
+    """Open the test split too, and log that in results/test_openings.jsonl; without it only
+    validation is measured."""
 
 
 @dataclass(frozen=True)

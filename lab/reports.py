@@ -8,7 +8,7 @@ from typing import Any
 from lab.metrics import VIEW_WORDS, Evaluation
 from lab.provenance import ancestors, totals
 from lab.recipes import RECIPES
-from lab.results import SPLITS, Network, Opening, Result, Results, file_sha256
+from lab.results import SPLITS, MeasuredNetwork, Opening, Result, Results, file_sha256
 
 __all__ = [
     "PUBLISHED",
@@ -37,7 +37,7 @@ PUBLISHED = {
 class Row:
     """One network on one data set."""
 
-    network: Network
+    network: MeasuredNetwork
     folder: str  # below results/
     data: str
     results: dict[tuple[str, str], Result]  # (split, views) → what was measured

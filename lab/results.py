@@ -29,7 +29,7 @@ __all__ = [
     "SPLITS",
     "Answers",
     "Key",
-    "Network",
+    "MeasuredNetwork",
     "Opening",
     "Result",
     "Results",
@@ -53,7 +53,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Network:
+class MeasuredNetwork:
     """A checkpoint that was measured, or several whose probabilities were averaged."""
 
     name: str
@@ -106,6 +106,7 @@ class Result:
     revision: str
     hardware: str
     date: str
+    crowd: dict[str, Any] | None = None  # how the answers agree with the crowd's votes
     path: Path | None = None
 
     @cached_property
@@ -132,9 +133,10 @@ class Result:
         names = self.evaluation.class_names
         return Evaluation(answers.confusion(chosen), names, answers.loss(chosen))
 
-    def as_dict(self, network: Network) -> dict[str, Any]:
+    def as_dict(self, network: MeasuredNetwork) -> dict[str, Any]:
         """What the JSON file holds."""
         told = self.evaluation
+        crowd = {"crowd": self.crowd} if self.crowd else {}
         return {
             "checkpoint": {"name": network.name, "sha256": network.sha256},
             "data": {"name": self.data, "fingerprint": self.key.fingerprint},
@@ -145,6 +147,7 @@ class Result:
             "loss": told.loss,
             "class_names": list(told.class_names),
             "confusion": told.confusion.tolist(),
+            **crowd,
             "command": self.command,
             "revision": self.revision,
             "hardware": self.hardware,
@@ -191,14 +194,16 @@ class Results:
                 return folder
         raise ValueError(f"{folder} is of another checkpoint than {digest}")
 
-    def add_network(self, network: Network) -> Path:
+    def add_network(self, network: MeasuredNetwork) -> Path:
         """Write down which network is measured, once; returns its folder."""
         folder = self.home(network.name, network.sha256)
         if not (folder / ABOUT).exists():
             write(folder / ABOUT, to_json(asdict(network)))
         return folder
 
-    def add(self, network: Network, result: Result, answers: Answers | None = None) -> Result:
+    def add(
+        self, network: MeasuredNetwork, result: Result, answers: Answers | None = None
+    ) -> Result:
         """Write a result, once. Where its key was measured before, that one stays; it gains
         `answers` if it had none and they agree with it. Returns what the folder holds now.
         """
@@ -242,7 +247,9 @@ class Results:
             confusion = torch.tensor(told["confusion"], dtype=torch.int64)
             evaluation = Evaluation(confusion, tuple(told["class_names"]), told["loss"])
             how = {word: told[word] for word in ("command", "revision", "hardware", "date")}
-            result = Result(key, told["data"]["name"], evaluation, **how, path=path)
+            result = Result(
+                key, told["data"]["name"], evaluation, **how, crowd=told.get("crowd"), path=path
+            )
             counted = (told["k"], told["n"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a result: {error!r}") from error
@@ -250,16 +257,17 @@ class Results:
             raise ValueError(f"{path} states {counted}, its confusion gives {evaluation}")
         return result
 
-    def networks(self) -> list[tuple[Network, list[Result]]]:
+    def networks(self) -> list[tuple[MeasuredNetwork, list[Result]]]:
         """Every network that was measured, by name, with its results."""
         found = []
         for about in sorted(self.folder.glob(f"*/{ABOUT}")):
-            network = Network(**read_json(about))
-            found.append((network, self.of(about.parent, network.sha256)))
+            network = MeasuredNetwork(**read_json(about))
+            found.append((network, self.read_all(about.parent)))
         return found
 
-    def of(self, folder: Path, digest: str) -> list[Result]:
+    def read_all(self, folder: Path) -> list[Result]:
         """The results in a checkpoint's folder. Raises ValueError for one of another file."""
+        digest = read_json(folder / ABOUT)["sha256"]
         results = [self.read(path) for path in sorted(folder.glob("*.json")) if path.name != ABOUT]
         for result in results:
             if result.key.sha256 != digest:
@@ -270,7 +278,7 @@ class Results:
         """The results of one checkpoint file, as its bytes are now; none where it has none."""
         digest = file_sha256(checkpoint)
         folder = self.home(checkpoint.stem, digest)
-        return self.of(folder, digest) if (folder / ABOUT).exists() else []
+        return self.read_all(folder) if (folder / ABOUT).exists() else []
 
     def openings(self) -> list[Opening]:
         """The log of test openings, oldest first."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hf_collate import Batches
-from lab import cards, models
+from lab import model_card, models
 from lab.export import save_network
 from lab.provenance import hardware
 from lab.results import Results
@@ -51,7 +51,7 @@ def train_svm(run: Run, _: TensorBoardLog) -> Path:
     card["validation"] = count_right(model, batches["validation"], torch.device("cpu"))
     run.folder.mkdir(parents=True, exist_ok=True)
     path = save_network(run.checkpoint, model, card)
-    cards.write(path, Results(run.out / "results"))
+    model_card.write(path, Results(run.out / "results"))
     return path
 
 

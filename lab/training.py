@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 import transfer
 from expression.checkpoint import load_checkpoint, read_card, resolve_checkpoint
 from hf_collate import Batches
-from lab import cards, metrics, models
+from lab import metrics, model_card, models
 from lab.averaging import moving_average, statistics_batches
 from lab.data import Faces
 from lab.distillation import SameView, own_targets, taught_targets
@@ -223,7 +223,7 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     if head_history:
         card["head_history"] = head_history
     path = save_network(run.checkpoint, model, card)
-    cards.write(path, Results(run.out / "results"))
+    model_card.write(path, Results(run.out / "results"))
     return path
 
 

@@ -135,6 +135,17 @@ def splits() -> Any:
     )
 
 
+@pytest.fixture
+def card() -> dict[str, Any]:
+    """The keys that every card has: of two classes and gray pictures of 8 × 8."""
+    return {
+        "system": "tinyvgg",
+        "class_names": ["happy", "sad"],
+        "preprocess": {"size": 8, "mode": "L", "channels": 1},
+        "data": {"name": "drawn", "fingerprint": "0"},
+    }
+
+
 @pytest.fixture(scope="session")
 def checkpoint(splits: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A TinyVGG that has seen the drawn faces twice, exported with its card."""

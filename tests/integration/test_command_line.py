@@ -17,6 +17,7 @@ from lab.options import GROUPS
 from lab.parsing import parse
 from lab.recipes import RECIPES, Network, Recipe, quick
 from lab.recording import record_command
+from lab.results import Results
 from lab.tensorboard_log import TensorBoardLog
 
 SMALL = ["--size", "24", "--batch-size", "32", "--device", "cpu"]
@@ -309,8 +310,8 @@ def test_cards_and_commands_with_earlier_names_are_read():
 
 
 def test_committed_results_and_their_commands_are_read():
-    for path in (ROOT / "results").glob("*.json"):
-        content = json.loads(path.read_text(encoding="utf-8"))
+    for network, _ in Results(ROOT / "results").networks():
+        content = network.card
         if "system" in content.get("recipe", {}):  # the oldest do without
             recipe = Recipe.from_dict(content["recipe"])
             assert recipe.system == content["system"]
@@ -318,7 +319,7 @@ def test_committed_results_and_their_commands_are_read():
             again = recipe_of(*words)
             assert (again.lr, again.epochs, again.init_from) == (
                 recipe.lr, recipe.epochs, recipe.init_from
-            ), path.name  # fmt: skip
+            ), network.name  # fmt: skip
 
 
 # --- what is measured ---
@@ -329,14 +330,16 @@ def test_the_test_split_stays_closed_until_final(drawn, here, monkeypatch):
     experiments.main(["train", "tinyvgg", "--data", drawn, "--epochs", "1", *SMALL])
     checkpoint = "checkpoints/tinyvgg-drawn_faces.safetensors"
     results = here / "results"
-    assert "test" not in json.loads((results / "tinyvgg-drawn_faces.json").read_text())
+    assert not list(results.glob("*/*-test-*"))
     experiments.main(["compare"])  # a table of validation alone
     for final in ([], ["--final"]):
         experiments.main(["evaluate", checkpoint, "--data", drawn, *final])
         experiments.main(["ensemble", checkpoint, "--data", drawn, *final])
         for name in ("tinyvgg-drawn_faces", "ensemble-drawn_faces"):
-            content = json.loads((results / f"{name}.json").read_text())
-            assert "validation" in content and ("test" in content) == bool(final)
+            files = (results / name).glob("drawn_faces-*-*.json")
+            splits = {path.stem.split("-")[1] for path in files}
+            assert splits == {"validation"} | ({"test"} if final else set())
+    assert len(Results(results).openings()) == 2
 
 
 def test_votes_reach_the_reader(here, monkeypatch):

@@ -208,7 +208,7 @@ def test_an_exported_network_is_not_replaced_by_another(home, drawn, tmp_path, m
     with pytest.raises(ValueError, match="expression-drawn.safetensors.*--out"):
         flagship.export(reports, tmp_path, "expression-drawn")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(experiments, "train_network", lambda run: pytest.fail("trained first"))
+    monkeypatch.setattr(commands, "train_network", lambda *_: pytest.fail("trained first"))
     with pytest.raises(SystemExit, match="expression-drawn.safetensors.*--out"):
         experiments.main(["flagship", "--data", drawn, "--seeds", "1", *TINY])
     assert other.read_text() == "another one"

@@ -21,11 +21,14 @@ from hf_collate import Augment, Batches, Decoded
 from lab import distillation as teaching
 from lab import metrics, models, training
 from lab.averaging import moving_average
-from lab.data import Packed, pack, read
+from lab.data import Packed, pack, preprocess, read
 from lab.datasets import ferplus
 from lab.export import export_onnx
 from lab.heads import HeadLoss, attach, class_priors, fill_heads, head_targets
 from lab.recipes import Recipe
+from lab.resuming import check_settings
+from lab.run import Run
+from lab.tensorboard_log import TensorBoardLog
 from lab.votes import crowd_figures, majority, vote_shares
 from train_loop import train_step
 
@@ -66,12 +69,15 @@ def faces() -> Packed:
     return Packed(splits, "stripes", "0" * 16, crop, votes, ferplus.VOTE_NAMES)
 
 
-def run(faces: Packed, out: Path, recipe: Recipe, seed: int = 0) -> training.Run:
-    return training.Run("tiny", recipe, faces, seed, CPU, out / "run", out, "a command")
+def run(faces: Packed, out: Path, recipe: Recipe, seed: int = 0) -> Run:
+    return Run("tiny", recipe, faces, seed, CPU, out / "run", out, "a command")
 
 
 def trained(faces: Packed, out: Path, **settings: object) -> Path:
-    return training.train_network(run(faces, out, replace(RECIPE, **settings)))
+    started = run(faces, out, replace(RECIPE, **settings))
+    rule = preprocess(started.recipe)
+    with TensorBoardLog(started.folder / "board", faces.class_names, rule) as board:
+        return training.train_network(started, board)
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -83,7 +89,7 @@ def same_weights(one: Path, other: Path) -> bool:
 def no_graph(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorBoard's picture of the network takes longer than these trainings."""
     if "command_line" not in request.node.name:
-        monkeypatch.setattr(training.TensorBoardLog, "start", lambda *_: None)
+        monkeypatch.setattr(TensorBoardLog, "start", lambda *_: None)
 
 
 # --- votes ---
@@ -207,22 +213,21 @@ def test_a_checkpoint_with_heads_answers_for_its_classes_everywhere(
 
 
 def test_the_command_line_trains_heads_and_tells_how_the_crowd_agrees(
-    faces: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faces: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
     pack(faces, tmp_path / "stripes.npz", side=24)
     experiments.main(
         ["train", "baseline_cnn", "--data", "stripes.npz", "--size", "24", "--epochs", "1",
-         "--heads", "label,votes", "--mixup", "0.2", "--average", "0.9", "--device", "cpu"]
+         "--heads", "label", "votes", "--mixup", "0.2", "--average", "0.9", "--device", "cpu"]
     )  # fmt: skip
-    told = json.loads((tmp_path / "results" / "baseline_cnn-stripes.json").read_text())
-    assert "--heads label,votes" in told["command"] and told["recipe"]["heads"] == [
-        "label",
-        "votes",
-    ]
+    folder = tmp_path / "results" / "baseline_cnn-stripes"
+    card = json.loads((folder / "checkpoint.json").read_text())["card"]
+    assert "--heads label votes" in card["command"]
+    assert card["recipe"]["heads"] == ["label", "votes"]
+    told = json.loads((folder / "stripes-validation-plain.json").read_text())
     # 30 faces, one of which nobody took for a face
-    assert told["crowd"]["validation"]["plain"]["majority"]["n"] == 29
-    assert told["validation"]["plain"]["n"] == 30
+    assert told["crowd"]["majority"]["n"] == 29 and told["n"] == 30
 
 
 def test_several_heads_become_one_answer_in_onnx(faces: Packed, tmp_path: Path) -> None:
@@ -311,7 +316,7 @@ def test_mixup_blends_pictures_and_targets_by_the_same_share(faces: Packed) -> N
         {},
         {"heads": ("label", "votes"), "average": 0.95, "mixup": 0.3},
         {"mixup": 0.3, "class_weights": True},
-        {"average": 0.95, "plain_epochs": 1},
+        {"average": 0.95, "final_unaugmented_epochs": 1},
     ],
     ids=["none", "all", "mixup", "average"],
 )
@@ -319,15 +324,15 @@ def test_a_run_cut_short_ends_bit_for_bit_like_a_whole_one(
     settings: dict[str, object], faces: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trained(faces, tmp_path / "whole", **settings)
-    epoch_done = training.TensorBoardLog.epoch
+    epoch_done = TensorBoardLog.epoch
 
-    def cut(self: training.TensorBoardLog, number: int, history: object) -> None:
+    def cut(self: TensorBoardLog, number: int, history: object) -> None:
         epoch_done(self, number, history)
         if number == 0:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.TensorBoardLog, "epoch", cut)
+        patch.setattr(TensorBoardLog, "epoch", cut)
         with pytest.raises(KeyboardInterrupt):
             trained(faces, tmp_path / "cut", **settings)
     again = trained(faces, tmp_path / "cut", **settings)
@@ -355,7 +360,7 @@ def test_a_state_from_before_these_settings_can_be_gone_on_from(
     old = json.loads(json.dumps(started.settings()))
     for name in ("heads", "mixup", "average", "teacher_view", "prior_correction"):
         del old["recipe"][name]
-    assert training.check_settings({"settings": old}, started)
+    assert check_settings({"settings": old}, started)
 
 
 @pytest.mark.parametrize(

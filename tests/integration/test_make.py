@@ -60,7 +60,8 @@ class House:
             ROOT / "tools", self.folder / "tools", ignore=shutil.ignore_patterns("__pycache__")
         )
         self.write("requirements.txt", "torch\ntorchvision\n")
-        self.write("requirements-dev.txt", "-r requirements.txt\npytest\n")
+        shutil.copytree(ROOT / ".ci", self.folder / ".ci")
+        self.write("requirements-dev.txt", "-r requirements.txt\npytest\nruff\nmypy\n")
         self.write("demo.py", "import sys; print('demo runs', *sys.argv[1:])")
         wheel(self.wheels, "torch", "2.15.0", {"torch/__init__.py": ""})
         wheel(self.wheels, "torchvision", "0.29.2", {"torchvision/__init__.py": ""})
@@ -71,9 +72,13 @@ class House:
             {
                 "pytest/__init__.py": "",
                 "pytest/__main__.py": "import sys; print('3 failed, 4 passed')\n"
-                "sys.exit(int(sys.argv[1]))",
+                "sys.exit(int(sys.argv[1]) if sys.argv[1].isdigit() else 0)",
             },
         )
+        for name in ("ruff", "mypy"):  # they find fault where a file of their name lies
+            program = f"import os, sys; print('{name} ran'); sys.exit(os.path.exists('{name}'))"
+            files = {f"{name}/__init__.py": "", f"{name}/__main__.py": program}
+            wheel(self.wheels, name, "1.0", files)
 
     def write(self, name: str, text: str) -> Path:
         (self.folder / name).write_text(text)
@@ -86,6 +91,9 @@ class House:
         return path
 
     def make(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run("make", *words)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         environment = {
             key: value
             for key, value in os.environ.items()
@@ -103,9 +111,11 @@ class House:
             beside.mkdir(exist_ok=True)
             if not (beside / "python3").exists():
                 (beside / "python3").symlink_to(sys._base_executable)  # type: ignore[attr-defined]
+                for name in ("chromium", "Xvfb"):  # nothing is to be installed on this machine
+                    (beside / name).symlink_to("/bin/true")
             environment["PATH"] = f"{beside}{os.pathsep}{environment['PATH']}"
         return subprocess.run(
-            ["make", *words],
+            words,
             cwd=self.folder,
             env=environment,
             capture_output=True,
@@ -175,6 +185,21 @@ def test_constraints_install_the_tested_versions_and_nothing_else_asks_for_them(
 
     missing = house.make("demo", "CONSTRAINTS=gone.txt")
     assert missing.returncode != 0 and "gone.txt is not a file" in missing.stderr
+
+
+@pytest.mark.parametrize("fault", ["", "ruff", "mypy"])
+def test_ci_fails_with_its_checks_and_ends_in_the_summary_of_the_tests(
+    house: House, fault: str
+) -> None:
+    # A check before the tests that only prints would let every mistake through
+    if fault:
+        house.write(fault, "")
+    done = house.run("bash", ".ci/run")
+    if fault:
+        (house.folder / fault).unlink()
+    assert done.returncode == (1 if fault else 0), done.stderr
+    assert "ruff ran" in done.stdout and "mypy ran" in done.stdout
+    assert (done.stdout + done.stderr).splitlines()[-1] == "3 failed, 4 passed"
 
 
 def test_interrupted_installation_is_taken_up_again(house: House) -> None:
@@ -254,7 +279,7 @@ def test_a_folder_that_is_no_environment_is_left_alone(house: House) -> None:
 
 def test_make_alone_lists_the_targets(house: House) -> None:
     done = house.make()
-    for name in ("demo", "test", "notebook", "lint", "clean"):
+    for name in ("demo", "test", "test-fast", "notebook", "lint", "typecheck", "clean"):
         assert f"make {name}" in done.stdout
 
 

@@ -13,12 +13,12 @@ from PIL import Image
 
 import experiments
 from expression.checkpoint import read_card
-from lab import cards, comparison, duplicates, evaluation, flagship, reports
+from lab import comparison, duplicates, evaluation, flagship, model_card, reports
 from lab.data import Faces, pack, read
 from lab.export import save_network
 from lab.metrics import VIEWS, Evaluation
 from lab.provenance import ancestors, joined_history, totals
-from lab.results import Answers, Key, Network, Opening, Result, Results, file_sha256
+from lab.results import Answers, Key, MeasuredNetwork, Opening, Result, Results, file_sha256
 
 pytestmark = pytest.mark.slow
 ROOT = Path(experiments.__file__).parent
@@ -94,7 +94,7 @@ def made(confusion, split="validation", views="plain", digest="a" * 64, data="dr
 def network(name="net-drawn", digest="a" * 64, **card):
     card = {"seed": 0, "data": {"name": "drawn", "fingerprint": "f" * 16}, "command": "make it",
             "revision": "abc", "hardware": "cpu", "minutes": 2.0, **card}  # fmt: skip
-    return Network(name, digest, card, 100)
+    return MeasuredNetwork(name, digest, card, 100)
 
 
 DIAGONAL = [[5, 0, 0], [0, 5, 0], [0, 0, 5]]
@@ -262,11 +262,14 @@ def test_a_training_never_replaces_an_exported_network(trained, monkeypatch):
     words = ["train", "tinyvgg", "--data", "drawn", *SMALL]
     path = Path("checkpoints/tinyvgg-drawn.safetensors")
     before = path.read_bytes()
-    for more, reason in ((["--start", str(path)], "starts from it"), (["--lr", "0.1"], "replaced")):
+    for more, reason in (
+        (["--init-from", str(path)], "starts from it"),
+        (["--lr", "0.1"], "replaced"),
+    ):
         with pytest.raises(SystemExit, match=f"tinyvgg-drawn.safetensors.*{reason}.*--out"):
             experiments.main([*words, *more])
     assert path.read_bytes() == before
-    experiments.main([*words, "--start", str(path), "--seed", "1"])  # another file: allowed
+    experiments.main([*words, "--init-from", str(path), "--seed", "1"])  # another file: allowed
     card = read_card("checkpoints/tinyvgg-drawn-seed1.safetensors")
     digest = file_sha256(path)
     assert ancestors(card) == {digest: "tinyvgg-drawn"}
@@ -353,7 +356,7 @@ def test_headings_are_plain_and_views_have_one_name(measured, here):
 
 def test_a_card_holds_both_figures_and_what_the_hub_reads(measured, checkpoint, here):
     copied = Path(shutil.copy(checkpoint, here / checkpoint.name))
-    text = cards.write(copied, measured).read_text()
+    text = model_card.write(copied, measured).read_text()
     plain = next(r for r in measured.measured(copied) if r.key[2:] == ("test", "plain"))
     assert str(plain.evaluation) in text and str(plain.unseen) in text
     (model,) = yaml.safe_load(text.split("---")[1])["model-index"]
@@ -368,9 +371,9 @@ def test_a_card_holds_both_figures_and_what_the_hub_reads(measured, checkpoint, 
 
 def test_an_old_card_s_own_figures_are_told_where_nothing_was_measured(checkpoint, here):
     card = read_card(checkpoint) | {"test": {"k": 20, "n": 45}}
-    model = experiments.evaluation.load_model(checkpoint, CPU)[0]
+    model = evaluation.load_model(checkpoint, CPU)[0]
     path = save_network(here / "old.safetensors", model, card)
-    text = cards.write(path, Results(here / "results")).read_text()
+    text = model_card.write(path, Results(here / "results")).read_text()
     assert f"{card['validation']['k']}/45" in text and "20/45" in text
 
 
@@ -400,7 +403,9 @@ def test_committed_results_are_whole_and_belong_to_the_committed_files():
             (plain,) = (r for r in found if r.key == (file_sha256(path),
                         card["data"]["fingerprint"], split, "plain"))  # fmt: skip
             assert {"k": plain.evaluation.k, "n": plain.evaluation.n} == card[split]
-            assert path.with_suffix(".md").read_text(encoding="utf-8") == cards.text(path, kept)
+            assert path.with_suffix(".md").read_text(encoding="utf-8") == model_card.text(
+                path, kept
+            )
 
 
 def test_the_served_network_s_two_figures():

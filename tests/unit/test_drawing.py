@@ -10,7 +10,8 @@ from matplotlib.collections import PolyCollection
 from PIL import Image, ImageColor
 
 from expression import drawing
-from expression.drawing import COLOURS, EMOJI, colour_of, draw_faces, layout, timeline_figure
+from expression.drawing import COLOURS, EMOJI, colour_of, draw_faces, layout
+from expression.timeline_figure import _palette, timeline_figure
 
 HAPPY = {"happy": 0.91, "neutral": 0.06, "sad": 0.02, "fear": 0.01}
 
@@ -205,7 +206,7 @@ def test_smoothing_does_not_reach_across_a_gap():
 
 
 def test_unknown_classes_differ_in_colour():
-    assert len(set(drawing._palette(["happy", "bored", "awake", "asleep"]))) == 4
+    assert len(set(_palette(["happy", "bored", "awake", "asleep"]))) == 4
 
 
 def test_no_face_at_all_is_said(tmp_path):

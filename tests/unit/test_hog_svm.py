@@ -149,19 +149,19 @@ def test_without_calibration_faces_a_tenth_is_held_out(train: Split) -> None:
 
 @pytest.mark.parametrize("components", [0, 24])
 def test_a_saved_machine_answers_the_same(
-    components: int, train: Split, validation: Split, tmp_path: Path
+    components: int, train: Split, validation: Split, tmp_path: Path, card
 ) -> None:
     # The number of support vectors is known only after fitting; an empty module must fit them.
     model = HogSvm(num_classes=3).fit(*train, components=components, calibrate=validation)
     empty = HogSvm(num_classes=3, **model.arguments())
     with pytest.raises(RuntimeError, match="not fitted"):
         empty(validation[0])
-    whole, _ = load_checkpoint(save_network(tmp_path / "svm.safetensors", model, {}, False))
+    whole, _ = load_checkpoint(save_network(tmp_path / "svm.safetensors", model, card, False))
     empty.load_state_dict(models.as_tensors(whole))
     assert torch.equal(empty(validation[0]), model(validation[0]))
 
     # Half precision: 2 ** -11 of each number; a tiny gamma of its own would be lost.
-    path = save_network(tmp_path / "half.safetensors", model, {})
+    path = save_network(tmp_path / "half.safetensors", model, card)
     halved, _ = load_checkpoint(path)
     empty.load_state_dict(models.as_tensors(halved))
     logits, before = empty(validation[0]), model(validation[0])

@@ -39,7 +39,7 @@ def test_the_stock_vit_is_the_published_one():
 
 
 @pytest.mark.parametrize("name", GRAY)
-def test_every_system_learns_a_batch_by_heart_and_survives_its_file(name, tmp_path):
+def test_every_system_learns_a_batch_by_heart_and_survives_its_file(name, tmp_path, card):
     torch.manual_seed(0)
     images, labels = torch.randn(6, 1, 32, 32), torch.arange(6) % 3
     options = {"size": 32} if name == "vit_tiny" else {}
@@ -57,7 +57,7 @@ def test_every_system_learns_a_batch_by_heart_and_survives_its_file(name, tmp_pa
         optimizer.step()
     assert loss.item() < first / 2
     model.eval()
-    state, _ = load_checkpoint(save_network(tmp_path / "x.safetensors", model, {}, half=False))
+    state, _ = load_checkpoint(save_network(tmp_path / "x.safetensors", model, card, half=False))
     again = models.build(name, num_classes=3, in_channels=1, **options)
     again.load_state_dict(models.as_tensors(state))
     with torch.inference_mode():

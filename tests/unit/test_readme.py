@@ -15,4 +15,4 @@ def test_tables_are_those_that_the_results_give():
 
 def test_the_benchmarks_page_is_the_one_that_their_files_give():
     page = README.parent / "benchmarks" / "README.md"
-    assert page.read_text(encoding="utf-8") == report.markdown(), "python benchmarks/report.py"
+    assert page.read_text(encoding="utf-8") == report.markdown(), "python -m benchmarks.report"

@@ -13,6 +13,7 @@ from benchmarks import harness, trainer_baselines, trainers
 from benchmarks.trainers import OURS, ROWS, Row, Settings, in_rounds, measure, table
 from hf_collate import Collate
 
+pytestmark = pytest.mark.slow
 SMALL = Settings(pictures=10, size=16, batch_size=4, runs=2)  # the last batch is a short one
 PLAIN = Row("train_loop", "plain", 0)
 

@@ -12,15 +12,16 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import growth, harness, loop, report, serving, speedrun, step, subjects
+from benchmarks import growth, harness, loop, report, speedrun, step, subjects
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded
 from lab.data import Packed, pack
 
+pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 SMALL = speedrun.Settings(epochs=2, sides=(16, 24), widths=(8, 16), residuals=(0, 1), batch_size=16)
 TINY = loop.Case("tiny", "resnet9", 16, 1, 16, {"widths": [8], "residuals": [0], "stem": 4})
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def drawn_data(count=80, side=24):
@@ -119,11 +120,6 @@ def test_every_subject_is_where_the_table_says():
 # --- the page ---
 
 
-def test_the_page_is_the_one_that_the_json_files_give():
-    page = ROOT / "benchmarks" / "README.md"
-    assert page.read_text(encoding="utf-8") == report.markdown(), "python -m benchmarks.report"
-
-
 def test_every_json_file_has_its_section_and_what_is_not_measured_is_left_out(monkeypatch):
     files = {path.stem for path in (ROOT / "benchmarks").glob("*.json")}
     assert files <= set(report.SECTIONS)
@@ -204,21 +200,6 @@ def test_compiling_is_repaid_by_what_it_saves():
     row = {"first_call": 287.09, "rates": [200.0]}
     assert step.epochs_to_repay(row, eager=100.0) == "2.0 epochs"
     assert step.epochs_to_repay({"first_call": 9.0, "rates": [90.0]}, eager=100.0) == "never"
-
-
-# --- serving ---
-
-
-def test_serving_times_both_engines_on_equal_answers(checkpoint, tmp_path, capsys):
-    out = tmp_path / "told.json"
-    options = ["--folder", str(checkpoint.parent), "--rounds", "1", "--seconds", "0.01"]
-    assert serving.main([*options, "--out", str(out)]) == 0
-    (row,) = json.loads(out.read_text())["rows"]
-    assert row["name"] == checkpoint.stem and row["difference"] < 1e-4
-    assert set(row["one"]) == set(row["many"]) == {"torch", "onnx"}
-    assert f"| `{checkpoint.stem}` |" in capsys.readouterr().out
-    assert serving.main([*options, "--only", "other", "--out", str(out)]) == 2
-    assert checkpoint.stem in capsys.readouterr().err
 
 
 # --- the speedrun ---

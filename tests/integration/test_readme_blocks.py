@@ -1,0 +1,174 @@
+"""The README's programs and commands work as they stand there.
+
+A reader copies a block as it is. The mistake this prevents: a function or an option gets another
+name, and the README goes on quoting the old one.
+"""
+
+import importlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import demo
+from expression.cli import arguments_parser
+from expression.video import VideoWriter
+from lab.export import export_checkpoint
+from lab.parsing import parse
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(demo.__file__).parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+ADDRESS = "http://127.0.0.1:7860"
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+ANSWER_BOX = (180, 63, 85, 110)  # of the astronaut's face, as the README quotes it
+
+
+def blocks(language: str, *words: str) -> list[str]:
+    """Blocks of a language that contain all these words."""
+    return [text for kind, text in BLOCKS if kind == language and all(w in text for w in words)]
+
+
+def commands() -> Iterator[list[str]]:
+    """Every command of the bash blocks as words, those that talk to the demo left out."""
+    for text in blocks("bash"):
+        if "curl" in text:
+            continue
+        for line in re.sub(r"\\\n", " ", text).splitlines():
+            words = shlex.split(line, comments=True)
+            while words and re.fullmatch(r"[A-Z0-9_]+=.*", words[0]):
+                words.pop(0)  # a variable for this command
+            if words:
+                yield words
+
+
+# --- commands ---
+
+
+def check_make(words: list[str]) -> None:
+    target, *variables = words
+    phony = re.search(r"^\.PHONY: (.*)", MAKEFILE, re.MULTILINE)
+    assert phony and target in phony[1].split(), f"no target {target}"
+    values = dict(variable.split("=", 1) for variable in variables)
+    for name in values:
+        assert re.search(rf"^{name} *\?=", MAKEFILE, re.MULTILINE), f"no variable {name}"
+    if target == "flagship":
+        again = ["--data", values["DATA"], "--seeds", values["SEEDS"]]
+        parse(["flagship", *again, *shlex.split(values.get("ARGS", ""))])
+
+
+def check_python(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    if words[0] == "predict.py":
+        arguments_parser().parse_args(words[1:])
+    elif words[0] == "experiments.py":
+        parse(words[1:])
+    else:  # whatever else there is, its help names the options
+        module = words.pop(1) if words[0] == "-m" else Path(words[0]).stem
+        with pytest.raises(SystemExit):
+            importlib.import_module(module).main(["--help"])
+        known = capsys.readouterr().out
+        missing = [word for word in words[1:] if word.startswith("--") and word not in known]
+        assert not missing, f"{module} has no {missing}"
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_command_exists_with_its_options(words, capsys):
+    program, *rest = words
+    if program == "make":
+        check_make(rest)
+    elif program == "python":
+        check_python(rest, capsys)
+    else:
+        required = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+        assert program == "pip" or re.search(rf"^{program}\W", required, re.MULTILINE)
+        files = [word for word in rest if re.fullmatch(r"[\w-]+\.(txt|ipynb)", word)]
+        assert files or program == "tensorboard"
+        assert not [name for name in files if not (ROOT / name).is_file()]
+
+
+def test_commands_in_sentences_exist():
+    named = re.findall(r"`python ([\w/]+\.py)|`make ([a-z-]+)", README)
+    assert named
+    for file, target in named:
+        if file:
+            assert (ROOT / file).is_file()
+        else:
+            check_make([target])
+
+
+def test_every_block_is_checked_here():
+    assert {kind for kind, _ in BLOCKS} == {"bash", "python"}
+
+
+# --- programs ---
+
+
+@pytest.fixture(scope="module")
+def desk(astronaut, tmp_path_factory) -> Path:
+    """A folder where the README's programs find what they name: pictures, a video, the package."""
+    folder = tmp_path_factory.mktemp("desk")
+    astronaut.save(folder / "photo.jpg", quality=95)
+    astronaut.crop((140, 20, 310, 190)).save(folder / "face.jpg", quality=95)
+    with VideoWriter(folder / "clip.mp4") as video:
+        for k in range(3):
+            video.write(astronaut, k / 5)
+    shutil.copytree(ROOT / "expression", folder / "expression")
+    (folder / "checkpoints").mkdir()
+    shutil.copy(ROOT / "checkpoints" / "expression-fer2013.safetensors", folder / "checkpoints")
+    export_checkpoint(folder / "checkpoints" / "expression-fer2013.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(desk) -> Iterator[str]:
+    """A running demo of the same checkpoint."""
+    app = demo.build_demo(demo.make_handlers(desk / "checkpoints"), demo.portrait(), [])
+    _, url, _ = app.launch(prevent_thread_lock=True, quiet=True)
+    yield url.rstrip("/")
+    app.close()
+
+
+def run(desk: Path, *command: str) -> str:
+    """What a program prints; it must end well."""
+    done = subprocess.run(command, cwd=desk, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_program_with_pictures(desk):
+    (program,) = blocks("python", "ExpressionPredictor", "photo.jpg")
+    assert str(ANSWER_BOX) in program
+    printed = run(desk, sys.executable, "-c", program)
+    box = [int(number) for number in re.findall(r"\d+", printed)[:4]]
+    # Another version of a JPEG decoder may move the box by a few pixels
+    assert np.abs(np.subtract(box, ANSWER_BOX)).max() <= 6
+    assert "happy" in printed.splitlines()[0]
+
+
+def test_program_with_a_video(desk):
+    (program,) = blocks("python", "clip.mp4")
+    lines = run(desk, sys.executable, "-c", program).splitlines()
+    assert len(lines) == 3 and all("face 1: happy" in line for line in lines)
+
+
+def test_program_that_asks_the_demo(desk, address):
+    (program,) = blocks("python", "gradio_client")
+    assert ADDRESS in program
+    program = program.replace(ADDRESS, address) + "print(len(faces), faces[0]['probabilities'])"
+    assert "1 {'happy'" in run(desk, sys.executable, "-c", program)
+
+
+def test_curl_asks_the_demo(desk, address):
+    (program,) = blocks("bash", "curl")
+    assert ADDRESS in program
+    assert '"label":"happy"' in run(desk, "bash", "-c", program.replace(ADDRESS, address)).replace(
+        ": ", ":"
+    )
