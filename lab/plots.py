@@ -293,12 +293,11 @@ def cams(
     rows = -(-len(pictures) // columns)
     figure, grid = picture_grid(2 * rows, columns, (max(5.0, 1.3 * columns), 2.9 * rows + 0.3))
     colours = colours or ["black"] * len(pictures)
-    faces_above, maps_below = grid[0::2].flat, grid[1::2].flat
-    for face_axes, map_axes, picture, shown, title, colour in zip(
-        faces_above, maps_below, pictures, maps, titles, colours, strict=False
-    ):
-        show_face(face_axes, picture, title, colour)
-        map_axes.imshow(shown)
+    cells = zip(pictures, maps, titles, colours, strict=True)
+    for number, (picture, shown, title, colour) in enumerate(cells):
+        row, column = divmod(number, columns)
+        show_face(grid[2 * row, column], picture, title, colour)
+        grid[2 * row + 1, column].imshow(shown)
     caption(figure, point)
     return figure
 
