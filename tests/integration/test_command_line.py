@@ -253,7 +253,7 @@ def test_other_settings_are_named_when_going_on(drawn, here, monkeypatch):
 def test_a_system_without_epochs_is_not_fitted_again(drawn, here, monkeypatch):
     words = ["train", "hog_svm", "--data", drawn, "--device", "cpu", "--arg", "components=8"]
     experiments.main(words)
-    monkeypatch.setattr(commands.classical, "train_svm", lambda run: pytest.fail("fitted again"))
+    monkeypatch.setattr(commands, "train_svm", lambda *_: pytest.fail("fitted again"))
     experiments.main([*words, "--resume"])
     with pytest.raises(SystemExit, match="system_args"):
         experiments.main([*words[:-1], "components=9", "--resume"])
