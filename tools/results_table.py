@@ -1,26 +1,23 @@
 """Write the README's tables from results/ and benchmarks/, so that it quotes nothing else.
 
-python tools/results_table.py            # print it
-python tools/results_table.py --write    # put it into README.md
+python -m tools.results_table            # print it
+python -m tools.results_table --write    # put it into README.md
 """
 
 import argparse
-import sys
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import report  # noqa: E402
-from lab import reports  # noqa: E402
-from lab.metrics import VIEW_WORDS, percent  # noqa: E402
-from lab.provenance import totals  # noqa: E402
-from lab.results import Results  # noqa: E402
+from benchmarks import report
+from lab import reports
+from lab.metrics import VIEW_WORDS, percent
+from lab.provenance import totals
+from lab.results import Results
 
 __all__ = ["replace", "table"]
 
+ROOT = Path(__file__).resolve().parent.parent
 HEAD = """| Model | Trained | Validation | Test k/n (95 % CI) | Seeds | Minutes, hardware | Where |
 |---|---|---|---|---|---|---|"""
 LABORATORY = {

@@ -2,15 +2,14 @@
 
 The face is a portrait of Eileen Collins by NASA, in the public domain, that comes with
 scikit-image. Needs requirements-dev.txt and Chromium (with an emoji font).
+
+    python -m tools.screenshots
 """
 
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import av
 from PIL import Image, ImageEnhance

@@ -10,7 +10,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 def test_tables_are_those_that_the_results_give():
     text = README.read_text(encoding="utf-8")
-    assert results_table.whole(text) == text, "python tools/results_table.py --write"
+    assert results_table.whole(text) == text, "python -m tools.results_table --write"
 
 
 def test_the_benchmarks_page_is_the_one_that_their_files_give():
