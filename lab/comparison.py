@@ -71,10 +71,10 @@ def section(data: str, here: list[Row], kept: Results, checkpoints: Path) -> lis
 def draw(rows: list[Row], data: str, path: Path) -> None:
     """Systems by accuracy: on the test split where it was opened, else on validation."""
     first = [row for row, *_ in reports.by_system(rows)]
-    split = "test" if any(row.told("test") for row in first) else "validation"
+    split = "test" if any(row.evaluation_of("test") for row in first) else "validation"
     shown: list[dict[str, Any]] = []
     for row in first:
-        if (told := row.told(split)) is None:
+        if (told := row.evaluation_of(split)) is None:
             continue
         about = {"name": row.name, "accuracy": told.accuracy, "majority": told.majority}
         shown.append({**about, "interval_95": wilson(told.k, told.n)})

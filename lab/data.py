@@ -256,7 +256,7 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
             raise ValueError(
                 f"{where} is packed: merge classes, name the data and join votes before packing"
             )
-        return told(unpack(Path(where)))
+        return report_duplicates(unpack(Path(where)))
     from lab import datasets
     from lab.datasets import fer2013
 
@@ -271,10 +271,10 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
             raise ValueError(f"--classes {classes}: the merge that is known makes 4 of 7 classes")
         splits, name = fer2013.merge(splits), f"{name}_4"
     print(datasets.summary(splits))
-    return told(Faces(splits, name, datasets.fingerprint(splits)))
+    return report_duplicates(Faces(splits, name, datasets.fingerprint(splits)))
 
 
-def told(faces: Faces) -> Faces:
+def report_duplicates(faces: Faces) -> Faces:
     """The same data set, after saying how many of its faces are in train too."""
     for line in duplicates.report(faces.in_train):
         print(line)

@@ -19,7 +19,7 @@ from lab.data import Faces, subset_indices
 from lab.provenance import hardware, joined_history, revision
 from lab.results import (
     SPLITS,
-    Answers,
+    FaceProbabilities,
     Key,
     MeasuredNetwork,
     Opening,
@@ -37,7 +37,7 @@ __all__ = [
     "command_of",
     "draw_all",
     "evaluate",
-    "keep",
+    "store_result",
     "load_model",
     "open_test",
     "result_of",
@@ -91,7 +91,7 @@ def evaluate(
             told = metrics.evaluate(logits, labels, card["class_names"])
             result = result_of(network, faces, split, way, told, command, device)
             result = replace(result, crowd=crowd_of(faces, split, rows, logits))
-            measured.append(keep(kept, network, result, logits, labels, rows, faces))
+            measured.append(store_result(kept, network, result, logits, labels, rows, faces))
         if note := absent_note(measured[-1].evaluation):
             print(f"{split:10}  {note}", flush=True)
     folder = kept.add_network(network)
@@ -144,7 +144,7 @@ def result_of(
     return Result(key, faces.name, told, command, revision(), hardware(device), now())
 
 
-def keep(
+def store_result(
     kept: Results, network: MeasuredNetwork, result: Result, logits: torch.Tensor,
     labels: torch.Tensor, rows: torch.Tensor, faces: Faces,
 ) -> Result:  # fmt: skip
@@ -152,7 +152,7 @@ def keep(
     split = result.key.split
     shared = faces.in_train[split][rows.numpy()]
     probs = logits.float().softmax(1).numpy()
-    stored = kept.add(network, result, Answers.of(probs, labels, rows, shared))
+    stored = kept.add(network, result, FaceProbabilities.of(probs, labels, rows, shared))
     line = f"{split:10}  {result.key.views:5}  {result.evaluation}"
     at_home = network.card["data"]["fingerprint"] == faces.fingerprint
     if at_home and shared.any() and stored.unseen:

@@ -36,7 +36,7 @@ def explain(checkpoint: Path, faces: Faces, out: Path, device: torch.device) -> 
     faces = faces.with_classes(card["class_names"], str(checkpoint), subset=True)
     names, stem = card["class_names"], checkpoint.stem
     decoded = faces.decoded(rule)["validation"]
-    rows = evenly(decoded.labels, LOOKED_AT // len(names))
+    rows = rows_per_class(decoded.labels, LOOKED_AT // len(names))
     loader = Batches(decoded, 64, device=device, indices=rows)
     batches = list(loader)
     images, labels = (torch.cat(column) for column in zip(*batches, strict=True))
@@ -46,7 +46,7 @@ def explain(checkpoint: Path, faces: Faces, out: Path, device: torch.device) -> 
     if (layer := layer_of(model, images[:2])) is None:
         print(f"{stem}: no Grad-CAM, there is no layer with a map of places")
         return []
-    folder = Results(out / "results").home(stem, file_sha256(checkpoint))
+    folder = Results(out / "results").folder_of(stem, file_sha256(checkpoint))
     folder.mkdir(parents=True, exist_ok=True)
 
     def picture(image: Tensor) -> np.ndarray:
@@ -68,7 +68,7 @@ def explain(checkpoint: Path, faces: Faces, out: Path, device: torch.device) -> 
     if (means := by_class(images, labels, preds, names, cam)) is not None:
         point = f"{stem}: mean of the faces told rightly, and what spoke for the answer ({layer})"
         paths.append(save("gradcam_by_class", *means, point))
-    rows = telling(probs, labels)
+    rows = pick_examples(probs, labels)
     titles = [
         f"{names[preds[r]]} {100 * probs[r, preds[r]]:.0f} %"
         + ("" if preds[r] == labels[r] else f"\nlabel: {names[labels[r]]}")
@@ -77,14 +77,14 @@ def explain(checkpoint: Path, faces: Faces, out: Path, device: torch.device) -> 
     point = f"{stem}: what speaks for the answer ({layer}); mistakes in red"
     paths.append(save("gradcam", images[rows], cam(images[rows]), titles, point))
     if found := gradcam.attention_maps(model, images[rows]):
-        name = finest(found, images.shape[-1])
+        name = finest_map(found, images.shape[-1])
         point = f"{stem}: where it attends ({name}); mistakes in red"
         maps = scaled(found[name])
         paths.append(save("attention", images[rows], maps, titles, point))
     return paths
 
 
-def evenly(labels: Tensor, each: int) -> Tensor:
+def rows_per_class(labels: Tensor, each: int) -> Tensor:
     """The first `each` rows of every class, in order."""
     rows = [(labels == k).nonzero().flatten()[:each] for k in labels.unique()]
     return torch.cat(rows).sort().values
@@ -124,7 +124,7 @@ def scaled(maps: Tensor) -> Tensor:
     return (maps - low) / (high - low).clamp(min=1e-8)
 
 
-def telling(probs: Tensor, labels: Tensor) -> Tensor:
+def pick_examples(probs: Tensor, labels: Tensor) -> Tensor:
     """Rows of the surest right answers, one a class while there are, then the surest mistakes."""
     sure, preds = probs.max(1)
     order = sure.argsort(descending=True).tolist()
@@ -135,7 +135,7 @@ def telling(probs: Tensor, labels: Tensor) -> Tensor:
     return torch.tensor(half + wrong[: SHOWN - len(half)], dtype=torch.int64)
 
 
-def finest(maps: dict[str, Tensor], side: int) -> str:
+def finest_map(maps: dict[str, Tensor], side: int) -> str:
     """The largest map below the picture's own size: fine enough to see, past plain edges."""
     widths = {name: m.shape[-1] for name, m in maps.items()}
     below = {name: width for name, width in widths.items() if width < side}

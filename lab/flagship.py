@@ -12,7 +12,15 @@ from hf_collate import Batches
 from lab import metrics, model_card
 from lab.class_names import class_permutation
 from lab.data import Faces
-from lab.evaluation import absent_note, command_of, draw_all, keep, load_model, open_test, result_of
+from lab.evaluation import (
+    absent_note,
+    command_of,
+    draw_all,
+    load_model,
+    open_test,
+    result_of,
+    store_result,
+)
 from lab.results import SPLITS, MeasuredNetwork, Results, file_sha256
 
 __all__ = ["SPLITS", "check_target", "ensemble", "export"]
@@ -63,7 +71,7 @@ def take_over(seeds: Results, kept: Results, digests: set[str], target: Path) ->
         network = replace(network, name=name)
         copied = [kept.add(network, result, result.answers) for result in results]
         if best:
-            draw_all(network, copied, kept.home(name, exported))
+            draw_all(network, copied, kept.folder_of(name, exported))
     known = kept.openings()
     for opening in seeds.openings():
         if opening not in known:
@@ -119,7 +127,7 @@ def ensemble(
         logits = probs.log()
         told = metrics.evaluate(logits, labels, names)
         result = result_of(network, faces, split, way, told, command, device)
-        keep(kept, network, result, logits, labels, torch.arange(len(labels)), faces)
+        store_result(kept, network, result, logits, labels, torch.arange(len(labels)), faces)
         if note := absent_note(told):
             print(f"{split:10}  {note}", flush=True)
     return kept.add_network(network)

@@ -15,8 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["HEADS", "Answer", "HeadLoss", "attach", "class_priors", "fill_heads", "head_targets",
-           "log_probs_of"]  # fmt: skip
+__all__ = [
+    "HEADS",
+    "CombinedAnswer",
+    "HeadLoss",
+    "attach",
+    "class_priors",
+    "fill_heads",
+    "head_targets",
+    "log_probs_of",
+]
 
 # What a head learns: the data set's label, the crowd's votes, or the mean of the two.
 HEADS = ("label", "votes", "mean")
@@ -24,7 +32,7 @@ LEAST_PRIOR = 1e-4  # of a class that training never showed: its logarithm must 
 
 
 @dataclass
-class Answer:
+class CombinedAnswer:
     """Forward hook: logits of all heads (N, heads · classes) → one answer (N, classes).
 
     The answer is the weighted mean of the heads' log-probabilities; from each of them
@@ -58,10 +66,10 @@ def attach(model: nn.Module, card: dict[str, Any]) -> nn.Module:
     """Let a network answer as its card says; one with a single head and no correction is unchanged.
 
     The card's `heads` gives the weight of each head by name, `prior_correction` and `priors` what
-    `Answer` needs; a card without them is of one head, "label". Raises ValueError for a correction
-    without priors.
+    `CombinedAnswer` needs; a card without them is of one head, "label". Raises ValueError for a
+    correction without priors.
     """
-    answer = Answer(
+    answer = CombinedAnswer(
         card.get("heads", {"label": 1.0}), card.get("priors", {}), card.get("prior_correction", 0.0)
     )
     if answer.prior_correction and (missing := answer.weights.keys() - answer.priors.keys()):

@@ -70,7 +70,7 @@ class Row:
         apart = self.folder != self.network.name
         return self.recipe + (f" ({self.network.sha256[:12]})" if apart else "")
 
-    def told(self, split: str, views: str = "plain") -> Evaluation | None:
+    def evaluation_of(self, split: str, views: str = "plain") -> Evaluation | None:
         result = self.results.get((split, views))
         return result.evaluation if result else None
 
@@ -84,7 +84,7 @@ class Row:
 
     def count(self, split: str) -> str:
         """'2523/3589 = 70.3 % (68.8–71.8); unseen 2264/3298 = 68.6 % (67.0–70.2)'."""
-        told, unseen = self.told(split), self.unseen(split)
+        told, unseen = self.evaluation_of(split), self.unseen(split)
         if told is None:
             return "–"
         return str(told) + (f"; unseen {unseen}" if unseen else "")
@@ -92,7 +92,7 @@ class Row:
     @property
     def rank(self) -> float:
         """Accuracy on validation, by which rows are ordered."""
-        told = self.told("validation")
+        told = self.evaluation_of("validation")
         return told.accuracy if told else 0.0
 
 
@@ -100,7 +100,7 @@ def read(kept: Results) -> list[Row]:
     """Every network on every data set; best on validation first within its data."""
     rows = []
     for network, results in kept.networks():
-        folder = kept.home(network.name, network.sha256).name
+        folder = kept.folder_of(network.name, network.sha256).name
         for data in sorted({(r.data, r.key.fingerprint) for r in results}):
             here = {r.key[2:]: r for r in results if (r.data, r.key.fingerprint) == data}
             rows.append(Row(network, folder, data[0], here))
@@ -153,11 +153,11 @@ def line(row: Row, seeds: list[Row], views: list[str]) -> str:
     """A row of the table; with several seeds it also says their mean and spread."""
     shown = {split: row.count(split) for split in SPLITS}
     for split in SPLITS:
-        values = [100 * told.accuracy for seed in seeds if (told := seed.told(split))]
+        values = [100 * told.accuracy for seed in seeds if (told := seed.evaluation_of(split))]
         if len(values) > 1:
             shown[split] += f"; {len(values)} seeds {mean(values):.1f} ± {stdev(values):.1f} %"
-    test = row.told("test")
-    others = [row.told("test", view) for view in views]
+    test = row.evaluation_of("test")
+    others = [row.evaluation_of("test", view) for view in views]
     cells = [
         f"`{row.name}`",
         shown["validation"],
@@ -182,7 +182,7 @@ def table(rows: list[Row]) -> str:
             "Epochs run (of the recipe's)"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     lines += [line(seeds[0], seeds, views) for seeds in by_system(rows)]
-    told = [next((t for row in rows if (t := row.told(split))), None) for split in SPLITS]
+    told = [next((t for row in rows if (t := row.evaluation_of(split))), None) for split in SPLITS]
     majority = [f"{100 * t.majority:.1f} %" if t else "–" for t in told]
     rest = [""] * (len(head) - 3)
     lines.append("| " + " | ".join(["most frequent class", *majority, *rest]) + " |")
@@ -202,7 +202,7 @@ def ensembles(rows: list[Row]) -> list[str]:
     for row in rows:
         members = ", ".join(f"`{name}`" for name in row.network.members)
         for view in dict.fromkeys(view for _, view in row.results):
-            told = {split: row.told(split, view) for split in SPLITS}
+            told = {split: row.evaluation_of(split, view) for split in SPLITS}
             figures = ", ".join(f"{split} {t}" for split, t in told.items() if t)
             lines.append(f"Probabilities averaged, {VIEW_WORDS[view]} ({members}): {figures}.")
     return lines

@@ -27,7 +27,7 @@ from lab.metrics import Evaluation
 
 __all__ = [
     "SPLITS",
-    "Answers",
+    "FaceProbabilities",
     "Key",
     "MeasuredNetwork",
     "Opening",
@@ -64,7 +64,7 @@ class MeasuredNetwork:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class FaceProbabilities:
     """What a network answered, face by face, in the order of the split."""
 
     probabilities: np.ndarray  # (n, num_classes), float16 where that keeps every answer
@@ -73,7 +73,7 @@ class Answers:
     in_train: np.ndarray  # (n,) bool: the same picture is in the training split too
 
     @classmethod
-    def of(cls, probs: np.ndarray, labels: Any, rows: Any, in_train: Any) -> "Answers":
+    def of(cls, probs: np.ndarray, labels: Any, rows: Any, in_train: Any) -> "FaceProbabilities":
         """From probabilities (n, num_classes) float32; stored in half precision where that
         leaves every face its answer."""
         half = probs.astype(np.float16)
@@ -110,7 +110,7 @@ class Result:
     path: Path | None = None
 
     @cached_property
-    def answers(self) -> Answers | None:
+    def answers(self) -> FaceProbabilities | None:
         """Probabilities face by face; None for a result that was kept without them.
 
         Raises ValueError when they do not give the confusion that the result states.
@@ -119,7 +119,7 @@ class Result:
         if file is None or not file.exists():
             return None
         with np.load(file, allow_pickle=False) as stored:
-            answers = Answers(*(stored[part] for part in PARTS))
+            answers = FaceProbabilities(*(stored[part] for part in PARTS))
         if not torch.equal(answers.confusion(), self.evaluation.confusion):
             raise ValueError(f"{file} does not give the confusion that {self.path} states")
         return answers
@@ -186,7 +186,7 @@ class Results:
 
     # --- writing ---
 
-    def home(self, name: str, digest: str) -> Path:
+    def folder_of(self, name: str, digest: str) -> Path:
         """The folder of a checkpoint: NAME, or NAME-SHA256 where NAME is of other bytes."""
         for folder in (self.folder / name, self.folder / f"{name}-{digest[:12]}"):
             about = folder / ABOUT
@@ -196,31 +196,31 @@ class Results:
 
     def add_network(self, network: MeasuredNetwork) -> Path:
         """Write down which network is measured, once; returns its folder."""
-        folder = self.home(network.name, network.sha256)
+        folder = self.folder_of(network.name, network.sha256)
         if not (folder / ABOUT).exists():
             write(folder / ABOUT, to_json(asdict(network)))
         return folder
 
     def add(
-        self, network: MeasuredNetwork, result: Result, answers: Answers | None = None
+        self, network: MeasuredNetwork, result: Result, answers: FaceProbabilities | None = None
     ) -> Result:
         """Write a result, once. Where its key was measured before, that one stays; it gains
         `answers` if it had none and they agree with it. Returns what the folder holds now.
         """
         folder = self.add_network(network)
-        path = self.place(folder, result)
+        path = self.path_of(folder, result)
         if path.exists():
             known = self.read(path)
             same = torch.equal(known.evaluation.confusion, result.evaluation.confusion)
             if answers is not None and same and not path.with_suffix(".npz").exists():
-                write_answers(path.with_suffix(".npz"), answers)
+                write_probabilities(path.with_suffix(".npz"), answers)
             return self.read(path)
         if answers is not None:
-            write_answers(path.with_suffix(".npz"), answers)
+            write_probabilities(path.with_suffix(".npz"), answers)
         write(path, to_json(result.as_dict(network)))
         return self.read(path)
 
-    def place(self, folder: Path, result: Result) -> Path:
+    def path_of(self, folder: Path, result: Result) -> Path:
         """The file of a result: DATA-SPLIT-VIEWS.json, or with the fingerprint where another
         data set of that name was measured first."""
         data, (_, fingerprint, split, views) = result.data, result.key
@@ -277,7 +277,7 @@ class Results:
     def measured(self, checkpoint: Path) -> list[Result]:
         """The results of one checkpoint file, as its bytes are now; none where it has none."""
         digest = file_sha256(checkpoint)
-        folder = self.home(checkpoint.stem, digest)
+        folder = self.folder_of(checkpoint.stem, digest)
         return self.read_all(folder) if (folder / ABOUT).exists() else []
 
     def openings(self) -> list[Opening]:
@@ -286,7 +286,7 @@ class Results:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return sorted((Opening(**json.loads(line)) for line in lines), key=lambda o: o.date)
 
-    def story(self, name: str) -> dict[str, Any]:
+    def notebook_record(self, name: str) -> dict[str, Any]:
         """What the notebook wrote of its run: results/notebook-NAME.json."""
         return read_json(self.folder / f"notebook-{name}.json")
 
@@ -302,7 +302,7 @@ def to_json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=1) + "\n").encode()
 
 
-def write_answers(path: Path, answers: Answers) -> None:
+def write_probabilities(path: Path, answers: FaceProbabilities) -> None:
     with atomic_path(path) as part:
         np.savez_compressed(part, **{name: getattr(answers, name) for name in PARTS})
 

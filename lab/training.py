@@ -96,14 +96,14 @@ def train_head(
         loss_fn=loss_fn,
         device=device,
         keep_best=True,
-        on_epoch=say(recipe.head_epochs, "head "),
+        on_epoch=epoch_printer(recipe.head_epochs, "head "),
         progress=sys.stderr.isatty(),
     )
     transfer.unfreeze(model)
     return history
 
 
-def say(epochs: int, what: str = "") -> Callable[[int, History], None]:
+def epoch_printer(epochs: int, what: str = "") -> Callable[[int, History], None]:
     """One line an epoch, for logs."""
 
     def line(epoch: int, history: History) -> None:
@@ -113,7 +113,7 @@ def say(epochs: int, what: str = "") -> Callable[[int, History], None]:
     return line
 
 
-class Watched:
+class WithProgress:
     """A loader seen through one progress bar over all epochs: faces a second, time to the end."""
 
     def __init__(self, batches: Batches | SameView, epochs: int, done: int, name: str) -> None:
@@ -180,8 +180,8 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
         board.start(model, loader)
     same = recipe.teacher and recipe.teacher_view == "same"
     shown = SameView(loader, recipe, run.faces, device) if same else loader
-    watched = Watched(shown, recipe.epochs, done, run.stem)
-    report = say(recipe.epochs)
+    with_progress = WithProgress(shown, recipe.epochs, done, run.stem)
+    report = epoch_printer(recipe.epochs)
 
     def after(epoch: int, history: History) -> bool:
         save_state(state_path, **parts, history=history, head_history=head_history,
@@ -196,7 +196,7 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     over = history and stalled(history, recipe.stop, recipe.stop_patience)
     train(
         model,
-        watched,
+        with_progress,
         batches["validation"],
         optimizer,
         epochs=0 if over else recipe.epochs - done,
@@ -213,7 +213,7 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
         averaged=averaged,
         statistics_loader=statistics_batches(loader) if averaged else None,
     )
-    watched.bar.close()
+    with_progress.bar.close()
     state, card = load_checkpoint(best_path)
     model.load_state_dict(models.as_tensors(state))
     card["validation"] = count_right(model.half().float(), batches["validation"], device)

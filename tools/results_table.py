@@ -37,7 +37,7 @@ def count(figures: dict[str, Any]) -> str:
 
 def tested(row: reports.Row) -> str:
     """Test figures of all faces and of the unseen, and with more views where measured."""
-    more = row.told("test", "tta18")
+    more = row.evaluation_of("test", "tta18")
     return row.count("test") + (f"; `tta18` {100 * more.accuracy:.1f} %" if more else "")
 
 
@@ -48,7 +48,7 @@ def average(values: list[float]) -> str:
 def table(results: Path = ROOT / "results") -> str:
     """The table as Markdown, from the notebook's run and the best of the laboratory's."""
     kept = Results(results)
-    story = kept.story("small_expressions")
+    story = kept.notebook_record("small_expressions")
     chosen, hardware = story["chosen"], f"{story['device'].upper()}, {story['threads']} threads"
     shared = f"{story['minutes']:.0f} for the whole notebook, {hardware}"
     rows = [

@@ -18,7 +18,15 @@ from lab.data import Faces, pack, read
 from lab.export import save_network
 from lab.metrics import VIEWS, Evaluation
 from lab.provenance import ancestors, joined_history, totals
-from lab.results import Answers, Key, MeasuredNetwork, Opening, Result, Results, file_sha256
+from lab.results import (
+    FaceProbabilities,
+    Key,
+    MeasuredNetwork,
+    Opening,
+    Result,
+    Results,
+    file_sha256,
+)
 
 pytestmark = pytest.mark.slow
 ROOT = Path(experiments.__file__).parent
@@ -177,9 +185,9 @@ def test_accuracy_can_be_recomputed_from_the_probabilities(measured, checkpoint,
 def test_half_precision_never_changes_an_answer():
     close = np.float32([[0.33333, 0.33334, 0.33333], [0.2, 0.3, 0.5]])
     assert close.astype(np.float16).argmax(1)[0] == 0  # it would have
-    told = Answers.of(close, [1, 2], [0, 1], [False, False])
+    told = FaceProbabilities.of(close, [1, 2], [0, 1], [False, False])
     assert told.probabilities.argmax(1).tolist() == [1, 2]
-    assert Answers.of(close[1:], [2], [1], [False]).probabilities.dtype == np.float16
+    assert FaceProbabilities.of(close[1:], [2], [1], [False]).probabilities.dtype == np.float16
 
 
 def test_probabilities_that_belong_to_other_figures_are_refused(measured, checkpoint):
@@ -195,9 +203,13 @@ def test_probabilities_join_an_old_result_only_where_they_agree(tmp_path):
     kept, labels = Results(tmp_path), np.repeat([0, 1, 2], 5)
     old = kept.add(network(), made(DIAGONAL))
     assert old.answers is None and old.unseen is None
-    wrong = Answers.of(np.eye(3, dtype=np.float32)[labels[::-1]], labels, range(15), [0] * 15)
+    wrong = FaceProbabilities.of(
+        np.eye(3, dtype=np.float32)[labels[::-1]], labels, range(15), [0] * 15
+    )
     assert kept.add(network(), made(MIXED), wrong).answers is None
-    right = Answers.of(np.eye(3, dtype=np.float32)[labels], labels, range(15), [1] * 5 + [0] * 10)
+    right = FaceProbabilities.of(
+        np.eye(3, dtype=np.float32)[labels], labels, range(15), [1] * 5 + [0] * 10
+    )
     told = kept.add(network(), made(DIAGONAL), right)
     assert told.answers is not None and (told.unseen.k, told.unseen.n) == (10, 10)
     assert told.date == old.date
@@ -411,8 +423,8 @@ def test_committed_results_are_whole_and_belong_to_the_committed_files():
 def test_the_served_network_s_two_figures():
     kept = Results(ROOT / "results")
     row = next(row for row in reports.read(kept) if row.folder == "expression-fer2013")
-    assert row.told("test").n - row.unseen("test").n == 291
-    assert row.told("validation").n - row.unseen("validation").n == 277
+    assert row.evaluation_of("test").n - row.unseen("test").n == 291
+    assert row.evaluation_of("validation").n - row.unseen("validation").n == 277
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert row.count("test") in readme and row.count("validation") in readme
 
