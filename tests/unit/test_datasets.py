@@ -111,6 +111,7 @@ def test_an_expression_changes_the_face_and_nothing_else(size: int) -> None:
         assert change[:, :edge].max() <= 2 and change[:, -edge:].max() <= 2
 
 
+@pytest.mark.slow
 def test_a_simple_model_learns_but_not_all() -> None:
     # Too easy, and every comparison ends at 100 %; too hard, and a broken loop looks like a good
     # one. Ridge regression on 24 x 24 gray pixels: measured 0.42 of new faces, 0.85 of its own.

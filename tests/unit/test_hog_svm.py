@@ -76,7 +76,7 @@ def by_sklearn(train: Split, components: int = 0, **settings: object) -> Callabl
     ],
     ids=str,
 )
-@pytest.mark.parametrize("num_classes", [2, 4])
+@pytest.mark.parametrize("num_classes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_answers_are_those_of_sklearn(num_classes: int, settings: dict) -> None:
     # A pair with the wrong sign, or LIBSVM's coefficient rows in the wrong order, still learns.
     images, labels = muddled(140, 0, num_classes)

@@ -12,7 +12,7 @@ from lab.models import vit_tiny
 from lab.models.attention_cnn import AttentionCNN, ChannelAttention, SpatialAttention
 from lab.models.gray_resnet import GrayResNet
 
-GRAY = ("baseline_cnn", "custom_cnn", "attention_cnn", "gray_resnet", "vit_tiny", "tinyvgg")
+LARGE = ("custom_cnn", "attention_cnn", "gray_resnet", "vit_tiny")
 
 
 def count(model: nn.Module) -> int:
@@ -38,7 +38,9 @@ def test_the_stock_vit_is_the_published_one():
     assert round(count(vit_tiny.build(3, 1000, size=224, patch=16)) / 1e6, 1) == 5.7
 
 
-@pytest.mark.parametrize("name", GRAY)
+@pytest.mark.parametrize(
+    "name", ["tinyvgg", "baseline_cnn", *(pytest.param(n, marks=pytest.mark.slow) for n in LARGE)]
+)
 def test_every_system_learns_a_batch_by_heart_and_survives_its_file(name, tmp_path, card):
     torch.manual_seed(0)
     images, labels = torch.randn(6, 1, 32, 32), torch.arange(6) % 3

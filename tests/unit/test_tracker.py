@@ -219,12 +219,12 @@ def test_a_face_that_was_gone_is_not_held_to_its_old_expression():
 # --- long videos ---
 
 
-def test_ten_thousand_frames_of_new_faces_keep_only_the_last_seconds():
+def test_thousands_of_frames_of_new_faces_keep_only_the_last_seconds():
     film, most = Film(memory=2.0), 0
-    for i in range(10_000):
+    for i in range(3_000):
         film({"new": at(i * 1000 % 7919 * 100)}, i / 25)
         most = max(most, len(film.tracker.tracks))
-    assert film.tracker.count > 1000  # they were new
+    assert film.tracker.count > 300  # they were new
     assert most <= 2.0 * 25 + 2
 
 
