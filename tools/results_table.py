@@ -48,22 +48,31 @@ def average(values: list[float]) -> str:
 def table(results: Path = ROOT / "results") -> str:
     """The table as Markdown, from the notebook's run and the best of the laboratory's."""
     kept = Results(results)
-    story = kept.notebook_record("small_expressions")
-    chosen, hardware = story["chosen"], f"{story['device'].upper()}, {story['threads']} threads"
-    shared = f"{story['minutes']:.0f} for the whole notebook, {hardware}"
+    notebook = kept.notebook_record("small_expressions")
+    chosen, threads = notebook["chosen"], notebook["threads"]
+    hardware = f"{notebook['device'].upper()}, {threads} thread{'' if threads == 1 else 's'}"
+    shared = f"{notebook['minutes']:.0f} for the whole notebook, {hardware}"
     rows = [
-        ("majority class", "–", f"{100 * story['majority_validation']:.1f} %", "–", "–", "–", "§1"),
+        (
+            "majority class",
+            "–",
+            f"{100 * notebook['majority_validation']:.1f} %",
+            "–",
+            "–",
+            "–",
+            "§1",
+        ),
         (
             "TinyVGG",
             "from scratch",
-            average(story["batchnorm"]["val_accuracy"]["BatchNorm"]),
+            average(notebook["batchnorm"]["val_accuracy"]["BatchNorm"]),
             "–",
-            str(len(story["seeds"])),
+            str(len(notebook["seeds"])),
             shared,
             "§3",
         ),
     ]
-    for name, values in story["heads"].items():
+    for name, values in notebook["heads"].items():
         rows.append(
             (
                 name.replace(", ", ", weights of "),
@@ -79,9 +88,9 @@ def table(results: Path = ROOT / "results") -> str:
         (
             "ResNet18, weights of FER2013",
             "head, then last two stages",
-            average(story["fine_tuned"]),
+            average(notebook["fine_tuned"]),
             "–",
-            str(len(story["fine_tuned"])),
+            str(len(notebook["fine_tuned"])),
             "same run",
             "§9",
         )
