@@ -11,7 +11,7 @@
     python experiments.py ensemble checkpoints/*-fer2013.safetensors --data fer2013
     python experiments.py pack --data fer2013          one file that trains without `datasets`
 
-`--data` is whatever `sources.load` understands: a folder, a CSV, a hub id, "synthetic"; or a
+`--data` is whatever `lab.datasets.load` understands: a folder, a CSV, a hub id, "synthetic"; or a
 packed file. Only the validation split is measured until `--final` opens the test split.
 Writes checkpoints/, results/ and runs/ below `--out` (with --quick: out/quick).
 Exit codes: 0 done, 1 something failed, 2 the command line asks for what cannot be.

@@ -20,6 +20,7 @@ from expression.card import check_card
 from expression.files import atomic_write
 
 __all__ = [
+    "CARD_KEY",
     "CHECKPOINTS",
     "default_checkpoint",
     "list_checkpoints",
@@ -29,7 +30,7 @@ __all__ = [
     "save_checkpoint",
 ]
 
-CARD_KEY = "expression"  # of the card in a safetensors header
+CARD_KEY = "expression"  # of the card in a safetensors header and an .onnx file's metadata
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 
 

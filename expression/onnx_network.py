@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CARD_KEY", "OnnxNetwork", "first_line"]
+from expression.checkpoint import CARD_KEY
 
-CARD_KEY = "expression"  # of the card, as in the header of a checkpoint
+__all__ = ["OnnxNetwork", "first_line"]
 
 
 class OnnxNetwork:

@@ -249,7 +249,7 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
 
     `votes` is FER+'s file, whose votes join FER2013's faces by name.
 
-    Raises ValueError for another number, or as `sources.load` does.
+    Raises ValueError for another number, or as `lab.datasets.load` does.
     """
     if where and where.endswith(".npz"):
         if classes or name or votes:

@@ -21,9 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from expression.checkpoint import load_checkpoint, resolve_checkpoint, save_checkpoint
+from expression.checkpoint import (
+    CARD_KEY,
+    load_checkpoint,
+    resolve_checkpoint,
+    save_checkpoint,
+)
 from expression.files import atomic_path
-from expression.onnx_network import CARD_KEY, OnnxNetwork, first_line
+from expression.onnx_network import OnnxNetwork, first_line
 from expression.predictor import misfit
 from expression.preprocessing import Preprocess
 from lab import models

@@ -28,7 +28,7 @@ class Network:
     """What is trained. On the command line: the system's name and `--arg NAME=VALUE`."""
 
     system: str
-    """The network, by its name in `systems.BUILDERS`."""
+    """The network, by its name in `lab.models.BUILDERS`."""
     system_args: dict[str, Any] = field(default_factory=dict)
     """Arguments of the network itself, by name."""
 

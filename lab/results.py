@@ -49,7 +49,7 @@ class Key(NamedTuple):
     sha256: str  # of the checkpoint; "" for a file that was not kept
     fingerprint: str  # of the data
     split: str
-    views: str  # a name of insight.metrics.VIEWS
+    views: str  # a name of lab.metrics.VIEWS
 
 
 @dataclass(frozen=True)
