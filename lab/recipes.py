@@ -75,6 +75,10 @@ class Learning:
     """Let each class weigh the same in the training loss, however many pictures it has."""
     heads: tuple[str, ...] = ("label",)
     """What each head of the network learns: label, votes (needs --votes), mean of the two."""
+    further_weights: tuple[float, ...] = ()
+    """Weight in the loss of the faces of each further data set (--also); empty: 1 each."""
+    further_cap: int = 0
+    """Most training pictures of one class that a further data set gives; 0: all."""
     prior_correction: float = 0.0
     """Share of the log class prior that is taken off the answer, which favours rare classes."""
     mixup: float = 0.0
