@@ -53,8 +53,8 @@ def check_ranges(recipe: Recipe) -> None:
         if value < low or (high is not None and value > high):
             known = f"{low} or more" if high is None else f"between {low} and {high}"
             raise UsageError(f"{option(name)} is {value}; it must be {known}")
-    if low := [weight for weight in recipe.further_weights if weight <= 0]:
-        raise UsageError(f"--further-weights has {low[0]}; a weight is above 0")
+    if none := [weight for weight in recipe.further_weights if weight <= 0]:
+        raise UsageError(f"--further-weights has {none[0]}; a weight is above 0")
     if low_sizes := [side for side in recipe.progressive_sizes if side < 1]:
         raise UsageError(f"--progressive-sizes has {low_sizes[0]}; a side has 1 pixel or more")
 
