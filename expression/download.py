@@ -32,11 +32,13 @@ def fetch(
     max_bytes: int = 20_000_000,
     allow_private: bool = False,
     max_redirects: int = 3,
+    kinds: Sequence[str] = ("image/",),
 ) -> bytes:
     """The bytes behind an http(s) address, which a stranger may have chosen.
 
     Proxies of the environment are not used, because what they connect to cannot be checked.
-    `timeout`, in seconds, is for everything together. Raises ValueError for what is refused
+    `timeout`, in seconds, is for everything together; `kinds` are beginnings of the content types
+    that are taken, beside none and application/octet-stream. Raises ValueError for what is refused
     (scheme, credentials, address, type, size, redirects), TimeoutError, and ConnectionError for
     other failures, also for an answer such as 404.
     """
@@ -53,7 +55,7 @@ def fetch(
                     "allow it with --allow-private"
                 )
             with dial(addresses, port, deadline, host if parts.scheme == "https" else None) as link:
-                answer = get(Stream(link, deadline), parts, host, shown, max_bytes)
+                answer = get(Stream(link, deadline), parts, host, shown, max_bytes, kinds)
         except TimeoutError:
             raise TimeoutError(
                 f"{shown} took longer than {timeout:g} s; download it and give the file"
@@ -180,13 +182,16 @@ class Stream(io.RawIOBase):
         return io.BufferedReader(self)
 
 
-def get(stream: Stream, parts: SplitResult, host: str, shown: str, max_bytes: int) -> bytes | str:
+def get(
+    stream: Stream, parts: SplitResult, host: str, shown: str, max_bytes: int, kinds: Sequence[str]
+) -> bytes | str:
     """One GET over an open connection: the body, or where a redirect leads."""
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     target = quote(target, safe="%/?:@!$&'()*+,;=~[]|")
     named = (f"[{host}]" if ":" in host else host) + (f":{parts.port}" if parts.port else "")
+    accepted = ", ".join(f"{kind}*" if kind.endswith("/") else kind for kind in kinds)
     stream.sendall(
-        f"GET {target} HTTP/1.1\r\nHost: {named}\r\nAccept: image/*\r\n"
+        f"GET {target} HTTP/1.1\r\nHost: {named}\r\nAccept: {accepted}\r\n"
         "Accept-Encoding: identity\r\nUser-Agent: expression-pictures/1.0\r\n"
         "Connection: close\r\n\r\n".encode("ascii")
     )
@@ -198,8 +203,9 @@ def get(stream: Stream, parts: SplitResult, host: str, shown: str, max_bytes: in
         meaning = responses.get(response.status, "no success")
         raise HTTPException(f"it answered {response.status} {meaning}")
     kind = (response.getheader("Content-Type") or "").split(";")[0].strip().lower()
-    if kind and kind != "application/octet-stream" and not kind.startswith("image/"):
-        raise ValueError(f"{shown} is {kind[:60]!r}, no picture; give the picture's own address")
+    if kind and not kind.startswith(("application/octet-stream", *kinds)):
+        wanted = "picture" if "image/" in kinds else "file of that kind"
+        raise ValueError(f"{shown} is {kind[:60]!r}, no {wanted}; give the {wanted}'s own address")
     announced, body = response.length, bytearray()
     while (announced or 0) <= max_bytes and len(body) <= max_bytes:
         part = response.read(65536)

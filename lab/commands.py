@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from expression.download import is_url
 from lab import comparison, evaluation, explanation, flagship
 from lab.checks import UsageError, check_device, check_files, check_paths
 from lab.data import Faces, pack, preprocess, read
@@ -57,7 +58,7 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
         if not command.checkpoints:
             raise UsageError("which checkpoint? None is named")
         check_paths("checkpoint", command.checkpoints)
-    if command.votes:
+    if command.votes and not is_url(command.votes):
         check_paths("--votes", [command.votes])
     faces = load(command)
     further = read_further(command.also, command.strict)

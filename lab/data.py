@@ -247,7 +247,8 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
          votes: str | Path | None = None) -> Faces:  # fmt: skip
     """Load a source, or a packed file (.npz); `classes=4` merges FER2013's seven.
 
-    `votes` is FER+'s file, whose votes join FER2013's faces by name.
+    `votes` is FER+'s file, by path or address; its votes join FER2013's faces by row or by name,
+    whichever fits, see `lab.datasets.ferplus.join_votes`.
 
     Raises ValueError for another number, or as `lab.datasets.load` does.
     """
@@ -262,7 +263,9 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
 
     if votes and classes:
         raise ValueError(f"the votes of {votes} are for seven classes, not --classes {classes}")
-    splits = datasets.load(where, strict=strict, votes=votes, votes_by="name")
+    splits = datasets.load(where, strict=strict, votes=votes, votes_by="either")
+    if where:
+        print(f"Data: {datasets.origin(splits)}")
     for line in datasets.report(splits):
         print(line)
     name = name or datasets.slug(splits)

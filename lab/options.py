@@ -32,16 +32,17 @@ class Data:
     """Which data, and where the work is done."""
 
     data: Text = None
-    """Folder, CSV, packed .npz, hub id or synthetic; None: EXPRESSION_DATA, hub, synthetic."""
+    """Folder, CSV, packed .npz, hub id owner/name, kaggle:owner/name, or synthetic; None:
+    EXPRESSION_DATA, hub, synthetic."""
     name: Text = None
     """The data set's name in file names; None: the folder's."""
     classes: Literal[0, 4] = 0
     """4 merges FER2013's seven classes to four."""
-    votes: File = None
-    """FER+'s file of crowd votes, for FER2013."""
+    votes: Text = None
+    """FER+'s file of crowd votes, for FER2013: a path, or a web address, fetched once."""
     also: Further = ()
-    """A further data set, PATH or NAME=PATH; may be repeated. In training it gets a head of its
-    own, called NAME; label=PATH trains the label head with it."""
+    """A further data set, as --data or NAME=DATA; may be repeated. In training it gets a head of
+    its own, called NAME; label=DATA trains the label head with it."""
     strict: Flag = False
     """Stop at the first row that cannot be used, instead of leaving it out."""
     device: Annotated[str, arg(metavar="DEVICE")] = field(

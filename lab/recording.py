@@ -4,6 +4,7 @@ import json
 import shlex
 from pathlib import Path
 
+from expression.download import is_url
 from hf_collate import Augment
 from lab.checks import option
 from lab.options import Settings
@@ -72,7 +73,8 @@ def record_command(name: str, recipe: Recipe, usual: Recipe, command: Settings, 
     if command.classes:
         words.append(f"--classes {command.classes}")
     if command.votes:
-        words.append(f"--votes {shlex.quote(command.votes.name)}")
+        votes = command.votes if is_url(command.votes) else Path(command.votes).name
+        words.append(f"--votes {shlex.quote(votes)}")
     for further in command.also:
         label, equals, where = further.rpartition("=")
         words.append(f"--also {shlex.quote(label + equals + public_data(where))}")

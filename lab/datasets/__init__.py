@@ -5,7 +5,8 @@ Why: batches, training and measuring need one shape: a `DatasetDict` with `train
 checks that shape, and says which source was taken and why.
 
     datasets.load("synthetic", train=500)     datasets.load("path/to/data")
-    datasets.load("owner/name")               datasets.load()    # EXPRESSION_DATA, hub, synthetic
+    datasets.load("owner/name")               datasets.load("kaggle:owner/name")
+    datasets.load()                           # EXPRESSION_DATA, hub, synthetic
 """
 
 import hashlib
@@ -21,8 +22,10 @@ from typing import Any, Literal, NamedTuple
 import datasets
 from datasets import ClassLabel, Dataset, DatasetDict
 
-from . import fer2013, ferplus, folder, hf_folder, hub, muxspace, synthetic
+from . import fer2013, ferplus, folder, hf_folder, hub, kaggle, muxspace, synthetic
+from .ferplus_file import votes_file
 from .hub import HubUnavailable
+from .kaggle import KaggleUnavailable
 from .splits import SPLITS, check_columns, rename_splits
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "STAND_IN",
     "Form",
     "HubUnavailable",
+    "KaggleUnavailable",
     "fingerprint",
     "load",
     "normalise",
@@ -80,17 +84,17 @@ def load(
     strict: bool = False,
     say: Callable[[str], Any] = print,
     votes: str | os.PathLike[str] | None = None,
-    votes_by: Literal["row", "name"] = "row",
+    votes_by: Literal["row", "name", "either"] = "row",
     **kwargs: Any,
 ) -> DatasetDict:
     """Splits `train`, `validation`, `test` with columns `image` and `label` (named classes).
 
-    `where` is "synthetic", a path, or a hub id "owner/name"; `kwargs` go to that source (for
-    example `size`, `class_names`, `revision`). Rows that cannot be used are left out and
-    listed by `report`; with `strict` the first of them raises ValueError.
+    `where` is "synthetic", a path, a hub id "owner/name", or "kaggle:owner/name"; `kwargs` go to
+    that source (for example `size`, `class_names`, `revision`). Rows that cannot be used are left
+    out and listed by `report`; with `strict` the first of them raises ValueError.
 
-    `votes` names FER+'s file: FER2013 at a path, in whatever form, gains a column `votes`, joined
-    by `votes_by`, see `ferplus.join_votes`.
+    `votes` names FER+'s file, by its path or its web address: FER2013, in whatever form, gains a
+    column `votes`, joined by `votes_by`, see `ferplus.join_votes`.
 
     None takes what the environment variable EXPRESSION_DATA names, else the default set from the
     hub (waiting `timeout` seconds for an answer), else synthetic faces drawn from `seed`; `say` is
@@ -98,11 +102,12 @@ def load(
     faces. An error in the data that EXPRESSION_DATA names is raised, never passed over.
 
     Raises FileNotFoundError for a missing path, ValueError for data that do not fit,
-    HubUnavailable for a hub id found neither on the hub nor in a cache.
+    HubUnavailable for a hub id found neither on the hub nor in a cache, KaggleUnavailable for
+    Kaggle's.
     """
-    read = partial(
-        _load_one, seed=seed, timeout=timeout, strict=strict, votes=votes, votes_by=votes_by
-    )
+    read = partial(_load_one, seed=seed, timeout=timeout, strict=strict, say=say)
+    if votes is not None:
+        read = partial(_with_votes, read, votes, votes_by, say)
     if where is not None:
         return read(where, kwargs)
     unknown = set(kwargs) - set(inspect.signature(synthetic.load).parameters)
@@ -133,6 +138,21 @@ def load(
     return splits
 
 
+def _with_votes(
+    read: Callable[..., DatasetDict],
+    votes: str | os.PathLike[str],
+    votes_by: Literal["row", "name", "either"],
+    say: Callable[[str], Any],
+    where: str | os.PathLike[str],
+    kwargs: dict[str, Any],
+) -> DatasetDict:
+    """What `read` gives, with the crowd's votes beside its faces."""
+    if os.fspath(where) == "synthetic":
+        raise ValueError("votes belong to FER2013, and drawn faces have none")
+    path = votes_file(votes, say)
+    return read(where, kwargs, join=partial(ferplus.join_votes, path=path, by=votes_by))
+
+
 def _load_one(
     where: str | os.PathLike[str],
     kwargs: dict[str, Any],
@@ -140,47 +160,49 @@ def _load_one(
     seed: int,
     timeout: float,
     strict: bool,
-    votes: str | os.PathLike[str] | None,
-    votes_by: Literal["row", "name"],
+    say: Callable[[str], Any],
+    join: Callable[[DatasetDict], DatasetDict] = DatasetDict,
 ) -> DatasetDict:
-    """The data that `where` names, checked and marked with their origin."""
+    """The data that `where` names, passed through `join`, checked and marked with their origin."""
     name = os.fspath(where)
     path = Path(name).expanduser()
-    if votes is not None and (name == "synthetic" or not path.exists()):
-        raise FileNotFoundError(
-            f"votes belong to FER2013, and there is no path {name}; give its "
-            "path: load('path/to/fer2013.csv', votes=...)"
-        )
     if name == "synthetic":
         splits = normalise(synthetic.load(seed=seed, **kwargs), "synthetic faces")
         return _mark(splits, f"synthetic faces (seed {seed})")
     if path.exists():
-        for form in FORMS:
-            if form.accepts(path):
-                known = inspect.signature(form.load).parameters
-                offered = {"seed": seed, "strict": strict, "progress": sys.stderr.isatty()}
-                shared = {k: v for k, v in offered.items() if k in known}
-                splits = form.load(path, **{**shared, **kwargs})
-                if votes is not None:
-                    splits = ferplus.join_votes(
-                        rename_splits(splits), os.fspath(votes), by=votes_by
-                    )
-                return _mark(normalise(splits, str(path)), f"folder {_called(path)}")
-        inside = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "a single file"
-        raise ValueError(
-            f"{path} is in no known form: found {inside or 'an empty folder'}; "
-            f"can read {'; '.join(form.name for form in FORMS)}"
-        )
+        splits = join(rename_splits(_read_path(path, seed, strict, kwargs)))
+        return _mark(normalise(splits, str(path)), f"folder {_called(path)}")
+    if name.startswith(kaggle.PREFIX):
+        folder, handle = kaggle.download(name.removeprefix(kaggle.PREFIX), say)
+        forms = [form.name for form in FORMS]
+        path = kaggle.find_readable(folder, lambda p: any(f.accepts(p) for f in FORMS), forms)
+        splits = join(rename_splits(_read_path(path, seed, strict, kwargs)))
+        return _mark(normalise(splits, name), f"kaggle {handle}")
     if isinstance(where, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         try:
-            return _mark(normalise(hub.load(name, timeout=timeout, **kwargs), name), f"hub {name}")
+            splits = join(hub.load(name, timeout=timeout, **kwargs))
+            return _mark(normalise(splits, name), f"hub {name}")
         except HubUnavailable as error:
             if name != DEFAULT_HUB_ID:
                 raise HubUnavailable(f"{error} (and no folder {path} here)") from error
             raise
     raise FileNotFoundError(
-        f"no folder or file {path}; a source is 'synthetic', a path that "
-        "exists, or a hub id 'owner/name'"
+        f"no folder or file {path}; a source is 'synthetic', a path that exists, a hub id "
+        "'owner/name', or 'kaggle:owner/name'"
+    )
+
+
+def _read_path(path: Path, seed: int, strict: bool, kwargs: dict[str, Any]) -> DatasetDict:
+    """What the first form that accepts a path reads there; ValueError where none does."""
+    for form in FORMS:
+        if form.accepts(path):
+            known = inspect.signature(form.load).parameters
+            offered = {"seed": seed, "strict": strict, "progress": sys.stderr.isatty()}
+            return form.load(path, **{**{k: v for k, v in offered.items() if k in known}, **kwargs})
+    inside = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "a single file"
+    raise ValueError(
+        f"{path} is in no known form: found {inside or 'an empty folder'}; "
+        f"can read {'; '.join(form.name for form in FORMS)}"
     )
 
 
@@ -247,7 +269,7 @@ def origin(splits: DatasetDict) -> str:
 def slug(splits: DatasetDict) -> str:
     """A short name for file names: "small_expressions", "emotion_detection", "synthetic"."""
     kind, _, rest = origin(splits).partition(" ")
-    name = rest if kind in ("folder", "hub") else kind
+    name = re.sub(r"/versions/\d+$", "", rest) if kind in ("folder", "hub", "kaggle") else kind
     return re.sub(r"[^\w.-]+", "_", name.rsplit("/", 1)[-1]).strip("._") or "data"
 
 

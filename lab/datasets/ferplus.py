@@ -118,29 +118,50 @@ def _by_name(numbers: _Arrays, votes: _Votes, counted: bool) -> _Arrays:
     return {split: counts[np.minimum(found, last + 1)] for split, found in numbers.items()}
 
 
-def _check_agreement(splits: DatasetDict, numbers: _Arrays, counts: _Arrays, votes: _Votes) -> None:
-    """ValueError where a hundred faces in a row plainly have the votes of other faces.
-
-    Not checked: fewer faces, classes that FER+ does not know, and a selection (of the faces
-    labelled fear, only 14 % agree with their own votes).
-    """
-    if sum(map(len, counts.values())) < 0.9 * len(votes.counts):
-        return
+def _agreeing(
+    splits: DatasetDict, numbers: _Arrays, counts: _Arrays
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Whether label and majority name the same expression (N,), and the rows (N,) in the file, of
+    the faces with a majority, in the order of the file; None for classes that FER+ lacks."""
     same, places = [], []
     for split, found in numbers.items():
         kind = splits[split].features.get("label")
         names = [canonical(n) for n in kind.names or ()] if isinstance(kind, ClassLabel) else ["?"]
         if not set(names) <= set(FERPLUS_NAMES):
-            return
+            return None
         label_of = [names.index(n) if n in names else -2 for n in FERPLUS_NAMES]
         chosen = np.array([*label_of, -2])[_majority(counts[split])]
         order = found.argsort(kind="stable")  # shuffled faces still have neighbours in the file
         order = order[chosen[order] >= 0]
         same.append((chosen == np.array(splits[split]["label"][:]))[order])
         places.append(found[order])
-    agree, rows = np.concatenate(same), np.concatenate(places)
-    for block in np.array_split(np.arange(len(agree)), max(1, len(agree) // _BLOCK)):
-        if len(block) >= _BLOCK and (share := agree[block].mean()) < _AGREE:
+    return np.concatenate(same), np.concatenate(places)
+
+
+def _check_agreement(
+    splits: DatasetDict, numbers: _Arrays, counts: _Arrays, votes: _Votes, sure: bool
+) -> None:
+    """ValueError where a hundred faces in a row plainly have the votes of other faces.
+
+    Cannot be checked: fewer faces than that, classes that FER+ does not know, and a selection (of
+    the faces labelled fear, only 14 % agree with their own votes). With `sure` these are a
+    ValueError too; else they pass.
+    """
+    total = sum(map(len, counts.values()))
+    agreeing = _agreeing(splits, numbers, counts)
+    if agreeing is None or total < 0.9 * len(votes.counts) or len(agreeing[0]) < _BLOCK:
+        if sure:
+            why = "classes that FER+ lacks" if agreeing is None else f"{total:,} faces"
+            raise ValueError(
+                f"whether the votes of {votes.name} ({len(votes.counts):,} rows) belong to these "
+                f"faces cannot be checked with {why}; all of FER2013's faces are needed, in the "
+                'order of fer2013.csv. A program that knows the order says join_votes(..., by="row"'
+                ' or "name")'
+            )
+        return
+    agree, rows = agreeing
+    for block in np.array_split(np.arange(len(agree)), len(agree) // _BLOCK):
+        if (share := agree[block].mean()) < _AGREE:
             raise ValueError(
                 f"the votes of {votes.name} belong to other faces: of {len(block)} faces in rows "
                 f"{rows[block[0]]:,} to {rows[block[-1]]:,}, label and majority name the same "
@@ -150,12 +171,30 @@ def _check_agreement(splits: DatasetDict, numbers: _Arrays, counts: _Arrays, vot
             )
 
 
+def _joined(
+    splits: DatasetDict, votes: _Votes, by: Literal["row", "name", "either"]
+) -> tuple[_Arrays, _Arrays]:
+    """(row numbers, votes (N, 10)) of each split, joined and checked."""
+    numbers, counted = _row_numbers(splits)
+    refused = []
+    for way in ("name", "row") if by == "either" else (by,):
+        try:
+            counts = (_by_row if way == "row" else _by_name)(numbers, votes, counted)
+            _check_agreement(splits, numbers, counts, votes, sure=by == "either")
+            return numbers, counts
+        except ValueError as error:
+            if by != "either":
+                raise
+            refused.append(f"by {way}: {error}")
+    raise ValueError(f"the votes of {votes.name} fit neither way. {'. '.join(refused)}")
+
+
 def _lists(counts: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(counts.ravel()), counts.shape[1])
 
 
 def join_votes(
-    splits: DatasetDict, path: str | Path, *, by: Literal["row", "name"] = "row"
+    splits: DatasetDict, path: str | Path, *, by: Literal["row", "name", "either"] = "row"
 ) -> DatasetDict:
     """Add `votes`, ten counts a face in the order of VOTE_NAMES, from FER+'s `fer2013new.csv`.
 
@@ -165,18 +204,17 @@ def join_votes(
     by="row": row i has the votes in row i of the file, as in Kaggle's CSV.
     by="name": row i is the picture that FER+ calls fer<i>.png. These numbers fall behind the rows
     where FER+ skipped what is no face; rows without votes get ten for NF.
+    by="either": the way in which majority and label agree. For data whose order is not known, such
+    as copies of FER2013 on a hub: where that cannot be checked, nothing is joined.
     Raises FileNotFoundError without the file; ValueError where the numbers of rows differ, splits
     and Usage do not match (by="row"), or majority and label disagree so often that the votes must
     be for other faces.
     """
     if set(splits) != set(SPLITS):
         raise ValueError(f"votes join to {list(SPLITS)}; found the splits {list(splits)}")
-    if by not in ("row", "name"):
-        raise ValueError(f'by={by!r} is neither "row" nor "name"')
-    votes = _read_votes(path)
-    numbers, counted = _row_numbers(splits)
-    counts = (_by_row if by == "row" else _by_name)(numbers, votes, counted)
-    _check_agreement(splits, numbers, counts, votes)
+    if by not in ("row", "name", "either"):
+        raise ValueError(f'by={by!r} is neither "row" nor "name" nor "either"')
+    _, counts = _joined(splits, _read_votes(path), by)
     return DatasetDict(
         {
             split: with_column(rows, arrow_table(rows), "votes", _lists(counts[split]), _VOTES)

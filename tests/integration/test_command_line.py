@@ -355,7 +355,11 @@ def test_votes_reach_the_reader(here, monkeypatch):
     (here / "votes.csv").touch()
     with pytest.raises(SystemExit, match="enough"):
         experiments.main(["train", "tinyvgg", "--votes", "votes.csv"])
-    assert given == {"votes": Path("votes.csv")}
+    assert given == {"votes": "votes.csv"}
+    address = "https://example.org/fer2013new.csv"  # as a path it would lose a slash
+    with pytest.raises(SystemExit, match="enough"):
+        experiments.main(["train", "tinyvgg", "--votes", address])
+    assert given == {"votes": address}
 
 
 def test_a_traceback_is_shown_when_asked_for(here, monkeypatch):

@@ -227,9 +227,10 @@ IN_BENCHMARKS = {
     "transformers",
     "fastai",
     "ai_edge_litert",
+    "kagglehub",
     "fer",
     "tensorflow",
-}  # used where they are installed
+}  # used where they are installed; kagglehub is the extra `kaggle`
 
 
 def requirements() -> dict[str, str]:
