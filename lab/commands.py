@@ -196,6 +196,9 @@ def train_runs(
         if several and run.knows_data():
             print(f"{run.stem} left out: {run.recipe.weights} was trained on these very faces")
             continue
+        if several and run.lacks_votes():
+            print(f"{run.stem} left out: it learns from votes; join FER+'s file with --votes PATH")
+            continue
         try:
             print(f"wrote {train_one(run, resume, final)} and {run.checkpoint}", flush=True)
             done.append(run.checkpoint)

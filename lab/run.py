@@ -58,6 +58,10 @@ class Run:
             "(--out), seed (--seed) or data name (--name), or move the file away"
         )
 
+    def lacks_votes(self) -> bool:
+        """Whether a head learns from votes and the data have none."""
+        return set(self.recipe.heads) > {"label"} and self.faces.vote_counts("train") is None
+
     def knows_data(self) -> bool:
         """Whether the pretrained weights were learnt on this very data set."""
         if self.recipe.weights in ("", "imagenet"):
