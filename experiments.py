@@ -1,6 +1,7 @@
 """Train, resume, evaluate, explain and compare every system.
 
     python experiments.py train attention_cnn --data fer2013       one system, then its evaluation
+    python experiments.py train finetune --data my_faces           your own folder and classes
     python experiments.py train attention_cnn --help               its settings, each an option
     python experiments.py train attention_cnn --data fer2013 --resume    an interrupted run goes on
     python experiments.py evaluate checkpoints/X.safetensors --data fer2013
@@ -11,8 +12,9 @@
     python experiments.py ensemble checkpoints/*-fer2013.safetensors --data fer2013
     python experiments.py pack --data fer2013          one file that trains without `datasets`
 
-`--data` is whatever `lab.datasets.load` understands: a folder, a CSV, a hub id, "synthetic"; or a
-packed file. Only the validation split is measured until `--final` opens the test split.
+`--data` is whatever `lab.datasets.load` understands: a folder, a CSV, a hub id, kaggle:owner/name,
+"synthetic"; or a packed file. Only the validation split is measured until `--final` opens the
+test split.
 Writes checkpoints/, results/ and runs/ below `--out` (with --quick: out/quick).
 Exit codes: 0 done, 1 something failed, 2 the command line asks for what cannot be.
 EXPRESSION_TRACEBACK=1 shows the whole traceback of an error.

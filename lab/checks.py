@@ -69,6 +69,8 @@ def check_combinations(recipe: Recipe) -> None:
             recipe.schedule == "onecycle" and recipe.warmup > 0,
         "--init-from and --weights both say where the network starts: give one, the other as ''":
             bool(recipe.init_from and recipe.weights),
+        "--fine-tune goes on from a checkpoint, named by --init-from: --weights would be ignored":
+            recipe.fine_tune and bool(recipe.weights),
         f"--weights: {recipe.system} has no pretrained weights; --init-from goes on from a "
         "checkpoint of the same network": bool(recipe.weights) and not takes_weights,
         f"--head-epochs: {recipe.system} has no pretrained backbone to freeze; "

@@ -6,7 +6,7 @@ Nothing below this module sees the command line: it hands on plain values and re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from expression.download import is_url
 from lab import comparison, evaluation, explanation, flagship
 from lab.checks import UsageError, check_device, check_files, check_paths
 from lab.data import Faces, pack, preprocess, read
+from lab.from_checkpoint import FROM_CARD, settled, write_onnx
 from lab.further_data import data_name, read_further
 from lab.options import (
     Command,
@@ -54,6 +55,7 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
     left_out: list[str] = []
     if isinstance(command, Settings):
         recipes, left_out = check_all_files(recipes)
+        recipes = {name: settled(name, recipe) for name, recipe in recipes.items()}
     elif not isinstance(command, Pack):
         if not command.checkpoints:
             raise UsageError("which checkpoint? None is named")
@@ -132,6 +134,8 @@ class Series:
         runs, parts = self.out / "runs", (data, name, f"seed{seed}")
         folder = find_run(runs, *parts) if self.resume else None
         usual = default_recipe(name, self.command.quick)
+        if recipe.fine_tune:  # they follow from the checkpoint
+            usual = replace(usual, **{field: getattr(recipe, field) for field in FROM_CARD})
         text = record_command(name, recipe, usual, self.command, seed)
         folder = folder or runs.joinpath(self.stamp, *parts)
         return Run(
@@ -201,6 +205,8 @@ def train_runs(
             continue
         try:
             print(f"wrote {train_one(run, resume, final)} and {run.checkpoint}", flush=True)
+            if run.recipe.fine_tune:
+                write_onnx(run.checkpoint)
             done.append(run.checkpoint)
         except (OSError, ValueError, FloatingPointError, RuntimeError) as error:
             if not several:

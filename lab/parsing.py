@@ -87,7 +87,8 @@ def named_systems(words: Sequence[str]) -> list[str]:
 def systems_of(command: Train | Flagship) -> list[str]:
     """The systems to train. Raises UsageError when none, or an unknown one, is named."""
     if isinstance(command, Train):
-        names = list(RECIPES) if command.all else list(dict.fromkeys(command.systems))
+        compared = [name for name, recipe in RECIPES.items() if not recipe.fine_tune]
+        names = compared if command.all else list(dict.fromkeys(command.systems))
     else:
         names = [command.system]
     unknown = [name for name in names if name not in RECIPES]

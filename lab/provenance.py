@@ -24,6 +24,8 @@ __all__ = [
     "versions",
 ]
 
+# What a stage tells where the card of its checkpoint does not, such as the notebook's.
+UNKNOWN = {"command": "", "revision": "unknown", "seed": 0, "minutes": 0.0, "hardware": "unknown"}
 VERSIONS = ("torch", "torchvision", "timm", "datasets")
 
 
@@ -55,9 +57,10 @@ def stages(recipe: Recipe) -> list[dict[str, Any]]:
     if not recipe.init_from:
         return []
     card = read_card(resolve_checkpoint(recipe.init_from))
-    told = {key: card[key] for key in ("command", "revision", "seed", "minutes", "hardware")}
-    told |= {"epochs": len(card["history"]["val_accuracy"]), "validation": card.get("validation")}
-    told |= {"sha256": learnt_from(recipe)[recipe.init_from], "history": card["history"],
+    told = {key: card.get(key, unknown) for key, unknown in UNKNOWN.items()}
+    history = card.get("history", {})
+    told |= {"epochs": len(history.get("val_accuracy", ())), "validation": card.get("validation")}
+    told |= {"sha256": learnt_from(recipe)[recipe.init_from], "history": history,
              "learnt_from": card.get("learnt_from", {})}  # fmt: skip
     return [*card.get("stages", ()), told]
 

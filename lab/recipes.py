@@ -123,6 +123,9 @@ class Start:
 
     init_from: str = ""
     """A checkpoint of the same network and classes, whose weights are trained further."""
+    fine_tune: bool = False
+    """Train init_from (empty: the served network) on the data's own classes; network and pictures
+    are those of its card."""
     weights: str = ""
     """Pretrained weights for the backbone: imagenet, or the path of a checkpoint."""
     head_epochs: int = 0
@@ -259,7 +262,13 @@ RECIPES = {
         final_unaugmented_epochs=0, init_from="checkpoints/expression-fer2013.safetensors",
         augment=Augment(degrees=12, shift=0.06, scale=0.08, erase=0.25),
     ),
-    # the same for a machine that has little time for a face
+    # a folder of one's own, from the served network: network and pictures are its card's
+    "finetune": Recipe(
+        "resnet9", fine_tune=True, optimizer="sgd", lr=0.01, weight_decay=5e-4, batch_size=32,
+        epochs=10, schedule="onecycle", stop="loss", stop_patience=5,
+        augment=Augment(degrees=12, shift=0.06, scale=0.08),
+    ),
+    # as `expression`, for a machine that has little time for a face
     "expression_small": Recipe(
         "resnet9", system_args={"stem": 16, "widths": [32, 64, 128], "residuals": [0, 1, 1]},
         size=40, optimizer="sgd", lr=0.15, weight_decay=4e-4, batch_size=128, epochs=60,

@@ -194,7 +194,8 @@ def table(rows: list[Row]) -> str:
 def missing(rows: list[Row]) -> list[str]:
     """The systems that were not run on these data, in a sentence; nothing when all were."""
     run = {row.recipe for row in rows if row.at_home}
-    absent = [f"`{name}`" for name in RECIPES if name not in run]
+    usual = [name for name, recipe in RECIPES.items() if not recipe.fine_tune]
+    absent = [f"`{name}`" for name in usual if name not in run]
     return [f"Not run on these data: {', '.join(absent)}."] if absent else []
 
 

@@ -17,6 +17,7 @@ from lab.averaging import moving_average, statistics_batches
 from lab.data import Faces
 from lab.distillation import SameView, taught_targets
 from lab.export import save_network
+from lab.finetuning import fitted_weights
 from lab.further_data import joined_loader, joined_targets
 from lab.heads import HeadLoss, attach, fill_heads, hard_labels
 from lab.optimization import balanced, make_optimizer, make_schedules, precision_of, stalled
@@ -37,13 +38,18 @@ def classes_of_start(recipe: Recipe, faces: Faces) -> Faces:
 
     Labels are moved, not rows of the network's last layer: labels are the same in every system,
     while each system would have to say which of its parameters belong to a class.
+    With `recipe.fine_tune` the network gets the data's classes, see `lab.finetuning`.
     Raises ValueError when that checkpoint knows other classes than the data.
     """
-    if not recipe.init_from:
+    if not recipe.init_from or recipe.fine_tune:
         return faces
-    return faces.with_classes(
-        read_card(resolve_checkpoint(recipe.init_from))["class_names"], recipe.init_from
-    )
+    names = read_card(resolve_checkpoint(recipe.init_from))["class_names"]
+    try:
+        return faces.with_classes(names, recipe.init_from)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; `train finetune --init-from {recipe.init_from}` trains on these classes"
+        ) from error
 
 
 def pretrained(weights: str) -> str:
@@ -67,6 +73,10 @@ def start_model(recipe: Recipe, class_names: list[str], heads: tuple[str, ...]) 
     )  # fmt: skip
     if recipe.init_from:
         state, card = load_checkpoint(resolve_checkpoint(recipe.init_from))
+        if recipe.fine_tune:
+            weights = models.as_tensors(state)
+            model.load_state_dict(fitted_weights(weights, card, model, class_names, heads))
+            return model
         kind = card["system"], card["system_args"], card["class_names"]
         if kind != (recipe.system, recipe.system_args, class_names):
             raise ValueError(

@@ -71,7 +71,9 @@ FORMS: tuple[Form, ...] = (  # the first form that accepts a path reads it
         muxspace.load,
     ),
     Form(
-        "image folders (train/<class>/, test/<class>/, or <class>/)", folder.is_folder, folder.load
+        "image folders (train/<class>/ and test/<class>/, or <class>/ for two classes or more)",
+        folder.is_folder,
+        folder.load,
     ),
 )
 

@@ -358,10 +358,11 @@ def test_labels_move_and_the_network_stays(network, drawn, alphabetical):
 def test_nothing_is_learnt_with_fewer_classes(option, network, drawn, tmp_path):
     some = {name: FOLDERS[name] for name in ("neutral", "happy", "angry")}
     root = write_folders(drawn, tmp_path / "some", some)
-    with pytest.raises(SystemExit, match="lacks disgust, fear, sad, surprise"):
+    with pytest.raises(SystemExit, match="lacks disgust, fear, sad, surprise") as ended:
         experiments.main(
             ["train", "tinyvgg", "--data", str(root), option, str(network), "--device", "cpu"]
         )
+    assert ("train finetune" in str(ended.value)) == (option == "--init-from")
 
 
 # --- four classes of seven ---
