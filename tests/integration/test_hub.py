@@ -167,3 +167,17 @@ def test_what_was_fetched_once_serves_without_a_network(
     offline = child(load.format("some/faces"), home, endpoint, HF_HUB_OFFLINE="1")
     assert expected in offline.stdout, offline.stderr[-3000:]
     assert time.perf_counter() - start < 40
+
+
+def test_a_hub_id_trains_as_data_and_as_further_data(
+    stand_in: http.server.ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    # Files are named after the data set alone: its owner would be a folder.
+    endpoint, out = f"http://127.0.0.1:{stand_in.server_port}", tmp_path / "out"
+    words = ["train", "tinyvgg", "--data", "some/faces", "--also", "some/faces", "--epochs", "1",
+             "--size", "16", "--device", "cpu", "--out", str(out)]  # fmt: skip
+    program = f"import experiments; experiments.main({words!r})"
+    done = child(program, tmp_path / "home", endpoint)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("hub some/faces") == 2  # what was taken, for both
+    assert (out / "checkpoints" / "tinyvgg-faces+faces.safetensors").is_file()

@@ -19,6 +19,7 @@ import pytest
 import demo
 from expression.cli import arguments_parser
 from expression.video import VideoWriter
+from lab.datasets import ferplus_file
 from lab.export import export_checkpoint
 from lab.parsing import parse
 
@@ -102,6 +103,13 @@ def test_commands_in_sentences_exist():
             assert (ROOT / file).is_file()
         else:
             check_make([target])
+
+
+def test_every_source_of_data_has_a_command_that_is_understood():
+    rows = re.findall(r"^\|.*`python experiments\.py (.*--data.*?)` \|$", README, re.MULTILINE)
+    sources = {parse(shlex.split(row))[0].data for row in rows}
+    assert {"owner/name", "kaggle:owner/name", "my_faces", "facial_expressions"} <= sources
+    assert any(ferplus_file.FERPLUS_ADDRESS in row for row in rows)
 
 
 def test_every_block_is_checked_here():
