@@ -15,6 +15,7 @@ from expression.checkpoint import load_checkpoint
 from expression.preprocessing import Preprocess
 from hf_collate import Batches
 from lab import metrics, models, plots
+from lab.calibration_plots import draw_calibration
 from lab.data import Faces, subset_indices
 from lab.provenance import hardware, joined_history, revision
 from lab.results import (
@@ -148,7 +149,12 @@ def store_result(
     kept: Results, network: MeasuredNetwork, result: Result, logits: torch.Tensor,
     labels: torch.Tensor, rows: torch.Tensor, faces: Faces,
 ) -> Result:  # fmt: skip
-    """Store one result with its probabilities, and print it; returns what is stored."""
+    """Store one result with its probabilities, and print it; returns what is stored.
+
+    The probabilities and the loss are the network's own, without the temperature of its card: they
+    stay what they are if another temperature is fitted, and give the calibration error before and
+    after it (`lab.calibration_data.calibration_errors`). It changes no answer.
+    """
     split = result.key.split
     shared = faces.in_train[split][rows.numpy()]
     probs = logits.float().softmax(1).numpy()
@@ -171,7 +177,7 @@ def draw_all(
     drawn = draw_history(network, results[0].evaluation, folder) if at_home else {}
     for result in results:
         if result.key.views == "plain" or len({r.key.views for r in results}) == 1:
-            drawn |= draw(result, folder)
+            drawn |= draw(result, folder) | draw_calibration(result, network.card, folder)
     return drawn
 
 

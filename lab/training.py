@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from expression.checkpoint import load_checkpoint, read_card, resolve_checkpoint
 from hf_collate import Batches
 from lab import metrics, model_card, models
 from lab.averaging import moving_average, statistics_batches
+from lab.calibration import calibrate
+from lab.calibration_data import validation_truth
 from lab.data import Faces
 from lab.distillation import SameView, own_targets, taught_targets
 from lab.export import save_network
@@ -28,7 +31,7 @@ from lab.tensorboard_log import TensorBoardLog
 from train_loop import History, train
 from train_state import load_state, save_state
 
-__all__ = ["count_right", "train_network"]
+__all__ = ["measured", "train_network"]
 
 
 def classes_of_start(recipe: Recipe, faces: Faces) -> Faces:
@@ -216,7 +219,7 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     with_progress.bar.close()
     state, card = load_checkpoint(best_path)
     model.load_state_dict(models.as_tensors(state))
-    card["validation"] = count_right(model.half().float(), batches["validation"], device)
+    card |= measured(model.half().float(), run, batches["validation"], device)
     seconds = sum(history["seconds"]) + sum(head_history.get("seconds", []))
     card |= {"history": history, "minutes": round(seconds / 60, 2), "hardware": hardware(device),
              "precision": str(precision).removeprefix("torch.")}  # fmt: skip
@@ -227,10 +230,18 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     return path
 
 
-def count_right(model: nn.Module, batches: Batches, device: torch.device) -> dict[str, int]:
-    """{"k": right answers, "n": faces} of a network as it is exported, for its card."""
+def measured(model: nn.Module, run: Run, batches: Batches, device: torch.device) -> dict[str, Any]:
+    """What a card says of a network as it is exported, from its validation split: how many answers
+    are right, and the temperature and threshold fitted there (see `lab.calibration`).
+
+    The truth is the crowd's majority where the network learnt from votes, else the label.
+    """
     logits, labels = metrics.collect(model, batches, device)
-    return {"k": int((logits.argmax(1) == labels).sum()), "n": len(labels)}
+    counted = {"k": int((logits.argmax(1) == labels).sum()), "n": len(labels)}
+    crowd = bool({"votes", "mean"} & set(run.recipe.heads))
+    right, truth = validation_truth(run.faces, batches.rows, crowd)
+    fitted = calibrate(logits.numpy(), right.numpy(), data=run.faces.name, truth=truth)
+    return {"validation": counted, **fitted.for_card()}
 
 
 def set_epoch_augmentation(loader: Batches, recipe: Recipe, epoch: int) -> None:
