@@ -22,6 +22,7 @@ __all__ = [
     "attach",
     "class_priors",
     "fill_heads",
+    "hard_labels",
     "head_targets",
     "log_probs_of",
 ]
@@ -84,12 +85,12 @@ def log_probs_of(model: nn.Module, logits: Tensor, head: str) -> Tensor | None:
     """What a network says for one head, (N, classes), from the logits that `model.forward` gives.
 
     A network without a head of this name answers for "label" and "mean" with its one answer; for
-    "votes" it knows none: None.
+    any other, such as "votes", it knows none: None.
     """
     names = list(model.answer.weights)
     if head in names:
         return split_heads(logits, len(names))[:, names.index(head)].log_softmax(1)
-    return None if head == "votes" else model.answer.combine(logits).log_softmax(1)
+    return model.answer.combine(logits).log_softmax(1) if head in ("label", "mean") else None
 
 
 def head_targets(
@@ -106,6 +107,15 @@ def head_targets(
         voted = votes.sum(1, keepdim=True) > 0
         targets |= {"votes": votes, "mean": torch.where(voted, (label + votes) / 2, label)}
     return torch.stack([targets[head] for head in heads], dim=1)
+
+
+def hard_labels(targets: Tensor) -> Tensor:
+    """Targets (N,), (N, classes) or (N, heads, classes) → class indices (N,); of several heads,
+    those of the first one that a face has a target for."""
+    if targets.ndim == 3:
+        first = (targets.sum(2) > 0).int().argmax(1)
+        targets = targets[torch.arange(len(targets), device=targets.device), first]
+    return targets.argmax(1) if targets.ndim == 2 else targets
 
 
 def class_priors(heads: Sequence[str], targets: Tensor) -> dict[str, list[float]]:
@@ -135,9 +145,9 @@ def fill_heads(
 class HeadLoss(nn.Module):
     """Cross-entropy of logits (N, heads · classes) with targets (N, heads, classes), in nats.
 
-    The mean over all pairs of a face and a head that have a target: where a row of `targets` is
-    zero, the face does not train that head. `class_weights` (classes,) and `label_smoothing` as in
-    `nn.CrossEntropyLoss` with probabilities.
+    The mean over all pairs of a face and a head that have a target, weighted by its sum (1 for
+    probabilities): where a row of `targets` is zero, the face does not train that head.
+    `class_weights` (classes,) and `label_smoothing` as in `nn.CrossEntropyLoss` with probabilities.
     """
 
     def __init__(self, class_weights: Tensor | None = None, label_smoothing: float = 0.0) -> None:
@@ -146,7 +156,7 @@ class HeadLoss(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        mass = targets.sum(2, keepdim=True)  # 1, or 0 without a target
+        mass = targets.sum(2, keepdim=True)  # 1, or the face's weight; 0 without a target
         smooth = self.label_smoothing
         aims = (1 - smooth) * targets + smooth * mass / targets.shape[2]
         if self.class_weights is not None:

@@ -18,9 +18,10 @@ from lab.averaging import moving_average, statistics_batches
 from lab.calibration import calibrate
 from lab.calibration_data import validation_truth
 from lab.data import Faces
-from lab.distillation import SameView, own_targets, taught_targets
+from lab.distillation import SameView, taught_targets
 from lab.export import save_network
-from lab.heads import HeadLoss, attach, fill_heads
+from lab.further_data import joined_loader, joined_targets
+from lab.heads import HeadLoss, attach, fill_heads, hard_labels
 from lab.optimization import balanced, make_optimizer, make_schedules, precision_of, stalled
 from lab.provenance import hardware
 from lab.recipes import Recipe
@@ -53,7 +54,7 @@ def pretrained(weights: str) -> str:
     return weights if weights == "imagenet" else str(resolve_checkpoint(weights))
 
 
-def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
+def start_model(recipe: Recipe, class_names: list[str], heads: tuple[str, ...]) -> nn.Module:
     """The network before its first step: random, pretrained, or one that goes on learning.
 
     Where the checkpoint that it goes on from has other heads, see `lab.heads.fill_heads`.
@@ -64,19 +65,19 @@ def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
     if recipe.weights:
         args["weights"] = pretrained(recipe.weights)
     model = models.build(
-        recipe.system, num_classes=len(class_names) * len(recipe.heads),
+        recipe.system, num_classes=len(class_names) * len(heads),
         in_channels=recipe.channels, **args,
     )  # fmt: skip
     if recipe.init_from:
         state, card = load_checkpoint(resolve_checkpoint(recipe.init_from))
-        theirs = card["system"], card["system_args"], card["class_names"]
-        if theirs != (recipe.system, recipe.system_args, class_names):
+        kind = card["system"], card["system_args"], card["class_names"]
+        if kind != (recipe.system, recipe.system_args, class_names):
             raise ValueError(
-                f"{recipe.init_from} is {' '.join(map(str, theirs))}; to go on from it, the run "
+                f"{recipe.init_from} is {' '.join(map(str, kind))}; to go on from it, the run "
                 f"must have the same, not {recipe.system} {recipe.system_args} {class_names}"
             )
-        heads = list(card.get("heads", ["label"]))
-        filled = fill_heads(models.as_tensors(state), model, heads, recipe.heads)
+        theirs = list(card.get("heads", ["label"]))
+        filled = fill_heads(models.as_tensors(state), model, theirs, heads)
         model.load_state_dict(filled)
     return model
 
@@ -145,22 +146,26 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     recipe, device, state_path = run.recipe, run.device, run.folder / STATE
     torch.manual_seed(run.seed)
     batches = run.faces.batches(recipe, run.seed, device)
+    if run.further:
+        batches["train"] = joined_loader(batches["train"], recipe, run.further)
     loader, class_names = batches["train"], run.faces.class_names
     card = run.card({**recipe.system_args})
-    model = attach(start_model(recipe, class_names), card)
+    model = attach(start_model(recipe, class_names, run.heads), card)
     model = model.to(device, memory_format=torch.channels_last)
-    many = recipe.heads != ("label",)
+    many = recipe.heads != ("label",) or bool(run.further)
     if many:
-        loader.labels = own_targets(recipe, run.faces).to(loader.labels.device)
+        targets = joined_targets(recipe, run.faces, run.further)
+        loader.labels = targets.to(loader.labels.device)
     resumed = check_settings(load_state(state_path), run) if state_path.exists() else {}
     head_history = resumed.get("head_history", {})
     if recipe.head_epochs and not resumed:
         loss_fn = HeadLoss().to(device) if many else None
         head_history = train_head(model, recipe, batches, device, loss_fn)
     if recipe.teacher and recipe.teacher_view == "stored":
-        targets = taught_targets(recipe, run.faces, loader.rows, device)
-        loader.labels = targets.to(loader.labels.device)
-    weights = balanced(hard_labels(loader), len(class_names)) if recipe.class_weights else None
+        loader.labels = stored_answers(run, loader, device)
+    weights = None
+    if recipe.class_weights:
+        weights = balanced(hard_labels(loader.labels[loader.rows]).cpu(), len(class_names))
     loss = HeadLoss if many else nn.CrossEntropyLoss
     loss_fn = loss(weights, label_smoothing=recipe.label_smoothing).to(device)
     optimizer = make_optimizer(model, recipe)
@@ -182,7 +187,7 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     else:
         board.start(model, loader)
     same = recipe.teacher and recipe.teacher_view == "same"
-    shown = SameView(loader, recipe, run.faces, device) if same else loader
+    shown = SameView(loader, recipe, run.faces, device, run.heads) if same else loader
     with_progress = WithProgress(shown, recipe.epochs, done, run.stem)
     report = epoch_printer(recipe.epochs)
 
@@ -251,8 +256,13 @@ def set_epoch_augmentation(loader: Batches, recipe: Recipe, epoch: int) -> None:
         loader.augment = recipe.augmentation_for(epoch)
 
 
-def hard_labels(loader: Batches) -> Tensor:
-    """Class indices (n,) of the rows that a loader gives, also when its targets are shares."""
-    labels = loader.labels[loader.rows.to(loader.labels.device)].cpu()
-    labels = labels[:, 0] if labels.ndim == 3 else labels  # several heads: the first one's
-    return labels.argmax(1) if labels.ndim == 2 else labels
+def stored_answers(run: Run, loader: Batches, device: torch.device) -> Tensor:
+    """The loader's targets, those of the run's own data set mixed with stored teachers' answers."""
+    count = len(run.faces.labels("train"))
+    rows = loader.rows[loader.rows < count]
+    taught = taught_targets(run.recipe, run.faces, rows, device).to(loader.labels.device)
+    if not run.further:
+        return taught
+    targets = loader.labels.clone()
+    targets[:count, : len(run.recipe.heads)] = taught.view(count, -1, taught.shape[-1])
+    return targets
