@@ -4,6 +4,7 @@
     python experiments.py train attention_cnn --help               its settings, each an option
     python experiments.py train attention_cnn --data fer2013 --resume    an interrupted run goes on
     python experiments.py evaluate checkpoints/X.safetensors --data fer2013
+    python experiments.py calibrate checkpoints/X.safetensors --data fer2013 --votes fer2013new.csv
     python experiments.py explain checkpoints/X.safetensors --data fer2013    Grad-CAM, attention
     python experiments.py compare                                  results/RESULTS.md from the JSONs
     python experiments.py --all --quick --data fer2013             all of it, minutes on two cores

@@ -11,7 +11,7 @@ Needs numpy and SciPy; copy freely (MIT, see LICENSE).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -226,24 +226,23 @@ def calibrate(
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
     known = labels >= 0
     logits, labels = logits[known], labels[known]
-    told = {"data": data, "split": split, "truth": truth, "n": len(labels),
-            "risk": default_risk(truth) if risk is None else risk}  # fmt: skip
+    risk = default_risk(truth) if risk is None else risk
+    told = Calibration(data, split, truth, len(labels), risk)
     if len(labels) < FEWEST_FACES:
-        return Calibration(
-            **told, note=f"not fitted: {len(labels)} faces are fewer than {FEWEST_FACES}"
-        )
+        return replace(told, note=f"not fitted: {len(labels)} faces are fewer than {FEWEST_FACES}")
     temperature = fit_temperature(logits, labels)
     before, after = softmax(logits, axis=1), softmax(logits / temperature, axis=1)
-    note, chosen = "", choose_threshold(after, labels, told["risk"])
+    note, chosen = "", choose_threshold(after, labels, risk)
     if chosen is None:
         _, right = answers(after, labels)
         chosen = Threshold(0.0, len(labels), int((~right).sum()))
         note = (
-            f"no threshold has at most {100 * told['risk']:.0f} % mistakes among "
+            f"no threshold has at most {100 * risk:.0f} % mistakes among "
             f"{FEWEST_ANSWERED} answers or more; every face is answered"
         )
-    return Calibration(
-        **told, temperature=temperature, **chosen._asdict(), note=note,
+    return replace(
+        told, temperature=temperature, note=note, min_confidence=chosen.min_confidence,
+        answered=chosen.answered, mistakes=chosen.mistakes,
         ece=(expected_calibration_error(before, labels), expected_calibration_error(after, labels)),
         loss=(mean_loss(logits, labels), mean_loss(logits, labels, temperature)),
     )  # fmt: skip

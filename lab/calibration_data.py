@@ -1,4 +1,4 @@
-"""Calibration of what the laboratory measures: the truth of validation faces, and stored results."""
+"""Calibration of what the laboratory measures: the truth of a face, and stored results."""
 
 import numpy as np
 import torch

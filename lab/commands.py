@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 
-from lab import comparison, evaluation, explanation, flagship
+from lab import calibrated_checkpoint, comparison, evaluation, explanation, flagship
 from lab.checks import UsageError, check_device, check_files, check_paths
 from lab.data import Faces, pack, preprocess, read
 from lab.further_data import data_name, read_further
 from lab.options import (
+    Calibrate,
     Command,
     Compare,
     Data,
@@ -29,7 +30,7 @@ from lab.options import (
 )
 from lab.parsing import default_recipe
 from lab.recipes import Recipe
-from lab.recording import record_command
+from lab.recording import data_words, record_command
 from lab.resuming import STATE, find_run, finish_run, is_finished
 from lab.run import Run
 from lab.svm_training import SYSTEMS as SVM_SYSTEMS
@@ -57,6 +58,8 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
         if not command.checkpoints:
             raise UsageError("which checkpoint? None is named")
         check_paths("checkpoint", command.checkpoints)
+    if isinstance(command, Calibrate):
+        calibrated_checkpoint.target_of(command.home, command.checkpoints, command.to)
     if command.votes:
         check_paths("--votes", [command.votes])
     faces = load(command)
@@ -84,6 +87,8 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
                 )
                 print(f"wrote {done}")
                 draw_maps([path], faces, command.home, device)
+        case Calibrate():
+            calibrate(command, faces, further, device)
         case Explain():
             draw_maps(command.checkpoints, faces, command.home, device)
 
@@ -256,3 +261,17 @@ def draw_maps(checkpoints: Iterable[Path], faces: Faces, out: Path, device: torc
     for checkpoint in checkpoints:
         for path in explanation.explain(checkpoint, faces, out, device):
             print(f"wrote {path}", flush=True)
+
+
+def calibrate(
+    command: Calibrate, faces: Faces, further: Sequence[Faces], device: torch.device
+) -> None:
+    """Choose and calibrate the answer of a checkpoint, written as a new one."""
+    (checkpoint,) = command.checkpoints
+    words = ["python experiments.py calibrate", f"checkpoints/{checkpoint.name}"]
+    words += [*data_words(command), *(["--to", command.to] if command.to else [])]
+    target = calibrated_checkpoint.target_of(command.home, command.checkpoints, command.to)
+    calibrated_checkpoint.write_calibrated(
+        checkpoint, faces, further, target, device, " ".join(words)
+    )
+    print(f"wrote {target}, its .onnx and its .md")

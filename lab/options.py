@@ -14,8 +14,9 @@ from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 from hf_collate import Augment
 from lab.recipes import RECIPES, EarlyStopping, Learning, Pictures, Schedule, Start
 
-__all__ = ["COMMANDS", "GROUPS", "Augmentation", "Command", "Compare", "Data", "Ensemble",
-           "Evaluate", "Explain", "Flagship", "Pack", "Settings", "Train"]  # fmt: skip
+__all__ = ["COMMANDS", "GROUPS", "Augmentation", "Calibrate", "Command", "Compare", "Data",
+           "Ensemble", "Evaluate", "Explain", "Flagship", "Pack", "Settings",
+           "Train"]  # fmt: skip
 
 Flag = FlagCreatePairsOff[bool]
 File = Annotated[Path | None, arg(metavar="PATH")]
@@ -137,6 +138,16 @@ class Ensemble(Data):
 
 
 @dataclass(frozen=True)
+class Calibrate(Data):
+    """Choose how a network's heads make its answer, calibrate it, and write that as a new one."""
+
+    checkpoints: Checkpoints = ()
+    """The checkpoint file; it is not changed. Needs --votes; --also adds Muxspace's recall."""
+    to: Text = None
+    """Name of the new checkpoint; None: SYSTEM_calibrated-DATA. No file is replaced."""
+
+
+@dataclass(frozen=True)
 class Explain(Data):
     """Draw where checkpoints look: Grad-CAM, attention maps."""
 
@@ -160,8 +171,8 @@ class Compare:
     """Folder that holds results/."""
 
 
-Command = Train | Flagship | Evaluate | Ensemble | Explain | Compare | Pack
+Command = Train | Flagship | Evaluate | Ensemble | Calibrate | Explain | Compare | Pack
 COMMANDS: dict[str, type] = {
     kind.__name__.lower(): kind
-    for kind in (Train, Flagship, Evaluate, Ensemble, Explain, Compare, Pack)
+    for kind in (Train, Flagship, Evaluate, Ensemble, Calibrate, Explain, Compare, Pack)
 }
