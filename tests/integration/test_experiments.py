@@ -71,7 +71,7 @@ def test_files_are_named_after_system_data_and_seed(trained):
         f"drawn-{split}-{what}"
         for split in ("validation", "test")
         for what in ("plain.json", "plain.npz", "flip.json", "flip.npz", "confusion.png",
-                     "per_class.png", "report.txt")
+                     "per_class.png", "calibration.png", "report.txt")
     ]  # fmt: skip
     assert {p.name for p in (trained / "results").rglob("*")} == {
         "tinyvgg-drawn-seed3", "test_openings.jsonl", "checkpoint.json", "history.png", *measured,
