@@ -106,7 +106,7 @@ def draw_risk(
     axes.set(xlim=(0, 1), ylim=(0, 1.15 * max(0.05, risk[first:].max())))
     axes.set(xlabel="share of faces answered", ylabel="share of mistakes among them")
     axes.xaxis.set_major_formatter(PERCENT)
-    axes.yaxis.set_major_formatter(PERCENT)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     clean(axes, "both")
 
 

@@ -115,8 +115,8 @@ def calibration_rows(card: dict[str, Any]) -> list[tuple[str, str]]:
     rows = []
     if card.get("choice"):
         weights = ", ".join(f"{head} {weight:g}" for head, weight in card["heads"].items())
-        rule = card["choice"]["rule"]
-        rows.append(("Heads", f"{weights}; prior correction {card['prior_correction']:g}. {rule}"))
+        chosen = f"{weights}; prior correction {card['prior_correction']:g}"
+        rows.append(("Heads", f"{chosen}; chosen by: {card['choice']['rule']}"))
     if not (told := card.get("calibration")):
         return rows
     where = f"{told['n']} faces of {told['data']}'s {told['split']} split, truth: {told['truth']}"

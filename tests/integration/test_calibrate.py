@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import experiments
-from expression.checkpoint import load_checkpoint, read_card
+from expression.checkpoint import load_checkpoint, read_card, save_checkpoint
 from expression.face_detector import CropRule
 from expression.face_prediction import softmax
 from expression.onnx_network import OnnxNetwork
@@ -195,9 +195,14 @@ def test_the_test_split_is_not_looked_at(home: Path, faces: Packed, tmp_path: Pa
     assert closed.in_train  # which pictures are the same: no labels
     opened.clear()
     source = home / "checkpoints" / "baseline_cnn-stripes.safetensors"
+    state, card = load_checkpoint(source)
+    source = save_checkpoint(
+        tmp_path / "old.safetensors", state, {**card, "test": {"k": 1, "n": 2}}
+    )
     write_calibrated(source, closed, (), tmp_path / "checkpoints" / "x.safetensors", CPU)
     assert not opened
     told = json.loads((tmp_path / "results" / "x" / "checkpoint.json").read_text())["card"]
+    assert "test" not in told  # the old answer's figure is not the new one's
     served = card_of(home, "served")["choice"]["grid"]
     assert [row[:5] for row in served] == told["choice"]["grid"]
 
