@@ -35,7 +35,7 @@ CSS = """
   overflow: hidden}
 .bar .fill {height: 100%; border-radius: 5px}
 .bar .share {text-align: right; font-variant-numeric: tabular-nums}
-.unsure {margin: 6px 0 0 !important; font-size: 13px; color: var(--body-text-color-subdued)}
+.unsure {margin: 6px 0 0 !important; font-size: 13px; color: var(--body-text-color)}
 .mirror {text-align: center; padding: 8px 12px 14px; border-radius: 14px; min-height: 330px;
   background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary)}
 .mirror .emoji {font-size: clamp(72px, 12vw, 118px); line-height: 1.25}
