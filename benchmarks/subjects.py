@@ -23,8 +23,8 @@ MODULES = {
     "lab.metrics": "evaluate percent wilson",
     "lab.models": "build",
     "lab.models.resnet9": "ResNet9",
+    "lab.precision": "fast_precision",
     "lab.provenance": "revision",
-    "lab.optimization": "fast_precision",
     "tinyvgg": "TinyVGG",
     "train_loop": "autocast train_step",
 }

@@ -12,6 +12,7 @@ from lab.distillation import own_targets
 from lab.heads import class_priors
 from lab.provenance import learnt_from, revision, stages, versions
 from lab.recipes import Recipe
+from lab.sampling import class_sampling_weights
 
 __all__ = ["Run"]
 
@@ -65,6 +66,14 @@ class Run:
         return {"recipe": self.recipe.as_dict(), "fingerprint": self.faces.fingerprint,
                 "seed": self.seed}  # fmt: skip
 
+    def priors(self) -> dict[str, list[float]]:
+        """Share of each class among the targets that training shows, head by head."""
+        targets = own_targets(self.recipe, self.faces)
+        if power := self.recipe.weighted_sampling:
+            shown = class_sampling_weights(self.faces.labels("train"), power)
+            targets = targets * shown[:, None, None]
+        return class_priors(self.recipe.heads, targets)
+
     def card(self, model_args: dict[str, Any]) -> dict[str, Any]:
         """What the checkpoint says of itself before anything is measured."""
         return {
@@ -83,6 +92,6 @@ class Run:
             "learnt_from": learnt_from(self.recipe),
             "stages": stages(self.recipe),
             "heads": dict.fromkeys(self.recipe.heads, 1.0),  # their weights in the answer
-            "priors": class_priors(self.recipe.heads, own_targets(self.recipe, self.faces)),
+            "priors": self.priors(),
             "prior_correction": self.recipe.prior_correction,
         }
