@@ -56,8 +56,10 @@ class Tally:
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self.losses.append(loss.detach())
-        if labels.ndim == 3:  # several heads: accuracy is that of the first one
-            logits, labels = logits[:, : labels.shape[2]], labels[:, 0]
+        if labels.ndim == 3:  # several heads: accuracy is that of the first one with a target
+            first = (labels.sum(2) > 0).int().argmax(1)
+            rows = torch.arange(len(labels), device=labels.device)
+            logits, labels = logits.unflatten(1, labels.shape[1:])[rows, first], labels[rows, first]
         labels = labels.argmax(dim=1) if labels.ndim == 2 else labels
         self.hits.append((logits.detach().argmax(dim=1) == labels).sum())
         self.sizes.append(len(labels))

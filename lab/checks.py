@@ -23,7 +23,8 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "weight_decay": (0, None), "label_smoothing": (0, 1), "warmup": (0, None),
     "step_size": (1, None), "gamma": (0, None), "factor": (0, 1), "patience": (0, None),
     "stop_patience": (0, None), "head_epochs": (0, None), "head_lr": (0, None),
-    "teacher_weight": (0, 1), "prior_correction": (0, None), "final_unaugmented_epochs": (0, None),
+    "teacher_weight": (0, 1), "prior_correction": (0, None), "further_cap": (0, None),
+    "final_unaugmented_epochs": (0, None),
     "flip": (0, 1), "degrees": (0, 180), "shift": (0, 1), "scale": (0, 1), "brightness": (0, 1),
     "contrast": (0, 1), "erase": (0, 1), "side": (0, None),
     "weighted_sampling": (0, 1), "focal_gamma": (0, None),
@@ -53,6 +54,8 @@ def check_ranges(recipe: Recipe) -> None:
         if value < low or (high is not None and value > high):
             known = f"{low} or more" if high is None else f"between {low} and {high}"
             raise UsageError(f"{option(name)} is {value}; it must be {known}")
+    if none := [weight for weight in recipe.further_weights if weight <= 0]:
+        raise UsageError(f"--further-weights has {none[0]}; a weight is above 0")
     if low_sizes := [side for side in recipe.progressive_sizes if side < 1]:
         raise UsageError(f"--progressive-sizes has {low_sizes[0]}; a side has 1 pixel or more")
 

@@ -14,6 +14,7 @@ import torch
 from lab import comparison, evaluation, explanation, flagship
 from lab.checks import UsageError, check_device, check_files, check_paths
 from lab.data import Faces, pack, preprocess, read
+from lab.further_data import data_name, read_further
 from lab.options import (
     Command,
     Compare,
@@ -59,11 +60,13 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
     if command.votes:
         check_paths("--votes", [command.votes])
     faces = load(command)
+    further = read_further(command.also, command.strict)
     match command:
         case Train():
-            train(command, recipes, faces, device, again, left_out)
+            train(command, recipes, faces, further, device, again, left_out)
         case Flagship():
-            print(f"exported {make_flagship(command, recipes, faces, device, again)}")
+            best = make_flagship(command, recipes, faces, further, device, again)
+            print(f"exported {best}")
         case Pack():
             path = command.to or Path(f".expression_cache/{faces.name}.npz")
             print(f"wrote {pack(faces, path)}")
@@ -116,6 +119,7 @@ class Series:
 
     command: Settings
     faces: Faces
+    further: tuple[Faces, ...]
     device: torch.device
     out: Path  # holds checkpoints/, results/ and runs/
     resume: bool  # go on with the newest run of the same name
@@ -123,24 +127,27 @@ class Series:
 
     def run(self, name: str, recipe: Recipe, seed: int) -> Run:
         """Where a run writes: a new folder, or the newest one that can be resumed."""
-        runs, parts = self.out / "runs", (self.faces.name, name, f"seed{seed}")
+        data = data_name(self.faces, self.further)
+        runs, parts = self.out / "runs", (data, name, f"seed{seed}")
         folder = find_run(runs, *parts) if self.resume else None
         usual = default_recipe(name, self.command.quick)
         text = record_command(name, recipe, usual, self.command, seed)
         folder = folder or runs.joinpath(self.stamp, *parts)
-        return Run(name, recipe, self.faces, seed, self.device, folder, self.out, text)
+        return Run(
+            name, recipe, self.faces, seed, self.device, folder, self.out, text, self.further
+        )
 
 
 def train(
-    command: Train, recipes: Mapping[str, Recipe], faces: Faces, device: torch.device, again: str,
-    left_out: Sequence[str] = (),
+    command: Train, recipes: Mapping[str, Recipe], faces: Faces, further: tuple[Faces, ...],
+    device: torch.device, again: str, left_out: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Train and evaluate systems; with `--all` also compare and explain them.
 
     Raises RuntimeError at the end with what failed, and with `left_out`, what lacked its files.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    series = Series(command, faces, device, command.home, command.resume, stamp)
+    series = Series(command, faces, further, device, command.home, command.resume, stamp)
     runs = runs_of(series, recipes, command.seeds)
     if command.resume and not any(run.folder.exists() for run in runs):
         raise UsageError(nothing_to_resume(runs))
@@ -188,6 +195,9 @@ def train_runs(
         if several and run.knows_data():
             print(f"{run.stem} left out: {run.recipe.weights} was trained on these very faces")
             continue
+        if several and run.lacks_votes():
+            print(f"{run.stem} left out: it learns from votes; join FER+'s file with --votes PATH")
+            continue
         try:
             print(f"wrote {train_one(run, resume, final)} and {run.checkpoint}", flush=True)
             done.append(run.checkpoint)
@@ -216,16 +226,17 @@ def train_one(run: Run, resume: bool, final: bool) -> Path:
 
 
 def make_flagship(
-    command: Flagship, recipes: Mapping[str, Recipe], faces: Faces, device: torch.device, again: str
-) -> Path:
+    command: Flagship, recipes: Mapping[str, Recipe], faces: Faces, further: tuple[Faces, ...],
+    device: torch.device, again: str,
+) -> Path:  # fmt: skip
     """Every seed trained and evaluated below out/flagship, the best one exported, all averaged.
 
     A seed that is done is not trained again; one cut short goes on.
     """
     home = command.home / "out" / "flagship"
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    series = Series(command, faces, device, home, True, stamp)
-    stem = f"{command.system}-{faces.name}"
+    series = Series(command, faces, further, device, home, True, stamp)
+    stem = f"{command.system}-{data_name(faces, further)}"
     trained = list((home / "checkpoints").glob("*.safetensors"))
     flagship.check_target(command.home, stem, trained)
     runs = runs_of(series, recipes, command.seeds)

@@ -42,7 +42,8 @@ def taught_targets(recipe: Recipe, faces: Faces, rows: Tensor, device: torch.dev
     for number, head in enumerate(recipe.heads):
         if taught := [answer[head] for answer in answers if head in answer]:
             change = sum(taught) / len(taught) - own[rows, number]
-            targets[rows, number] = own[rows, number] + recipe.teacher_weight * change
+            known = own[rows, number].sum(1, keepdim=True) > 0  # the face trains this head
+            targets[rows, number] = own[rows, number] + recipe.teacher_weight * change * known
     if not any(answers):
         raise ValueError(f"teacher {recipe.teacher} has none of the heads {recipe.heads}")
     return targets[:, 0] if recipe.heads == ("label",) else targets
@@ -115,9 +116,11 @@ class SameView:
     """
 
     def __init__(
-        self, batches: Batches, recipe: Recipe, faces: Faces, device: torch.device
-    ) -> None:
+        self, batches: Batches, recipe: Recipe, faces: Faces, device: torch.device,
+        heads: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
         self.batches, self.recipe, self.rows = batches, recipe, batches.rows
+        self.heads = heads or recipe.heads
         self.rule, self.num_classes = preprocess(recipe), len(faces.class_names)
         self.teachers = [
             load_teacher(resolve_checkpoint(path), faces, device)
@@ -141,11 +144,12 @@ class SameView:
             (teacher, teacher.forward(as_seen_by(rule, images, self.rule)), order)
             for teacher, rule, order in self.teachers
         ]
-        for number, head in enumerate(self.recipe.heads):
+        for number, head in enumerate(self.heads):
             answers = [(log_probs_of(t, logits, head), order) for t, logits, order in said]
             if taught := [a.exp()[:, order] for a, order in answers if a is not None]:
                 change = sum(taught) / len(taught) - mixed[:, number]
-                mixed[:, number] += self.recipe.teacher_weight * change
+                known = mixed[:, number].sum(1, keepdim=True) > 0  # the face trains this head
+                mixed[:, number] += self.recipe.teacher_weight * change * known
         return mixed.view_as(targets)
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "class_priors",
     "fill_heads",
     "focal_factor",
+    "hard_labels",
     "head_targets",
     "log_probs_of",
 ]
@@ -85,12 +86,12 @@ def log_probs_of(model: nn.Module, logits: Tensor, head: str) -> Tensor | None:
     """What a network says for one head, (N, classes), from the logits that `model.forward` gives.
 
     A network without a head of this name answers for "label" and "mean" with its one answer; for
-    "votes" it knows none: None.
+    any other, such as "votes", it knows none: None.
     """
     names = list(model.answer.weights)
     if head in names:
         return split_heads(logits, len(names))[:, names.index(head)].log_softmax(1)
-    return None if head == "votes" else model.answer.combine(logits).log_softmax(1)
+    return model.answer.combine(logits).log_softmax(1) if head in ("label", "mean") else None
 
 
 def head_targets(
@@ -107,6 +108,15 @@ def head_targets(
         voted = votes.sum(1, keepdim=True) > 0
         targets |= {"votes": votes, "mean": torch.where(voted, (label + votes) / 2, label)}
     return torch.stack([targets[head] for head in heads], dim=1)
+
+
+def hard_labels(targets: Tensor) -> Tensor:
+    """Targets (N,), (N, classes) or (N, heads, classes) → class indices (N,); of several heads,
+    those of the first one that a face has a target for."""
+    if targets.ndim == 3:
+        first = (targets.sum(2) > 0).int().argmax(1)
+        targets = targets[torch.arange(len(targets), device=targets.device), first]
+    return targets.argmax(1) if targets.ndim == 2 else targets
 
 
 def class_priors(heads: Sequence[str], targets: Tensor) -> dict[str, list[float]]:
@@ -147,10 +157,11 @@ class HeadLoss(nn.Module):
 
     For one head targets may also be labels (N,) int64 or probabilities (N, classes).
 
-    The mean over all pairs of a face and a head that have a target: where a row of `targets` is
-    zero, the face does not train that head. `class_weights` (classes,) and `label_smoothing` as in
-    `nn.CrossEntropyLoss` with probabilities. `focal_gamma` above 0 makes it the focal loss, where
-    each class gives the term target · (1 - p) ** gamma · -log p, see `focal_factor`.
+    The mean over all pairs of a face and a head that have a target, weighted by its sum (1 for
+    probabilities): where a row of `targets` is zero, the face does not train that head.
+    `class_weights` (classes,) and `label_smoothing` as in `nn.CrossEntropyLoss` with probabilities.
+    `focal_gamma` above 0 makes it the focal loss, where each class gives the term
+    target · (1 - p) ** gamma · -log p, see `focal_factor`.
     """
 
     def __init__(
@@ -168,7 +179,7 @@ class HeadLoss(nn.Module):
             targets = nn.functional.one_hot(targets, logits.shape[1]).to(logits.dtype)
         if targets.ndim == 2:
             targets = targets[:, None]
-        mass = targets.sum(2, keepdim=True)  # 1, or 0 without a target
+        mass = targets.sum(2, keepdim=True)  # 1, or the face's weight; 0 without a target
         smooth = self.label_smoothing
         aims = (1 - smooth) * targets + smooth * mass / targets.shape[2]
         if self.class_weights is not None:

@@ -22,6 +22,7 @@ File = Annotated[Path | None, arg(metavar="PATH")]
 Text = Annotated[str | None, arg(metavar="TEXT")]
 Checkpoints = Annotated[Positional[tuple[Path, ...]], arg(metavar="CHECKPOINT ...")]
 Given = Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=VALUE")]
+Further = Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=PATH")]
 SYSTEMS = f"Any of {', '.join(RECIPES)}."
 GROUPS = (Pictures, Learning, Schedule, EarlyStopping, Start)  # of Recipe's fields
 
@@ -38,6 +39,9 @@ class Data:
     """4 merges FER2013's seven classes to four."""
     votes: File = None
     """FER+'s file of crowd votes, for FER2013."""
+    also: Further = ()
+    """A further data set, PATH or NAME=PATH; may be repeated. In training it gets a head of its
+    own, called NAME; label=PATH trains the label head with it."""
     strict: Flag = False
     """Stop at the first row that cannot be used, instead of leaving it out."""
     device: Annotated[str, arg(metavar="DEVICE")] = field(

@@ -51,6 +51,11 @@ def public(path: str | Path) -> str:
     return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()
 
 
+def public_data(where: str) -> str:
+    """A data set's path by its last part; a hub id, or a kind such as synthetic, as it is."""
+    return Path(where).name if Path(where).exists() else where
+
+
 def record_command(name: str, recipe: Recipe, usual: Recipe, command: Settings, seed: int) -> str:
     """The command that makes a run again; `usual` is the system's own recipe.
 
@@ -61,14 +66,16 @@ def record_command(name: str, recipe: Recipe, usual: Recipe, command: Settings, 
     """
     words = ["python experiments.py train", name]
     if command.data:
-        exists = Path(command.data).exists()
-        words.append(f"--data {shlex.quote(Path(command.data).name if exists else command.data)}")
+        words.append(f"--data {shlex.quote(public_data(command.data))}")
     if command.name:
         words.append(f"--name {shlex.quote(command.name)}")
     if command.classes:
         words.append(f"--classes {command.classes}")
     if command.votes:
         words.append(f"--votes {shlex.quote(command.votes.name)}")
+    for further in command.also:
+        label, equals, where = further.rpartition("=")
+        words.append(f"--also {shlex.quote(label + equals + public_data(where))}")
     words += [flag for flag, on in (("--strict", command.strict), ("--quick", command.quick),
                                     ("--final", command.final)) if on]  # fmt: skip
     if seed:

@@ -35,7 +35,8 @@ def flat(settings: dict[str, Any]) -> dict[str, Any]:
     """A run's settings by name; those of the augmentation stand beside the recipe's."""
     recipe = Recipe.from_dict(settings["recipe"]).as_dict()
     augment = recipe.pop("augment") or {}
-    kept = {"augment": bool(augment), "fingerprint": settings["fingerprint"]}
+    kept = {"augment": bool(augment), "fingerprint": settings["fingerprint"],
+            "further": settings.get("further", [])}  # fmt: skip
     return {**recipe, **augment, **kept, "seed": settings["seed"]}
 
 

@@ -8,8 +8,8 @@ import torch
 
 from expression.checkpoint import read_card, resolve_checkpoint
 from lab.data import Faces, preprocess
-from lab.distillation import own_targets
-from lab.heads import class_priors
+from lab.further_data import all_heads, data_name, identities, joined_targets
+from lab.heads import class_priors, hard_labels
 from lab.provenance import learnt_from, revision, stages, versions
 from lab.recipes import Recipe
 from lab.sampling import class_sampling_weights
@@ -29,11 +29,18 @@ class Run:
     folder: Path  # runs/<timestamp>/<experiment>/<model>/<extra>
     out: Path  # holds checkpoints/ and results/
     command: str
+    further: tuple[Faces, ...] = ()  # data sets that are trained on too
 
     @property
     def stem(self) -> str:
         """File name of the checkpoint and of everything measured on it."""
-        return f"{self.name}-{self.faces.name}" + (f"-seed{self.seed}" if self.seed else "")
+        data = data_name(self.faces, self.further)
+        return f"{self.name}-{data}" + (f"-seed{self.seed}" if self.seed else "")
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """What the network learns: the recipe's heads, and one for each further data set."""
+        return all_heads(self.recipe, self.further)
 
     @property
     def checkpoint(self) -> Path:
@@ -52,6 +59,10 @@ class Run:
             "(--out), seed (--seed) or data name (--name), or move the file away"
         )
 
+    def lacks_votes(self) -> bool:
+        """Whether a head learns from votes and the data have none."""
+        return set(self.recipe.heads) > {"label"} and self.faces.vote_counts("train") is None
+
     def knows_data(self) -> bool:
         """Whether the pretrained weights were learnt on this very data set."""
         if self.recipe.weights in ("", "imagenet"):
@@ -63,19 +74,21 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """What must be the same when a run is gone on with."""
-        return {"recipe": self.recipe.as_dict(), "fingerprint": self.faces.fingerprint,
+        told = {"recipe": self.recipe.as_dict(), "fingerprint": self.faces.fingerprint,
                 "seed": self.seed}  # fmt: skip
+        return told | ({"further": identities(self.further)} if self.further else {})
 
     def priors(self) -> dict[str, list[float]]:
         """Share of each class among the targets that training shows, head by head."""
-        targets = own_targets(self.recipe, self.faces)
+        targets = joined_targets(self.recipe, self.faces, self.further)
         if power := self.recipe.weighted_sampling:
-            shown = class_sampling_weights(self.faces.labels("train"), power)
+            shown = class_sampling_weights(hard_labels(targets), power)
             targets = targets * shown[:, None, None]
-        return class_priors(self.recipe.heads, targets)
+        return class_priors(self.heads, targets)
 
     def card(self, model_args: dict[str, Any]) -> dict[str, Any]:
         """What the checkpoint says of itself before anything is measured."""
+        data = self.faces.identity(votes=self.recipe.heads != ("label",))
         return {
             "system": self.recipe.system,
             "system_args": model_args,
@@ -83,7 +96,7 @@ class Run:
             "preprocess": preprocess(self.recipe).settings(),
             "temperature": 1.0,
             "crop": self.faces.crop,
-            "data": self.faces.identity(votes=self.recipe.heads != ("label",)),
+            "data": data | ({"further": identities(self.further)} if self.further else {}),
             "seed": self.seed,
             "versions": versions(),
             "command": self.command,
@@ -91,7 +104,7 @@ class Run:
             "revision": revision(),
             "learnt_from": learnt_from(self.recipe),
             "stages": stages(self.recipe),
-            "heads": dict.fromkeys(self.recipe.heads, 1.0),  # their weights in the answer
+            "heads": dict.fromkeys(self.heads, 1.0),  # their weights in the answer
             "priors": self.priors(),
             "prior_correction": self.recipe.prior_correction,
         }

@@ -26,8 +26,9 @@ def train_svm(run: Run, _: TensorBoardLog) -> Path:
     """Fit on the training split, scale its probabilities on validation; returns the checkpoint."""
     run.check_output()
     recipe = run.recipe
-    if recipe.heads != ("label",):
-        raise ValueError(f"{recipe.system} learns labels alone, not {', '.join(recipe.heads)}")
+    if recipe.heads != ("label",) or run.further:
+        told = ", ".join([*recipe.heads, *(faces.name for faces in run.further)])
+        raise ValueError(f"{recipe.system} learns the labels of one data set, not {told}")
     torch.manual_seed(run.seed)
     batches = run.faces.batches(recipe, run.seed, torch.device("cpu"))
     args = {k: v for k, v in recipe.system_args.items() if k not in FIT}

@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from expression.preprocessing import Preprocess
 from hf_collate import Batches
 from lab import plots
+from lab.heads import hard_labels
 from train_loop import History
 
 __all__ = ["TensorBoardLog"]
@@ -46,8 +47,7 @@ class TensorBoardLog:
         """The first training pictures as the network sees them, and its graph."""
         images, labels = next(iter(loader))
         loader.epoch -= 1  # a look, not a pass
-        labels = labels[:, 0] if labels.ndim == 3 else labels  # several heads: the first one's
-        labels = labels.argmax(1) if labels.ndim == 2 else labels
+        labels = hard_labels(labels)
         pictures = [plots.as_picture(x.cpu(), self.rule.mean, self.rule.std) for x in images[:16]]
         names = [self.class_names[k] for k in labels[:16]]
         self.writer().add_figure(

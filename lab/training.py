@@ -16,9 +16,10 @@ from hf_collate import Batches
 from lab import metrics, model_card, models
 from lab.averaging import moving_average, statistics_batches
 from lab.data import Faces
-from lab.distillation import SameView, own_targets, taught_targets
+from lab.distillation import SameView, taught_targets
 from lab.export import save_network
-from lab.heads import HeadLoss, attach, fill_heads
+from lab.further_data import joined_loader, joined_targets
+from lab.heads import HeadLoss, attach, fill_heads, hard_labels
 from lab.optimization import balanced, make_optimizer, make_schedules, stalled
 from lab.precision import precision_name, precision_of
 from lab.provenance import hardware
@@ -53,7 +54,7 @@ def pretrained(weights: str) -> str:
     return weights if weights == "imagenet" else str(resolve_checkpoint(weights))
 
 
-def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
+def start_model(recipe: Recipe, class_names: list[str], heads: tuple[str, ...]) -> nn.Module:
     """The network before its first step: random, pretrained, or one that goes on learning.
 
     Where the checkpoint that it goes on from has other heads, see `lab.heads.fill_heads`.
@@ -64,19 +65,19 @@ def start_model(recipe: Recipe, class_names: list[str]) -> nn.Module:
     if recipe.weights:
         args["weights"] = pretrained(recipe.weights)
     model = models.build(
-        recipe.system, num_classes=len(class_names) * len(recipe.heads),
+        recipe.system, num_classes=len(class_names) * len(heads),
         in_channels=recipe.channels, **args,
     )  # fmt: skip
     if recipe.init_from:
         state, card = load_checkpoint(resolve_checkpoint(recipe.init_from))
-        theirs = card["system"], card["system_args"], card["class_names"]
-        if theirs != (recipe.system, recipe.system_args, class_names):
+        kind = card["system"], card["system_args"], card["class_names"]
+        if kind != (recipe.system, recipe.system_args, class_names):
             raise ValueError(
-                f"{recipe.init_from} is {' '.join(map(str, theirs))}; to go on from it, the run "
+                f"{recipe.init_from} is {' '.join(map(str, kind))}; to go on from it, the run "
                 f"must have the same, not {recipe.system} {recipe.system_args} {class_names}"
             )
-        heads = list(card.get("heads", ["label"]))
-        filled = fill_heads(models.as_tensors(state), model, heads, recipe.heads)
+        theirs = list(card.get("heads", ["label"]))
+        filled = fill_heads(models.as_tensors(state), model, theirs, heads)
         model.load_state_dict(filled)
     return model
 
@@ -145,26 +146,29 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     recipe, device, state_path = run.recipe, run.device, run.folder / STATE
     torch.manual_seed(run.seed)
     batches = run.faces.batches(recipe, run.seed, device)
+    if run.further:
+        batches["train"] = joined_loader(batches["train"], recipe, run.further)
     loader, class_names = batches["train"], run.faces.class_names
     card = run.card({**recipe.system_args})
-    model = attach(start_model(recipe, class_names), card)
+    model = attach(start_model(recipe, class_names, run.heads), card)
     model = model.to(device, memory_format=torch.channels_last)
-    many = recipe.heads != ("label",)
+    many = recipe.heads != ("label",) or bool(run.further)
+    targets = joined_targets(recipe, run.faces, run.further)
     if power := recipe.weighted_sampling:
-        labels = run.faces.labels("train")[loader.rows]
-        loader.sample_weights = class_sampling_weights(labels, power)
+        loader.sample_weights = class_sampling_weights(hard_labels(targets)[loader.rows], power)
     if many:
-        loader.labels = own_targets(recipe, run.faces).to(loader.labels.device)
+        loader.labels = targets.to(loader.labels.device)
     resumed = check_settings(load_state(state_path), run) if state_path.exists() else {}
     head_history = resumed.get("head_history", {})
     if recipe.head_epochs and not resumed:
         loss_fn = HeadLoss().to(device) if many else None
         head_history = train_head(model, recipe, batches, device, loss_fn)
     if recipe.teacher and recipe.teacher_view == "stored":
-        targets = taught_targets(recipe, run.faces, loader.rows, device)
-        loader.labels = targets.to(loader.labels.device)
-    weights = balanced(hard_labels(loader), len(class_names)) if recipe.class_weights else None
-    loss_fn = make_loss(recipe, weights).to(device)
+        loader.labels = stored_answers(run, loader, device)
+    weights = None
+    if recipe.class_weights:
+        weights = balanced(hard_labels(loader.labels[loader.rows]).cpu(), len(class_names))
+    loss_fn = make_loss(recipe, weights, many).to(device)
     optimizer = make_optimizer(model, recipe)
     by_epoch, by_batch = make_schedules(optimizer, recipe, len(loader))
     precision = precision_of(recipe, resumed, model, loss_fn, loader)
@@ -184,7 +188,7 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     else:
         board.start(model, loader)
     same = recipe.teacher and recipe.teacher_view == "same"
-    shown = SameView(loader, recipe, run.faces, device) if same else loader
+    shown = SameView(loader, recipe, run.faces, device, run.heads) if same else loader
     with_progress = WithProgress(shown, recipe.epochs, done, run.stem)
     report = epoch_printer(recipe.epochs)
 
@@ -239,9 +243,9 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     return path
 
 
-def make_loss(recipe: Recipe, class_weights: Tensor | None) -> nn.Module:
-    """The training loss; validation is always measured by plain cross-entropy."""
-    if recipe.heads == ("label",) and not recipe.focal_gamma:
+def make_loss(recipe: Recipe, class_weights: Tensor | None, many: bool) -> nn.Module:
+    """The training loss, for several heads or one; validation is always by plain cross-entropy."""
+    if not (many or recipe.focal_gamma):
         return nn.CrossEntropyLoss(class_weights, label_smoothing=recipe.label_smoothing)
     return HeadLoss(class_weights, recipe.label_smoothing, recipe.focal_gamma)
 
@@ -259,8 +263,13 @@ def set_epoch_augmentation(loader: Batches, recipe: Recipe, epoch: int) -> None:
         loader.augment = recipe.augmentation_for(epoch)
 
 
-def hard_labels(loader: Batches) -> Tensor:
-    """Class indices (n,) of the rows that a loader gives, also when its targets are shares."""
-    labels = loader.labels[loader.rows.to(loader.labels.device)].cpu()
-    labels = labels[:, 0] if labels.ndim == 3 else labels  # several heads: the first one's
-    return labels.argmax(1) if labels.ndim == 2 else labels
+def stored_answers(run: Run, loader: Batches, device: torch.device) -> Tensor:
+    """The loader's targets, those of the run's own data set mixed with stored teachers' answers."""
+    count = len(run.faces.labels("train"))
+    rows = loader.rows[loader.rows < count]
+    taught = taught_targets(run.recipe, run.faces, rows, device).to(loader.labels.device)
+    if not run.further:
+        return taught
+    targets = loader.labels.clone()
+    targets[:count, : len(run.recipe.heads)] = taught.view(count, -1, taught.shape[-1])
+    return targets

@@ -280,7 +280,7 @@ def test_all_systems_run_and_meet_in_one_table(drawn, here, capsys, open_predict
         )  # fmt: skip
     assert "vit_tiny_distilled-drawn did not run: teacher" in str(ended.value)
     out = here / "out" / "quick" / "results"
-    ran = set(RECIPES) - {"vit_tiny_distilled"}
+    ran = set(RECIPES) - {"vit_tiny_distilled", "expression_joined"}  # these data have no votes
     text = (out / "RESULTS.md").read_text()
     for name in ran:
         assert f"| `{name}` |" in text and (out / f"{name}-drawn/checkpoint.json").exists()

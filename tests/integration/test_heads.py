@@ -19,12 +19,12 @@ from expression.onnx_network import OnnxNetwork
 from expression.preprocessing import Preprocess
 from hf_collate import Augment, Batches, Decoded
 from lab import distillation as teaching
-from lab import metrics, models, training
+from lab import evaluation, further_data, metrics, models, training
 from lab.averaging import moving_average
 from lab.data import Packed, pack, preprocess, read
 from lab.datasets import ferplus
 from lab.export import export_onnx
-from lab.heads import HeadLoss, attach, class_priors, fill_heads, head_targets
+from lab.heads import HeadLoss, attach, class_priors, fill_heads, hard_labels, head_targets
 from lab.provenance import kept_by
 from lab.recipes import Recipe
 from lab.resuming import check_settings
@@ -481,3 +481,76 @@ def test_accuracy_in_training_is_that_of_the_first_head() -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.0)
     _, accuracy = train_step(model, [(logits, targets)], HeadLoss(), optimizer, CPU)
     assert accuracy == 1.0
+
+
+# --- further data sets ---
+
+
+def other_set(name: str = "street", count: int = 40, names: tuple[str, ...] = NAMES) -> Packed:
+    """Faces of a data set with its own order and number of classes."""
+    splits = {}
+    for seed, split in enumerate(("train", "validation", "test")):
+        rows, _ = drawn(count, 10 + seed)
+        splits[split] = replace(rows, class_names=names)
+    return Packed(splits, name, "1" * 16, CropRule(measured=count).settings())
+
+
+def test_a_face_trains_the_head_of_its_own_data_set_alone(faces: Packed) -> None:
+    # By place "sad" of the street would become "happy" of the stripes.
+    street = other_set(names=("sadness", "Happy", "bored"))
+    recipe = replace(RECIPE, heads=("label", "votes"), further_weights=(0.5,))
+    targets = further_data.joined_targets(recipe, faces, (street,))
+    _, labels = further_data.usable_rows(street, faces.class_names, 0)
+    assert further_data.all_heads(recipe, (street,)) == ("label", "votes", "street")
+    assert set(labels.tolist()) == {NAMES.index("happy"), NAMES.index("sad")}  # nobody is bored
+    assert targets.shape == (96 + len(labels), 3, 3)
+    assert targets[:96, 2].sum() == 0 and targets[96:, :2].sum() == 0
+    assert targets[96:, 2].sum(1).tolist() == [0.5] * len(labels)
+    assert torch.equal(hard_labels(targets)[96:], labels)
+
+
+def test_a_further_set_may_train_a_head_that_is_there(faces: Packed) -> None:
+    targets = further_data.joined_targets(RECIPE, faces, (other_set("label"),))
+    assert targets.shape == (136, 1, 3) and (targets.sum(2) == 1).all()
+    with pytest.raises(ValueError, match="votes"):
+        further_data.check(RECIPE, [other_set("votes")])
+    with pytest.raises(ValueError, match="further-weights has 2"):
+        further_data.check(replace(RECIPE, further_weights=(1.0, 2.0)), [other_set()])
+
+
+def test_the_cap_keeps_as_many_faces_of_a_large_class_and_always_the_same(faces: Packed) -> None:
+    rows, labels = further_data.usable_rows(other_set(), NAMES, 5)
+    assert torch.bincount(labels).tolist() == [5, 5, 5]
+    assert torch.equal(rows, further_data.usable_rows(other_set(), NAMES, 5)[0])
+    with pytest.raises(ValueError, match="none of the classes"):
+        further_data.usable_rows(other_set(names=("a", "b", "c")), NAMES, 0)
+
+
+def test_two_data_sets_train_one_network_that_answers_for_both(
+    faces: Packed, tmp_path: Path
+) -> None:
+    started = replace(run(faces, tmp_path, RECIPE), further=(other_set(),))
+    with TensorBoardLog(started.folder / "board", NAMES, preprocess(RECIPE)) as board:
+        path = training.train_network(started, board)
+    model, card, _ = evaluation.load_model(path, CPU)
+    assert path.stem == "tiny-stripes+street" and card["heads"] == {"label": 1.0, "street": 1.0}
+    assert card["data"]["fingerprint"] == faces.fingerprint
+    told = {"name": "street", "fingerprint": "1" * 16, "train_faces": 40}
+    assert card["data"]["further"] == [told]
+    assert model(torch.zeros(2, 1, 24, 24)).shape == (2, 3)
+    other = replace(started, further=(replace(other_set(), fingerprint="2" * 16),))
+    state = {"settings": started.settings()}
+    with pytest.raises(ValueError, match="further"):
+        check_settings(state, other)
+
+
+def test_accuracy_is_that_of_the_head_that_a_face_trains() -> None:
+    # Counted by the first head alone, every face of a further data set would be a mistake.
+    targets = torch.zeros(2, 2, 3)
+    targets[0, 0, 2] = targets[1, 1, 1] = 1
+    logits = torch.tensor([[0.0, 0, 9, 9, 0, 0], [9.0, 0, 0, 0, 9, 0]])
+    layer = nn.Linear(6, 6, bias=False)
+    nn.init.eye_(layer.weight)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.0)
+    _, accuracy = train_step(layer, [(logits, targets)], HeadLoss(), optimizer, "cpu")
+    assert accuracy == 1
