@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from lab.recipes import Recipe
 from lab.results import Results
 from lab.resuming import STATE, check_settings
 from lab.run import Run
-from lab.sampling import class_sampling_weights
+from lab.sampling import class_sampling_weights, weighted_order
 from lab.tensorboard_log import TensorBoardLog
 from train_loop import History, train
 from train_state import load_state, save_state
@@ -155,7 +156,8 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     many = recipe.heads != ("label",) or bool(run.further)
     targets = joined_targets(recipe, run.faces, run.further)
     if power := recipe.weighted_sampling:
-        loader.sample_weights = class_sampling_weights(hard_labels(targets)[loader.rows], power)
+        weights = class_sampling_weights(hard_labels(targets)[loader.rows], power)
+        loader.order = partial(weighted_order, weights)
     if many:
         loader.labels = targets.to(loader.labels.device)
     resumed = check_settings(load_state(state_path), run) if state_path.exists() else {}

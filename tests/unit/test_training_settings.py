@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from lab import precision
 from lab.checks import UsageError, check_recipe
 from lab.heads import HeadLoss, head_targets
 from lab.recipes import RECIPES, Recipe
-from lab.sampling import class_sampling_weights
+from lab.sampling import class_sampling_weights, weighted_order
 
 CPU = torch.device("cpu")
 SKEWED = torch.tensor([0] * 80 + [1] * 16 + [2] * 4)
@@ -27,7 +28,7 @@ def shown(power: float, epoch: int = 0, seed: int = 0) -> list[int]:
     pixels = torch.arange(100, dtype=torch.uint8).view(100, 1, 1, 1)
     rule = Preprocess(1, "L", mean=(0,), std=(1,))
     loader = Batches(Decoded(pixels, SKEWED, ("a", "b", "c"), rule), 16, shuffle=True, seed=seed)
-    loader.sample_weights = class_sampling_weights(SKEWED, power)
+    loader.order = partial(weighted_order, class_sampling_weights(SKEWED, power))
     loader.epoch = epoch
     return [round(255 * x.item()) for images, _ in loader for x in images]
 
