@@ -16,7 +16,7 @@ from expression.preprocessing import Preprocess
 from hf_collate import Batches
 from lab import metrics, models, plots
 from lab.data import Faces, subset_indices
-from lab.provenance import hardware, joined_history, revision
+from lab.provenance import hardware, joined_history, kept_by, revision
 from lab.results import (
     SPLITS,
     FaceProbabilities,
@@ -205,7 +205,7 @@ def draw_history(
         return {}
     figure = plots.history(
         history,
-        f"{folder.name}: epoch {chosen} was chosen, by validation accuracy.",
+        f"{folder.name}: kept is epoch {chosen}, {kept_by(network.card)}.",
         chosen=chosen,
         chance=val.majority,
         guess_loss=math.log(len(val.class_names)),
