@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from lab import comparison, evaluation, explanation, flagship
+from lab import comparison, evaluation, explanation, flagship, robustness
 from lab.checks import UsageError, check_device, check_files, check_paths
 from lab.data import Faces, pack, preprocess, read
 from lab.options import (
@@ -23,6 +23,7 @@ from lab.options import (
     Explain,
     Flagship,
     Pack,
+    Robustness,
     Settings,
     Train,
 )
@@ -83,6 +84,12 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
                 draw_maps([path], faces, command.home, device)
         case Explain():
             draw_maps(command.checkpoints, faces, command.home, device)
+        case Robustness():
+            for path in command.checkpoints:
+                for file in robustness.measure(
+                    path, faces, command.home, device, command.limit, command.final
+                ):
+                    print(f"in {file}")
 
 
 def load(command: Data) -> Faces:

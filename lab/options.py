@@ -15,7 +15,8 @@ from hf_collate import Augment
 from lab.recipes import RECIPES, EarlyStopping, Learning, Pictures, Schedule, Start
 
 __all__ = ["COMMANDS", "GROUPS", "Augmentation", "Command", "Compare", "Data", "Ensemble",
-           "Evaluate", "Explain", "Flagship", "Pack", "Settings", "Train"]  # fmt: skip
+           "Evaluate", "Explain", "Flagship", "Pack", "Robustness", "Settings",
+           "Train"]  # fmt: skip
 
 Flag = FlagCreatePairsOff[bool]
 File = Annotated[Path | None, arg(metavar="PATH")]
@@ -141,6 +142,19 @@ class Explain(Data):
 
 
 @dataclass(frozen=True)
+class Robustness(Data):
+    """Measure checkpoints on blurred, noisy, dark, covered and badly cut faces."""
+
+    checkpoints: Checkpoints = ()
+    """Checkpoint files."""
+    limit: int = 0
+    """How many faces of each split, at random but the same for every network; 0: all."""
+    final: Flag = False
+    """Open the test split too, and log that in results/test_openings.jsonl; without it only
+    validation is measured."""
+
+
+@dataclass(frozen=True)
 class Pack(Data):
     """Write a data set to one file, for a machine without `datasets`."""
 
@@ -156,8 +170,8 @@ class Compare:
     """Folder that holds results/."""
 
 
-Command = Train | Flagship | Evaluate | Ensemble | Explain | Compare | Pack
+Command = Train | Flagship | Evaluate | Ensemble | Explain | Robustness | Compare | Pack
 COMMANDS: dict[str, type] = {
     kind.__name__.lower(): kind
-    for kind in (Train, Flagship, Evaluate, Ensemble, Explain, Compare, Pack)
+    for kind in (Train, Flagship, Evaluate, Ensemble, Explain, Robustness, Compare, Pack)
 }
