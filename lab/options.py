@@ -15,7 +15,7 @@ from hf_collate import Augment
 from lab.recipes import RECIPES, EarlyStopping, Learning, Pictures, Schedule, Start
 
 __all__ = ["COMMANDS", "GROUPS", "Augmentation", "Command", "Compare", "Data", "Ensemble",
-           "Evaluate", "Explain", "Flagship", "Pack", "Robustness", "Settings",
+           "Evaluate", "Explain", "Flagship", "LabelNoise", "Pack", "Robustness", "Settings",
            "Train"]  # fmt: skip
 
 Flag = FlagCreatePairsOff[bool]
@@ -39,6 +39,8 @@ class Data:
     """4 merges FER2013's seven classes to four."""
     votes: File = None
     """FER+'s file of crowd votes, for FER2013."""
+    cleaned_labels: File = None
+    """A file of cleaned labels, as label_noise writes it: it replaces training labels."""
     strict: Flag = False
     """Stop at the first row that cannot be used, instead of leaving it out."""
     device: Annotated[str, arg(metavar="DEVICE")] = field(
@@ -155,6 +157,16 @@ class Robustness(Data):
 
 
 @dataclass(frozen=True)
+class LabelNoise(Data):
+    """Compare labels with a crowd's votes; list those that crowd and networks contradict."""
+
+    checkpoints: Checkpoints = ()
+    """Checkpoint files; without any, no label is listed."""
+    head: Literal["answer", "label", "votes"] = "answer"
+    """What a network's word is: its one answer, or one of its heads."""
+
+
+@dataclass(frozen=True)
 class Pack(Data):
     """Write a data set to one file, for a machine without `datasets`."""
 
@@ -170,8 +182,17 @@ class Compare:
     """Folder that holds results/."""
 
 
-Command = Train | Flagship | Evaluate | Ensemble | Explain | Robustness | Compare | Pack
+Command = (
+    Train | Flagship | Evaluate | Ensemble | Explain | Robustness | LabelNoise | Compare | Pack
+)
 COMMANDS: dict[str, type] = {
-    kind.__name__.lower(): kind
-    for kind in (Train, Flagship, Evaluate, Ensemble, Explain, Robustness, Compare, Pack)
+    "train": Train,
+    "flagship": Flagship,
+    "evaluate": Evaluate,
+    "ensemble": Ensemble,
+    "explain": Explain,
+    "robustness": Robustness,
+    "label_noise": LabelNoise,
+    "compare": Compare,
+    "pack": Pack,
 }

@@ -69,6 +69,8 @@ def record_command(name: str, recipe: Recipe, usual: Recipe, command: Settings, 
         words.append(f"--classes {command.classes}")
     if command.votes:
         words.append(f"--votes {shlex.quote(command.votes.name)}")
+    if command.cleaned_labels:
+        words.append(f"--cleaned-labels {shlex.quote(public(command.cleaned_labels))}")
     words += [flag for flag, on in (("--strict", command.strict), ("--quick", command.quick),
                                     ("--final", command.final)) if on]  # fmt: skip
     if seed:
