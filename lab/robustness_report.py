@@ -125,16 +125,24 @@ def drawn_faces() -> np.ndarray:
 
 def contact_sheet() -> Figure:
     """Drawn faces under every corruption, severity 0 to 5 from left to right."""
-    faces = drawn_faces()
-    figure, grid = plots.picture_grid(len(SEVERITIES), 12, (10.5, 8.6))
+    faces, gap = drawn_faces(), 4
+    step = SIDE + gap
+    sheet = np.full((step * len(SEVERITIES), 12 * step), 255, np.uint8)
     for row, name in enumerate(SEVERITIES):
         for level in range(6):
-            changed = corrupt(faces, name, level)
-            for k, picture in enumerate(changed):
-                title = str(level) if row == 0 else ""
-                plots.show_face(grid[row, 6 * k + level], picture, title, "black")
-        grid[row, 0].text(-0.15, 0.5, words(name), transform=grid[row, 0].transAxes, fontsize=8,
-                          ha="right", va="center")  # fmt: skip
-    plots.caption(figure, "Drawn faces, happy and sad, at severity 0 (as they are) to 5: at 3 the "
-                          "expression can still be named.")  # fmt: skip
+            for k, picture in enumerate(corrupt(faces, name, level)):
+                left = (6 * k + level) * step
+                sheet[row * step : row * step + SIDE, left : left + SIDE] = picture
+    figure, axes = plt.subplots(figsize=(10.5, 8.2), layout="constrained")
+    axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+    middles = np.arange(12) * step + SIDE / 2
+    axes.set_xticks(middles, [str(level) for level in (*range(6), *range(6))])
+    axes.set_yticks(middles[: len(SEVERITIES)], [words(name) for name in SEVERITIES])
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    plots.caption(
+        figure,
+        "Drawn faces, happy and sad, at severity 0 (as they are) to 5: at 3 the expression can "
+        "still be named.",
+    )
     return figure
