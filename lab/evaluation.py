@@ -116,8 +116,11 @@ def command_of(
 ) -> str:
     """The command that measures this again, without folders of this machine."""
     words = [f"python experiments.py {verb}", *(f"checkpoints/{p.name}" for p in checkpoints)]
-    words.append(f"--data {data.removesuffix('_4')}")
-    if data.endswith("_4"):  # as `lab.data.read` calls a merged set
+    plain = data.removesuffix("_4").removesuffix("_cleaned")  # as `lab.data.read` adds them
+    words.append(f"--data {plain}")
+    if data.removesuffix("_4").endswith("_cleaned"):
+        words.append(f"--cleaned-labels results/cleaned_labels-{plain}.csv")
+    if data.endswith("_4"):
         words.append("--classes 4")
     if "tta18" in ways:
         words.append("--shifts")

@@ -76,6 +76,8 @@ def record_command(name: str, recipe: Recipe, usual: Recipe, command: Settings, 
     for further in command.also:
         label, equals, where = further.rpartition("=")
         words.append(f"--also {shlex.quote(label + equals + public_data(where))}")
+    if command.cleaned_labels:
+        words.append(f"--cleaned-labels {shlex.quote(public(command.cleaned_labels))}")
     words += [flag for flag, on in (("--strict", command.strict), ("--quick", command.quick),
                                     ("--final", command.final)) if on]  # fmt: skip
     if seed:
