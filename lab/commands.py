@@ -11,7 +11,15 @@ from pathlib import Path
 
 import torch
 
-from lab import calibrated_checkpoint, comparison, evaluation, explanation, flagship
+from lab import (
+    calibrated_checkpoint,
+    comparison,
+    evaluation,
+    explanation,
+    flagship,
+    label_noise,
+    robustness,
+)
 from lab.checks import UsageError, check_device, check_files, check_paths
 from lab.data import Faces, pack, preprocess, read
 from lab.further_data import data_name, read_further
@@ -24,7 +32,9 @@ from lab.options import (
     Evaluate,
     Explain,
     Flagship,
+    LabelNoise,
     Pack,
+    Robustness,
     Settings,
     Train,
 )
@@ -55,13 +65,13 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
     if isinstance(command, Settings):
         recipes, left_out = check_all_files(recipes)
     elif not isinstance(command, Pack):
-        if not command.checkpoints:
+        if not (command.checkpoints or isinstance(command, LabelNoise)):
             raise UsageError("which checkpoint? None is named")
         check_paths("checkpoint", command.checkpoints)
     if isinstance(command, Calibrate):
         calibrated_checkpoint.target_of(command.home, command.checkpoints, command.to)
-    if command.votes:
-        check_paths("--votes", [command.votes])
+    check_paths("--votes", [command.votes] if command.votes else [])
+    check_paths("--cleaned-labels", [command.cleaned_labels] if command.cleaned_labels else [])
     faces = load(command)
     further = read_further(command.also, command.strict)
     match command:
@@ -91,12 +101,21 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
             calibrate(command, faces, further, device)
         case Explain():
             draw_maps(command.checkpoints, faces, command.home, device)
+        case Robustness():
+            for path in command.checkpoints:
+                for file in robustness.measure(
+                    path, faces, command.home, device, command.limit, command.final
+                ):
+                    print(f"in {file}")
+        case LabelNoise():
+            doubt_labels(command, faces, device)
 
 
 def load(command: Data) -> Faces:
-    """The data that the options name; `votes` are only asked of a reader that is given some."""
-    votes = {"votes": command.votes} if command.votes else {}
-    return read(command.data, command.name, command.classes, command.strict, **votes)
+    """The data that the options name; `read` is told of votes and cleaned labels where given."""
+    given = {"votes": command.votes, "cleaned_labels": command.cleaned_labels}
+    files = {name: path for name, path in given.items() if path}
+    return read(command.data, command.name, command.classes, command.strict, **files)
 
 
 def check_all_files(recipes: Mapping[str, Recipe]) -> tuple[dict[str, Recipe], list[str]]:
@@ -254,6 +273,16 @@ def make_flagship(
 
 
 # --- measuring ---
+
+
+def doubt_labels(command: LabelNoise, faces: Faces, device: torch.device) -> None:
+    """Compare labels with votes, and list those that crowd and networks contradict."""
+    if command.cleaned_labels:
+        raise UsageError("label_noise doubts the labels as published; leave out --cleaned-labels")
+    for file in label_noise.label_noise(
+        faces, command.checkpoints, command.head, command.home, device
+    ):
+        print(f"wrote {file}")
 
 
 def draw_maps(checkpoints: Iterable[Path], faces: Faces, out: Path, device: torch.device) -> None:

@@ -17,7 +17,7 @@ from hf_collate import Batches
 from lab import metrics, models, plots
 from lab.calibration_plots import draw_calibration
 from lab.data import Faces, subset_indices
-from lab.provenance import hardware, joined_history, revision
+from lab.provenance import hardware, joined_history, kept_by, revision
 from lab.results import (
     SPLITS,
     FaceProbabilities,
@@ -117,8 +117,11 @@ def command_of(
 ) -> str:
     """The command that measures this again, without folders of this machine."""
     words = [f"python experiments.py {verb}", *(f"checkpoints/{p.name}" for p in checkpoints)]
-    words.append(f"--data {data.removesuffix('_4')}")
-    if data.endswith("_4"):  # as `lab.data.read` calls a merged set
+    plain = data.removesuffix("_4").removesuffix("_cleaned")  # as `lab.data.read` adds them
+    words.append(f"--data {plain}")
+    if data.removesuffix("_4").endswith("_cleaned"):
+        words.append(f"--cleaned-labels results/cleaned_labels-{plain}.csv")
+    if data.endswith("_4"):
         words.append("--classes 4")
     if "tta18" in ways:
         words.append("--shifts")
@@ -211,7 +214,7 @@ def draw_history(
         return {}
     figure = plots.history(
         history,
-        f"{folder.name}: epoch {chosen} was chosen, by validation accuracy.",
+        f"{folder.name}: kept is epoch {chosen}, {kept_by(network.card)}.",
         chosen=chosen,
         chance=val.majority,
         guess_loss=math.log(len(val.class_names)),

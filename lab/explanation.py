@@ -37,8 +37,7 @@ def explain(checkpoint: Path, faces: Faces, out: Path, device: torch.device) -> 
     names, stem = card["class_names"], checkpoint.stem
     decoded = faces.decoded(rule)["validation"]
     rows = rows_per_class(decoded.labels, LOOKED_AT // len(names))
-    loader = Batches(decoded, 64, device=device, indices=rows)
-    batches = list(loader)
+    batches = list(Batches(decoded, 64, device=device, indices=rows))
     images, labels = (torch.cat(column) for column in zip(*batches, strict=True))
     with torch.inference_mode():
         logits = torch.cat([model(x).cpu() for x, _ in batches])

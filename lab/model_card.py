@@ -14,7 +14,7 @@ from expression.about import LIMITS, crop_words, headline, share
 from expression.checkpoint import read_card
 from expression.files import atomic_write
 from lab.metrics import VIEW_WORDS, Evaluation
-from lab.provenance import totals
+from lab.provenance import kept_by, totals
 from lab.results import SPLITS, Result, Results
 
 __all__ = ["LIMITS", "crop_words", "headline", "markdown", "text", "write", "write_all"]
@@ -158,7 +158,7 @@ def markdown(card: dict[str, Any], name: str, figures: Mapping[str, str] | None 
         ),
         (
             "Chosen",
-            f"epoch {card['epoch'] + 1}, by validation accuracy" if "epoch" in card else "–",
+            f"epoch {card['epoch'] + 1}, {kept_by(card)}" if "epoch" in card else "–",
         ),
         *[(f"Stage {i}", stage_words(stage)) for i, stage in enumerate(card.get("stages", ()), 1)],
         *[

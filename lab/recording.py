@@ -70,6 +70,8 @@ def data_words(command: Data) -> list[str]:
     for further in command.also:
         label, equals, where = further.rpartition("=")
         words.append(f"--also {shlex.quote(label + equals + public_data(where))}")
+    if command.cleaned_labels:
+        words.append(f"--cleaned-labels {shlex.quote(public(command.cleaned_labels))}")
     return words
 
 

@@ -247,16 +247,6 @@ def test_class_weights_let_every_class_count_the_same():
     assert sums == pytest.approx([2.5, 2.5, 0, 2.5]) and weights.isfinite().all()
 
 
-def test_low_precision_is_chosen_only_where_the_processor_has_it(monkeypatch):
-    cpu = torch.device("cpu")
-    for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        assert optimization.precision_of(RECIPES["tinyvgg"], cpu) == expected
-    forced = replace(RECIPES["tinyvgg"], precision="float16")
-    assert optimization.precision_of(forced, cpu) == torch.float16
-
-
 # --- a teacher ---
 
 

@@ -70,7 +70,7 @@ WRONG = [
     ("temperature", float("inf")),
     ("temperature", "1"),
     ("temperature", True),
-    ("min_confidence", 1.0),
+    ("min_confidence", 1),
     ("min_confidence", -0.1),
     ("min_confidence", float("nan")),
     ("min_confidence", "0.5"),
