@@ -11,8 +11,8 @@ abroad by Muxspace. No arm trains on that, so its train split judges too: its va
 3 faces of fear, each of which moves the mean recall by 5.6 points.
 
 Every run writes one JSON file below --runs; what is there is not run again, and a run that was cut
-short goes on after its last epoch. All arms run with seed 0, then
-with seed 1, and so on, so that a part of it is a whole comparison.
+short goes on after its last epoch. All arms run with seed 0, then with seed 1, and so on, so that a
+part of it is a whole comparison.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import harness, subjects
+from benchmarks.subjects import train_network  # loads all of it now: files may change in hours
 from benchmarks.trial_summary import BASE, head_table, summarise, table
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ class Trials:
         print(f"{arm.name}, seed {seed}", flush=True)
         rule = subjects.preprocess(recipe)
         with subjects.TensorBoardLog(run.folder / "board", self.faces.class_names, rule) as board:
-            return subjects.train_network(run, board)
+            return train_network(run, board)
 
 
 def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -275,7 +276,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trials.run(ARMS[name], seed)
             told = {**about, "arms": summarise(all_records(trials.runs))}
             harness.write_json(out, told)
-            print(table(told).splitlines()[-1], flush=True)
+            own = {**told, "arms": {name: told["arms"][name]}}
+            print(table(own).splitlines()[-1], flush=True)
     print(f"{table(told)}\n\n{head_table(told)}\nwrote {out}")
     return 0
 
