@@ -58,7 +58,7 @@ flagship:
 	  --out "$(FLAGSHIP)" $(ARGS)
 	@$(RUN) experiments.py flagship expression_joined $(SOURCES) --seeds $(SEEDS) \
 	  --init-from "$(NAMES)-fer2013.safetensors" --out "$(FLAGSHIP)" $(ARGS)
-	@$(RUN) experiments.py calibrate "$(NAMES)_joined-fer2013+muxspace.safetensors" $(SOURCES) \
+	@test -e "$(NAMES).safetensors" || $(RUN) experiments.py calibrate "$(NAMES)_joined-fer2013+muxspace.safetensors" $(SOURCES) \
 	  --to expression --out "$(FLAGSHIP)"
 
 # Files run in parallel, the long ones first (tests/conftest.py); each process computes on one core.

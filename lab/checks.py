@@ -27,6 +27,7 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "final_unaugmented_epochs": (0, None),
     "flip": (0, 1), "degrees": (0, 180), "shift": (0, 1), "scale": (0, 1), "brightness": (0, 1),
     "contrast": (0, 1), "erase": (0, 1), "side": (0, None),
+    "weighted_sampling": (0, 1), "focal_gamma": (0, None),
 }  # fmt: skip
 
 
@@ -77,6 +78,9 @@ def check_combinations(recipe: Recipe) -> None:
         f"{', '.join(transfer.BACKBONES)} have": recipe.head_epochs > 0 and not pretrained,
         f"--head-epochs trains with AdamW: --optimizer {recipe.optimizer} would be ignored":
             recipe.head_epochs > 0 and recipe.optimizer != "adamw",
+        "--class-weights and --weighted-sampling both even out the classes: give one of them, the "
+        "other as --no-class-weights or 0":
+            recipe.class_weights and recipe.weighted_sampling > 0,
     }  # fmt: skip
     for problem, found_here in problems.items():
         if found_here:

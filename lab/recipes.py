@@ -73,6 +73,10 @@ class Learning:
     """Share of each target that is spread evenly over all classes, in [0, 1)."""
     class_weights: bool = False
     """Let each class weigh the same in the training loss, however many pictures it has."""
+    weighted_sampling: float = 0.0
+    """1: every class is shown equally often; 0: as it occurs; between them: a power in between."""
+    focal_gamma: float = 0.0
+    """Gamma of the focal loss, which weighs faces that are answered well less; 0: cross-entropy."""
     heads: tuple[str, ...] = ("label",)
     """What each head of the network learns: label, votes (needs --votes), mean of the two."""
     further_weights: tuple[float, ...] = ()
@@ -109,12 +113,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """When training ends before its last epoch."""
+    """When training ends before its last epoch, and which epoch is kept."""
 
     stop: Literal["never", "loss", "accuracy"] = "never"
     """The validation figure that has to improve."""
     stop_patience: int = 10
     """Epochs without improvement after which training ends."""
+    keep: Literal["best", "last"] = "best"
+    """The epoch that is exported: the best by validation accuracy, or the last, unchosen."""
 
 
 @dataclass(frozen=True)

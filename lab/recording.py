@@ -7,10 +7,10 @@ from pathlib import Path
 from expression.download import is_url
 from hf_collate import Augment
 from lab.checks import option
-from lab.options import Settings
+from lab.options import Data, Settings
 from lab.recipes import Recipe
 
-__all__ = ["changed_words", "record_command"]
+__all__ = ["changed_words", "data_words", "record_command"]
 
 
 def changed_words(recipe: Recipe, usual: Recipe) -> list[str]:
@@ -57,15 +57,9 @@ def public_data(where: str) -> str:
     return Path(where).name if Path(where).exists() else where
 
 
-def record_command(name: str, recipe: Recipe, usual: Recipe, command: Settings, seed: int) -> str:
-    """The command that makes a run again; `usual` is the system's own recipe.
-
-    It runs from the repository. Data, votes and files outside it are named by their last part,
-    without folders of the machine: put them, or a link to them, beside `experiments.py` under
-    that name (`ln -s /path/to/fer2013 fer2013`). A hub id stays what it is. `--out`, `--device`
-    and `--resume` are not part of it: they do not change what is learnt.
-    """
-    words = ["python experiments.py train", name]
+def data_words(command: Data) -> list[str]:
+    """The options that name the data, quoted for a shell, without folders of this machine."""
+    words = []
     if command.data:
         words.append(f"--data {shlex.quote(public_data(command.data))}")
     if command.name:
@@ -78,6 +72,20 @@ def record_command(name: str, recipe: Recipe, usual: Recipe, command: Settings, 
     for further in command.also:
         label, equals, where = further.rpartition("=")
         words.append(f"--also {shlex.quote(label + equals + public_data(where))}")
+    if command.cleaned_labels:
+        words.append(f"--cleaned-labels {shlex.quote(public(command.cleaned_labels))}")
+    return words
+
+
+def record_command(name: str, recipe: Recipe, usual: Recipe, command: Settings, seed: int) -> str:
+    """The command that makes a run again; `usual` is the system's own recipe.
+
+    It runs from the repository. Data, votes and files outside it are named by their last part,
+    without folders of the machine: put them, or a link to them, beside `experiments.py` under
+    that name (`ln -s /path/to/fer2013 fer2013`). A hub id stays what it is. `--out`, `--device`
+    and `--resume` are not part of it: they do not change what is learnt.
+    """
+    words = ["python experiments.py train", name, *data_words(command)]
     words += [flag for flag, on in (("--strict", command.strict), ("--quick", command.quick),
                                     ("--final", command.final)) if on]  # fmt: skip
     if seed:

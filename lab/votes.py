@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["crowd_figures", "majority", "vote_shares"]
+__all__ = ["crowd_figures", "known_majority", "majority", "vote_shares"]
 
 SYNONYMS = {"happiness": "happy", "sadness": "sad", "anger": "angry"}
 NOT_EXPRESSIONS = ("unknown", "NF")  # NF: no face
@@ -49,6 +49,12 @@ def majority(counts: Tensor, vote_names: Sequence[str], class_names: Sequence[st
     index[columns_of(vote_names, class_names)] = torch.arange(len(class_names))
     index[[k for k, name in enumerate(vote_names) if name in NOT_EXPRESSIONS]] = -1
     return torch.where(2 * kept.amax(1) > kept.sum(1), index[top], -1)
+
+
+def known_majority(counts: Tensor, vote_names: Sequence[str], class_names: Sequence[str]) -> Tensor:
+    """As `majority`, and -1 too where it names an expression that the data set lacks."""
+    top = majority(counts, vote_names, class_names)
+    return torch.where(top < len(class_names), top, -1)
 
 
 def crowd_figures(
