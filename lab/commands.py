@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from lab import comparison, evaluation, explanation, flagship
+from lab import comparison, evaluation, explanation, flagship, matrix
 from lab.checks import UsageError, check_device, check_files, check_paths
 from lab.data import Faces, pack, preprocess, read
 from lab.further_data import data_name, read_further
@@ -23,13 +23,14 @@ from lab.options import (
     Evaluate,
     Explain,
     Flagship,
+    Matrix,
     Pack,
     Settings,
     Train,
 )
 from lab.parsing import default_recipe
 from lab.recipes import Recipe
-from lab.recording import record_command
+from lab.recording import record_command, record_matrix
 from lab.resuming import STATE, find_run, finish_run, is_finished
 from lab.run import Run
 from lab.svm_training import SYSTEMS as SVM_SYSTEMS
@@ -84,6 +85,11 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
                 )
                 print(f"wrote {done}")
                 draw_maps([path], faces, command.home, device)
+        case Matrix():
+            sets, text = (faces, *further), record_matrix(command)
+            setup = matrix.Setup(sets, command.home, device, text, command.final)
+            for sentence in matrix.measure(command.checkpoints, setup):
+                print(sentence, file=sys.stderr)
         case Explain():
             draw_maps(command.checkpoints, faces, command.home, device)
 

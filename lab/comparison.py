@@ -1,4 +1,4 @@
-"""RESULTS.md, a figure for each data set, and the cards: all rewritten from results/."""
+"""RESULTS.md, MATRIX.md, a figure for each data set, and the cards: all rewritten from results/."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from lab import model_card, plots, reports
+from lab import matrix_page, model_card, plots, reports
 from lab.metrics import VIEW_WORDS, wilson
 from lab.reports import Row
 from lab.results import Results
@@ -42,6 +42,7 @@ def compare(results: Path) -> Path:
         parts += section(data, here, kept, checkpoints)
     path = results / "RESULTS.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    matrix_page.write(kept)
     model_card.write_all(checkpoints, kept)
     return path
 

@@ -15,7 +15,7 @@ from hf_collate import Augment
 from lab.recipes import RECIPES, EarlyStopping, Learning, Pictures, Schedule, Start
 
 __all__ = ["COMMANDS", "GROUPS", "Augmentation", "Command", "Compare", "Data", "Ensemble",
-           "Evaluate", "Explain", "Flagship", "Pack", "Settings", "Train"]  # fmt: skip
+           "Evaluate", "Explain", "Flagship", "Matrix", "Pack", "Settings", "Train"]  # fmt: skip
 
 Flag = FlagCreatePairsOff[bool]
 File = Annotated[Path | None, arg(metavar="PATH")]
@@ -124,6 +124,18 @@ class Evaluate(Data):
 
 
 @dataclass(frozen=True)
+class Matrix(Data):
+    """Measure checkpoints on several data sets, one view, for results/MATRIX.md. With --votes also
+    against the crowd's majority; each further data set is given with --also."""
+
+    checkpoints: Checkpoints = ()
+    """Checkpoint files."""
+    final: Flag = False
+    """Open the test splits too, and log that in results/test_openings.jsonl; without it only
+    validation is measured."""
+
+
+@dataclass(frozen=True)
 class Ensemble(Data):
     """Measure checkpoints together: their probabilities are averaged."""
 
@@ -160,8 +172,8 @@ class Compare:
     """Folder that holds results/."""
 
 
-Command = Train | Flagship | Evaluate | Ensemble | Explain | Compare | Pack
+Command = Train | Flagship | Evaluate | Matrix | Ensemble | Explain | Compare | Pack
 COMMANDS: dict[str, type] = {
     kind.__name__.lower(): kind
-    for kind in (Train, Flagship, Evaluate, Ensemble, Explain, Compare, Pack)
+    for kind in (Train, Flagship, Evaluate, Matrix, Ensemble, Explain, Compare, Pack)
 }

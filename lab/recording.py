@@ -6,10 +6,10 @@ from pathlib import Path
 
 from hf_collate import Augment
 from lab.checks import option
-from lab.options import Settings
+from lab.options import Data, Matrix, Settings
 from lab.recipes import Recipe
 
-__all__ = ["changed_words", "record_command"]
+__all__ = ["changed_words", "record_command", "record_matrix"]
 
 
 def changed_words(recipe: Recipe, usual: Recipe) -> list[str]:
@@ -64,7 +64,17 @@ def record_command(name: str, recipe: Recipe, usual: Recipe, command: Settings, 
     that name (`ln -s /path/to/fer2013 fer2013`). A hub id stays what it is. `--out`, `--device`
     and `--resume` are not part of it: they do not change what is learnt.
     """
-    words = ["python experiments.py train", name]
+    words = ["python experiments.py train", name, *data_words(command)]
+    words += [flag for flag, on in (("--strict", command.strict), ("--quick", command.quick),
+                                    ("--final", command.final)) if on]  # fmt: skip
+    if seed:
+        words.append(f"--seed {seed}")
+    return " ".join(words + changed_words(recipe, usual))
+
+
+def data_words(command: Data) -> list[str]:
+    """The options that say which data, by the last part of each path."""
+    words = []
     if command.data:
         words.append(f"--data {shlex.quote(public_data(command.data))}")
     if command.name:
@@ -76,8 +86,10 @@ def record_command(name: str, recipe: Recipe, usual: Recipe, command: Settings, 
     for further in command.also:
         label, equals, where = further.rpartition("=")
         words.append(f"--also {shlex.quote(label + equals + public_data(where))}")
-    words += [flag for flag, on in (("--strict", command.strict), ("--quick", command.quick),
-                                    ("--final", command.final)) if on]  # fmt: skip
-    if seed:
-        words.append(f"--seed {seed}")
-    return " ".join(words + changed_words(recipe, usual))
+    return words
+
+
+def record_matrix(command: Matrix) -> str:
+    """The command that measures the matrix of these data, without its checkpoints."""
+    words = ["python experiments.py matrix", *data_words(command)]
+    return " ".join([*words, *(["--final"] if command.final else [])])
