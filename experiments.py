@@ -4,11 +4,14 @@
     python experiments.py train attention_cnn --help               its settings, each an option
     python experiments.py train attention_cnn --data fer2013 --resume    an interrupted run goes on
     python experiments.py evaluate checkpoints/X.safetensors --data fer2013
+    python experiments.py calibrate checkpoints/X.safetensors --data fer2013 --votes fer2013new.csv
     python experiments.py explain checkpoints/X.safetensors --data fer2013    Grad-CAM, attention
     python experiments.py compare                                  results/RESULTS.md from the JSONs
     python experiments.py --all --quick --data fer2013             all of it, minutes on two cores
     python experiments.py flagship --data fer2013 --seeds 5        the network that the demo serves
     python experiments.py ensemble checkpoints/*-fer2013.safetensors --data fer2013
+    python experiments.py robustness checkpoints/X.safetensors --data fer2013    worse pictures
+    python experiments.py label_noise checkpoints/X.safetensors --data fer2013 --votes FILE
     python experiments.py pack --data fer2013          one file that trains without `datasets`
 
 `--data` is whatever `lab.datasets.load` understands: a folder, a CSV, a hub id, "synthetic"; or a

@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["Augment", "Batches", "Collate", "Decoded", "PixelTransform", "decode", "normalise"]
+__all__ = ["Augment", "Batches", "Collate", "Decoded", "PixelTransform", "decode", "mixed",
+           "normalise"]  # fmt: skip
 
 
 class PixelTransform(Protocol):
@@ -260,9 +261,9 @@ class Batches:
     Yields images (n, channels, size, size) float32, normalised, and labels (n,)
     int64, both on `device`. With `shuffle` the order, and with `augment` the
     changes, depend on `seed` and `epoch` alone; `epoch` counts itself up with
-    each pass and may be set, to resume. With `mixup` (alpha; Zhang et al. 2018) every
-    picture is blended with another of its batch, and labels become probabilities
-    (n, num_classes), blended by the same share: Beta(alpha, alpha), the larger part its own.
+    each pass and may be set, to resume. With `mixup` every picture is blended with another of
+    its batch, and labels become probabilities (n, num_classes), see `mixed`.
+    With `order`, `shuffle` takes the rows at the indices that it returns, not each once.
     On an accelerator the uint8 pixels are moved there once when they take less than
     `resident_bytes`.
     """
@@ -277,6 +278,7 @@ class Batches:
     resident_bytes: int = 4 << 30
     epoch: int = field(default=0, kw_only=True)
     mixup: float = field(default=0.0, kw_only=True)
+    order: Callable[[torch.Generator], Tensor] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -296,7 +298,9 @@ class Batches:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         self.epoch += 1
         rows = self.rows
-        if self.shuffle:
+        if self.shuffle and self.order is not None:
+            rows = rows[self.order(generator)]
+        elif self.shuffle:
             rows = rows[torch.randperm(len(rows), generator=generator)]
         for batch in rows.split(self.batch_size):
             batch = batch.to(self.pixels.device)
@@ -306,25 +310,30 @@ class Batches:
             if self.augment is not None:
                 images = self.augment(images, generator)
             if self.mixup:
-                images, labels = self.mixed(images, labels, generator)
+                if not labels.is_floating_point():
+                    labels = F.one_hot(labels, self.num_classes).float()
+                images, labels = mixed(images, labels, self.mixup, generator)
             yield normalise(images, self.data.preprocess.mean, self.data.preprocess.std), labels
 
-    def mixed(
-        self, images: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Each picture blended with another, and their labels as probabilities likewise."""
-        seed = int(torch.randint(2**31, (), generator=generator))
-        other = torch.randperm(len(images), generator=generator).to(images.device)
-        beta = np.random.default_rng(seed).beta(self.mixup, self.mixup, len(images))
-        own = torch.from_numpy(np.maximum(beta, 1 - beta)).to(images)  # (n,)
-        if not labels.is_floating_point():
-            labels = F.one_hot(labels, self.num_classes).float()
 
-        def blend(values: Tensor) -> Tensor:
-            share = own.view(-1, *[1] * (values.ndim - 1))
-            return share * values + (1 - share) * values[other]
+def mixed(
+    images: Tensor, targets: Tensor, alpha: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Mixup (Zhang et al. 2018): each picture blended with another, and its target likewise.
 
-        return blend(images), blend(labels)
+    Images (N, C, H, W) and targets (N, …) of probabilities; shapes stay. The shares are
+    Beta(alpha, alpha), the larger part is a picture's own.
+    """
+    seed = int(torch.randint(2**31, (), generator=generator))
+    other = torch.randperm(len(images), generator=generator).to(images.device)
+    beta = np.random.default_rng(seed).beta(alpha, alpha, len(images))
+    own = torch.from_numpy(np.maximum(beta, 1 - beta)).to(images)  # (n,)
+
+    def blend(values: Tensor) -> Tensor:
+        share = own.view(-1, *[1] * (values.ndim - 1))
+        return share * values + (1 - share) * values[other]
+
+    return blend(images), blend(targets)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from benchmarks import (
     speedrun,
     step,
     trainers,
+    trial_summary,
 )
 
 __all__ = ["markdown", "quoted"]
@@ -145,6 +146,24 @@ standard deviation over the seeds. Everything was chosen on PublicTest (validati
 {speedrun.table(told)}"""
 
 
+def trials_section(told: dict[str, Any]) -> str:
+    recipe = told["settings"]["recipe"]
+    return f"""## Paired trials of training settings
+
+`python -m benchmarks.trials --data path/to/fer2013 --votes path/to/fer2013new.csv --also
+path/to/muxspace` ({harness.described(told)}). A short schedule: {recipe["epochs"]} epochs at
+{recipe["size"]} px of a small ResNet9. The first row gives the base's figures on validation splits,
+the others what a setting adds to them with the same seeds: the mean difference and, from two seeds
+on, its paired 95 % t interval, bold where that leaves out 0. Of {len(told["arms"])} rows times five
+figures about one in twenty would do so by chance. No arm trained on Muxspace.
+
+{trial_summary.table(told)}
+
+Each head alone, by what it was made for:
+
+{trial_summary.head_table(told)}"""
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "app": app_section,
     "detectors": detectors_section,
@@ -155,6 +174,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "trainers": trainers_section,
     "step": step_section,
     "speedrun": speedrun_section,
+    "trials": trials_section,
 }
 
 

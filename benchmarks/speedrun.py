@@ -2,24 +2,27 @@
 
     python -m benchmarks.speedrun --data path/to/fer2013 --target 65     one seed, PublicTest only
     python -m benchmarks.speedrun --data path/to/fer2013 --target 65 --seeds 5 --final
+    python -m benchmarks.speedrun --data path/to/fer2013 --mixup 0.2 --out out/other.json
 
 The training pictures stay on the device as uint8; every epoch augments them anew in a few large
 calls. A ResNet9 trains in channels_last, in bfloat16 where the hardware is made for it, on small
 pictures first: label smoothing, Nesterov momentum, one cycle of the learning rate, a moving average
-of the weights. It answers with test-time augmentation, 6 views (flip × 3 shifts).
+of the weights. It answers with test-time augmentation, 6 views (flip × 3 shifts). The settings of a
+target stand in `TARGETS`, a line each; every field of `Settings` is an option too.
 
 Network, schedule and epochs were chosen on PublicTest (validation). PrivateTest (test) is read with
 --final only, once a seed, after the last epoch. A seed that the JSON already holds from the same
 settings, machine and versions is not run again, so that a run that was cut short goes on.
 """
 
+import argparse
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +31,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import harness
-from benchmarks.subjects import Augment, Preprocess, ResNet9, autocast, fast_precision, read
+from benchmarks.subjects import (
+    Augment,
+    HeadLoss,
+    Preprocess,
+    ResNet9,
+    autocast,
+    fast_precision,
+    head_targets,
+    mixed,
+    read,
+)
 
 __all__ = ["TARGETS", "Settings", "table"]
 
@@ -56,6 +69,10 @@ class Settings:
     warmup: float = 0.2  # share of the steps in which the rate rises
     smoothing: float = 0.1
     ema: float = 0.99  # of the weights, per step
+    mixup: float = 0.0  # alpha
+    focal_gamma: float = 0.0  # of the loss; 0: cross-entropy
+    final_unaugmented_epochs: int = 0  # at the last side; pictures are at most mirrored
+    votes: bool = False  # a second head learns the crowd's votes; the label head answers
     augment: Augment = Augment(degrees=12, shift=0.06, scale=0.08, brightness=0, contrast=0)
 
 
@@ -72,17 +89,27 @@ def make_model(settings: Settings, num_classes: int = 7) -> ResNet9:
                    residuals=settings.residuals)  # fmt: skip
 
 
-def batches(pixels: Tensor, labels: Tensor, side: int, settings: Settings,
+def batches(pixels: Tensor, targets: Tensor, augment: Augment, settings: Settings,
             generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-    """One epoch in a new order: normalised images (n, 1, side, side), labels (n,).
+    """One epoch in a new order: normalised images (n, 1, side, side), targets (n, …).
 
     The last, short batch is left out; its pictures come earlier in other epochs.
     """
-    augment, size = replace(settings.augment, side=side), settings.batch_size
-    order = torch.randperm(len(labels), generator=generator).to(pixels.device)
+    size = settings.batch_size
+    order = torch.randperm(len(targets), generator=generator).to(pixels.device)
     for rows in order[: len(order) // size * size].split(CHUNK // size * size):
-        images = normalise(augment(pixels[rows].float() / 255, generator))
-        yield from zip(images.split(size), labels[rows].split(size), strict=True)
+        images, shown = augment(pixels[rows].float() / 255, generator), targets[rows]
+        if settings.mixup:
+            images, shown = mixed(images, shown, settings.mixup, generator)
+        yield from zip(normalise(images).split(size), shown.split(size), strict=True)
+
+
+def augmentation_for(epoch: int, settings: Settings) -> Augment:
+    """The changes of this epoch's pictures, and the side that they are resampled to."""
+    sides, augment = settings.sides, settings.augment
+    if epoch >= settings.epochs - settings.final_unaugmented_epochs:
+        return replace(augment, degrees=0, shift=0, scale=0, erase=0, side=sides[-1])
+    return replace(augment, side=sides[epoch * len(sides) // settings.epochs])
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -107,8 +134,11 @@ def make_optimizer(model: nn.Module, settings: Settings, steps: int) -> tuple[An
 
 @torch.inference_mode()
 def accuracy(model: nn.Module, pixels: Tensor, labels: Tensor, side: int,
-             precision: torch.dtype) -> float:  # fmt: skip
-    """Accuracy in [0, 1], averaged over flip and shifts, on pictures of `side` pixels."""
+             precision: torch.dtype, num_classes: int | None = None) -> float:  # fmt: skip
+    """Accuracy in [0, 1], averaged over flip and shifts, on pictures of `side` pixels.
+
+    The first `num_classes` logits answer: with several heads those of the labels.
+    """
     model.eval()
     correct = 0
     for rows, truth in zip(pixels.split(512), labels.split(512), strict=True):
@@ -120,6 +150,7 @@ def accuracy(model: nn.Module, pixels: Tensor, labels: Tensor, side: int,
             for view in (shifted, shifted.flip(-1)):
                 with autocast(pixels.device, precision):
                     logits = model(view.contiguous(memory_format=torch.channels_last))
+                logits = logits[:, :num_classes]
                 total = total.to(logits.device) + logits.float().log_softmax(1)
         correct += int((total.argmax(1) == truth).sum())
     return correct / len(labels)
@@ -136,13 +167,14 @@ def flops_per_picture(settings: Settings, side: int) -> float:
 def run(data: Data, settings: Settings, seed: int, precision: torch.dtype,
         final: bool) -> dict[str, Any]:  # fmt: skip
     """Train once; returns seconds and accuracies. `final` reads PrivateTest at the end."""
-    pixels, labels = data["train"]
-    device = pixels.device
+    pixels, targets = data["train"]  # targets (n, heads, classes)
+    device, classes = pixels.device, targets.shape[2]
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    model = make_model(settings, int(labels.max()) + 1)
+    model = make_model(settings, targets.shape[1] * classes)
     model = model.to(device, memory_format=torch.channels_last).train()
-    steps = len(labels) // settings.batch_size
+    loss_fn = HeadLoss(None, settings.smoothing, settings.focal_gamma)
+    steps = len(targets) // settings.batch_size
     optimizer, schedule = make_optimizer(model, settings, steps * settings.epochs)
     average = AveragedModel(
         model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True
@@ -151,35 +183,39 @@ def run(data: Data, settings: Settings, seed: int, precision: torch.dtype,
     harness.synchronize(device)
     start, operations = time.perf_counter(), 0.0
     for epoch in range(settings.epochs):
-        side = settings.sides[epoch * len(settings.sides) // settings.epochs]
-        losses = []
-        for images, truth in batches(pixels, labels, side, settings, generator):
+        augment, losses = augmentation_for(epoch, settings), []
+        for images, shown in batches(pixels, targets, augment, settings, generator):
             with autocast(device, precision):
                 logits = model(images)
-            loss = F.cross_entropy(logits.float(), truth, label_smoothing=settings.smoothing)
+            loss = loss_fn(logits.float(), shown)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             average.update_parameters(model)
             losses.append(loss.detach())
-        operations += steps * settings.batch_size * flops[side]
-        print(f"  epoch {epoch + 1:3d}/{settings.epochs}  {side} px  "
+        operations += steps * settings.batch_size * flops[augment.side]
+        print(f"  epoch {epoch + 1:3d}/{settings.epochs}  {augment.side} px  "
               f"loss {torch.stack(losses).mean().item():.4f}  "
               f"{time.perf_counter() - start:.1f} s", flush=True)  # fmt: skip
     harness.synchronize(device)
-    trained = time.perf_counter()
+    trained, side = time.perf_counter(), settings.sides[-1]
     found = {"seed": seed, "training": trained - start, "pflop": operations / 1e15}
     if final:
-        found["test"] = accuracy(average, *data["test"], side, precision)
+        found["test"] = accuracy(average, *data["test"], side, precision, classes)
         found["answering"] = time.perf_counter() - trained
-    return found | {"validation": accuracy(average, *data["validation"], side, precision)}
+    return found | {"validation": accuracy(average, *data["validation"], side, precision, classes)}
 
 
-def load(where: str, device: torch.device) -> Data:
-    """{split: (uint8 pixels (n, 1, 48, 48), labels (n,))} on the device."""
-    decoded = read(where).decoded(Preprocess(48, "L"))
-    return {s: (decoded[s].pixels.to(device), decoded[s].labels.to(device)) for s in SPLITS}
+def load(where: str, device: torch.device, votes: Path | None = None) -> Data:
+    """{split: (uint8 pixels (n, 1, 48, 48), labels (n,))} on the device; those of train are targets
+    (n, heads, classes): the labels', and with a file of `votes` the crowd's too."""
+    faces = read(where, votes=votes)
+    decoded, classes = faces.decoded(Preprocess(48, "L")), len(faces.class_names)
+    truth = {split: decoded[split].labels for split in SPLITS}
+    heads, crowd = (("label", "votes"), faces.votes("train")) if votes else (("label",), None)
+    truth["train"] = head_targets(heads, truth["train"], crowd, classes)
+    return {s: (decoded[s].pixels.to(device), truth[s].to(device)) for s in SPLITS}
 
 
 def known_runs(out: Path, name: str, about: Mapping[str, Any], final: bool) -> list[dict]:
@@ -187,6 +223,7 @@ def known_runs(out: Path, name: str, about: Mapping[str, Any], final: bool) -> l
     known = (harness.read_json(out) or {}).get(name)
     if known is None:
         return []
+    known["settings"] = {**as_json(Settings(0)), **known["settings"]}  # of older files too
     other = [key for key in ("settings", "machine", "versions") if known[key] != about[key]]
     other += [] if all(("test" in run) == final for run in known["runs"]) else ["--final"]
     if other:
@@ -217,26 +254,48 @@ def table(told: Mapping[str, Any]) -> str:
     return harness.markdown_table(HEADS, (list(cells(*item)) for item in told.items()))
 
 
+def as_json(settings: Settings) -> dict[str, Any]:
+    """Settings as a JSON file gives them back."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()}
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """An option for each field of `Settings` that is a number or several."""
+    for name, kind in get_type_hints(Settings).items():
+        many = get_args(kind)[:1]
+        number = many[0] if many else kind
+        if number in (int, float):
+            word = "--" + name.replace("_", "-")
+            parser.add_argument(word, type=number, nargs="+" if many else None,
+                                help="instead of the target's own")  # fmt: skip
+
+
+def given_settings(args: argparse.Namespace) -> Settings:
+    """The target's settings with those that the options change."""
+    given = {f.name: getattr(args, f.name, None) for f in fields(Settings)}
+    changes = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    return replace(TARGETS[args.target], **changes | {"votes": args.votes is not None})
+
+
 @harness.exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = harness.parser("speedrun", __doc__, "FER2013: folder, CSV or .npz")
     parser.add_argument("--target", type=int, choices=TARGETS, default=65, metavar="65|70|72")
     parser.add_argument("--seeds", type=harness.positive, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--epochs", type=harness.positive, help="instead of the target's own")
+    parser.add_argument("--votes", type=Path, metavar="FILE", help="FER+'s, for a second head")
     parser.add_argument("--final", action="store_true", help="read PrivateTest after each seed")
+    add_settings(parser)
     args = harness.parse(parser, arguments)
-    settings, precision = TARGETS[args.target], fast_precision(args.device)
+    settings, precision = given_settings(args), fast_precision(args.device)
     if precision == torch.float16:  # needs scaled gradients, which this loop does not do
         precision = torch.float32
-    if args.epochs:
-        settings = replace(settings, epochs=args.epochs)
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()}
-    about = harness.record("speedrun", arguments, args.device, **plain)
+    about = harness.record("speedrun", arguments, args.device, **as_json(settings))
     name = f"{args.device.type} {args.target}"
     known_runs(args.out, name, about, args.final)  # an error now, not after an hour
     start = time.perf_counter()
-    data = load(args.data, args.device)
+    data = load(args.data, args.device, args.votes)
     harness.synchronize(args.device)
     about["loading"] = time.perf_counter() - start
     for seed in range(args.first_seed, args.first_seed + args.seeds):

@@ -7,7 +7,9 @@ them come from the card, so they cannot disagree.
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["LIMITS", "crop_words", "headline", "share"]
+from expression.face_prediction import NOT_SURE
+
+__all__ = ["LIMITS", "crop_words", "headline", "not_sure_share", "not_sure_words", "share"]
 
 LIMITS = (
     "It names the expression a face shows, never what somebody feels: the same face can mean "
@@ -42,3 +44,21 @@ def headline(card: Mapping[str, Any]) -> str:
     if figures := card.get("validation"):
         line += f", validation {share(figures)}"
     return line
+
+
+def not_sure_words(min_confidence: float) -> str:
+    """Why an answer is "not sure": 0.45 as 'no expression reaches 45 %'."""
+    return f"no expression reaches {100 * min_confidence:.3g} %"
+
+
+def not_sure_share(summary: Mapping[str, Any]) -> str:
+    """How much of a followed video is "not sure", as 'not sure in 12 % of the answers'.
+
+    `summary` is that of `expression.video_files.follow_video`. Without any such answer it is "".
+    """
+    unsure = summary["not_sure"]
+    if not unsure:
+        return ""
+    part = 100 * unsure / (unsure + sum(summary["expressions"].values()))
+    told = f"{part:.0f} %" if part >= 1 else "less than 1 %"
+    return f"{NOT_SURE} in {told} of the answers"

@@ -126,6 +126,9 @@ class Card(BaseModel):
     data: DataPart
     system_args: Annotated[dict[str, Any], AfterValidator(bounded)] = {}
     temperature: float = Field(default=1.0, gt=0)
+    min_confidence: float = Field(default=0.0, ge=0, lt=1)  # answers below it are "not sure"
+    calibration: dict[str, Any] = {}  # where the two above were fitted, and what they are worth
+    choice: dict[str, Any] = {}  # by which rule the heads' weights in the answer were chosen
     crop: Crop = ""  # cards without a measured one carry words
     validation: FiguresPart | None = None
     test: FiguresPart | None = None

@@ -106,7 +106,8 @@ def list_checkpoints(
 ) -> dict[str, dict[str, Any]]:
     """{file name without ending: card} of every checkpoint of ours, the one to serve first.
 
-    Order: real faces before drawn ones, then by the number of validation pictures (the
+    Order: real faces before drawn ones, networks that learnt from several sources of labels before
+    those of one (they hold on more kinds of faces), then by the number of validation pictures (the
     figures that can be relied on), of classes (fewer are easier) and by validation
     accuracy. A file that is of another system, broken, or has a card that does not fit is
     passed over; one line on standard error names it and says why.
@@ -123,14 +124,15 @@ def list_checkpoints(
         except (OSError, ValueError) as error:
             print(f"passed over: {' '.join(str(error).split())}", file=sys.stderr)
 
-    def rank(name: str) -> tuple[bool, bool, int, int, float, str]:
+    def rank(name: str) -> tuple[bool, bool, int, int, int, float, str]:
         card = cards[name]
         val = card.get("validation") or {"k": 0, "n": 0}
         drawn = card.get("data", {}).get("name") == "synthetic"
         share = val["k"] / max(val["n"], 1)
         exported = card.get("command") == "make notebook" and bool(card.get("test"))
         later = notebook_first and not exported
-        return drawn, later, -val["n"], -len(card["class_names"]), -share, name
+        sources = len(card.get("heads", ("label",)))
+        return drawn, later, -sources, -val["n"], -len(card["class_names"]), -share, name
 
     return {name: cards[name] for name in sorted(cards, key=rank)}
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from expression.about import headline
 from expression.checkpoint import list_checkpoints
 from expression.face_detector import FaceFinder
+from expression.face_prediction import NOT_SURE, check_min_confidence
 from expression.output_files import OutputFiles
 from expression.picture_batches import answer_pictures
 from expression.pictures import expand, is_video
@@ -30,6 +31,9 @@ def arguments_parser() -> argparse.ArgumentParser:
     add("--checkpoint", help="a file, or a name of --list (default: the first of --list)")
     add("--whole", action="store_true", help="each picture is one face already, cropped")
     add("--top-k", type=int, metavar="K", help="show only the K most likely classes")
+    add("--min-confidence", type=float, metavar="P",
+        help="answer \"not sure\" below this probability, in [0, 1): default the checkpoint's own, "
+        "0 always names an expression")  # fmt: skip
     add("--json", action="store_true", help="one JSON list on standard output, for programs")
     add("--csv", type=Path, metavar="FILE", help="one row a face")
     add("--annotate", type=Path, metavar="DIR", help="pictures and videos with boxes drawn")
@@ -58,7 +62,9 @@ def main(
     try:
         if args.list:
             for name, card in list_checkpoints().items():
-                print(f"{name}: {headline(card)}")
+                threshold = card.get("min_confidence", 0)
+                below = f", {NOT_SURE} below {100 * threshold:.3g} %" if threshold else ""
+                print(f"{name}: {headline(card)}{below}")
             return 0
         if args.export_onnx:
             if export is None:
@@ -81,8 +87,10 @@ def answer(args: argparse.Namespace, load_network: Callable[[Path], Network]) ->
         raise ValueError("no picture given; try: python predict.py photo.jpg")
     if args.top_k is not None and args.top_k < 1:
         raise ValueError(f"--top-k is {args.top_k}; it must be 1 or more")
+    if args.min_confidence is not None:
+        check_min_confidence(args.min_confidence, "--min-confidence")
     finder = FaceFinder(smallest=args.smallest)
-    predictor = ExpressionPredictor(args.checkpoint, finder, load_network)
+    predictor = ExpressionPredictor(args.checkpoint, finder, load_network, args.min_confidence)
     folder = args.annotate or Path("out")
     if args.webcam is not None:
         from expression.webcam import mirror

@@ -13,9 +13,9 @@ from statistics import median
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from expression.face_prediction import FacePrediction
+from expression.face_prediction import NOT_SURE, FacePrediction
 
-__all__ = ["COLOURS", "EMOJI", "colour_of", "draw_faces", "layout"]
+__all__ = ["COLOURS", "EMOJI", "colour_of", "draw_faces", "face_colour", "face_emoji", "layout"]
 
 EMOJI = {
     "angry": "😠",
@@ -38,6 +38,7 @@ COLOURS = {  # Okabe-Ito; similar hues differ in lightness
     "contempt": "#e69f00",
 }
 OTHER = "#777777"
+UNSURE_COLOUR, UNSURE_EMOJI = "#ffffff", "🤔"  # not in the tables above: it is no expression
 BARS = 3  # the most likely classes, shown beside a face
 Rect = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
@@ -45,6 +46,18 @@ Rect = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 def colour_of(class_name: str) -> str:
     """'#rrggbb' of a class; a grey for names that are not in COLOURS."""
     return COLOURS.get(class_name.lower(), OTHER)
+
+
+def face_colour(face: FacePrediction) -> str:
+    """The colour of the expression shown; white where the answer is "not sure"."""
+    if not face.probs:
+        return OTHER
+    return colour_of(face.expression) if face.sure else UNSURE_COLOUR
+
+
+def face_emoji(face: FacePrediction) -> str:
+    """The emoji of the expression shown, or that of "not sure"."""
+    return EMOJI.get(face.expression, "🙂") if face.sure else UNSURE_EMOJI
 
 
 @lru_cache(maxsize=64)
@@ -82,9 +95,12 @@ class Mark:
 
 
 def _label(face: FacePrediction) -> str:
-    name, share = next(iter(face.probs.items()), ("face", None))
     number = "" if face.track is None else f"#{face.track} "
-    return f"{number}{name}" if share is None else f"{number}{name} {100 * share:.0f} %"
+    if not face.probs:
+        return f"{number}face"
+    if not face.sure:  # without a share, which would read as how unsure it is
+        return f"{number}{NOT_SURE}"
+    return f"{number}{face.expression} {100 * face.confidence:.0f} %"
 
 
 def _clip(face: FacePrediction, size: tuple[int, int]) -> Rect:
@@ -175,7 +191,7 @@ def layout(
         width = math.ceil(_font(text).getlength(_label(face)) + 0.6 * text)
         tags = [mark.tag for mark in marks]
         tag = _tag(box, width, round(1.4 * text), size, boxes, tags)
-        marks.append(Mark(face, _label(face), colour_of(next(iter(face.probs), "")), box, tag))
+        marks.append(Mark(face, _label(face), face_colour(face), box, tag))
     if bars and face_width >= scale / 9:
         marks = _with_panels(marks, text, line, size)
     return line, text, marks
@@ -197,23 +213,41 @@ def _draw_bars(pen: ImageDraw.ImageDraw, mark: Mark, text: int) -> None:
             pen.rectangle((start, middle - half, filled, middle + half), fill=colour_of(name))
 
 
+def _draw_box(pen: ImageDraw.ImageDraw, mark: Mark, line: int) -> None:
+    """The face's box; dashed where the answer is "not sure"."""
+    left, top, right, bottom = mark.box
+    if min(right - left, bottom - top) > 4 * line:  # a dark inner line: visible on light skin
+        seam = (left + line, top + line, right - 1 - line, bottom - 1 - line)
+        pen.rectangle(seam, outline=(0, 0, 0, 110), width=max(1, line // 3))
+    if not mark.face.probs or mark.face.sure:
+        pen.rectangle((left, top, right - 1, bottom - 1), outline=mark.colour, width=line)
+        return
+    pen.rectangle((left, top, right - 1, bottom - 1), outline=(0, 0, 0, 160), width=line)
+    dash = 4 * line
+    for x in range(left, right, 2 * dash):
+        end = min(x + dash, right) - 1
+        pen.rectangle((x, top, end, top + line - 1), fill=mark.colour)
+        pen.rectangle((x, bottom - line, end, bottom - 1), fill=mark.colour)
+    for y in range(top, bottom, 2 * dash):
+        end = min(y + dash, bottom) - 1
+        pen.rectangle((left, y, left + line - 1, end), fill=mark.colour)
+        pen.rectangle((right - line, y, right - 1, end), fill=mark.colour)
+
+
 def draw_faces(
     image: Image.Image, faces: Sequence[FacePrediction], bars: bool = True
 ) -> Image.Image:
     """A copy, mode RGB, with each face's box, its most likely expression and its track.
 
-    `bars` adds the three most likely classes beside large faces where that covers nothing. Line
-    width and text size follow the picture's size.
+    A face whose answer is "not sure" says so, in a dashed white box. `bars` adds the three most
+    likely classes beside large faces where that covers nothing. Line width and text size follow
+    the picture's size.
     """
     picture = image.convert("RGB")  # a copy in any case
     line, text, marks = layout(picture.size, faces, bars)
     pen = ImageDraw.Draw(picture, "RGBA")
     for mark in marks:
-        left, top, right, bottom = mark.box
-        if min(right - left, bottom - top) > 4 * line:  # a dark inner line: visible on light skin
-            seam = (left + line, top + line, right - 1 - line, bottom - 1 - line)
-            pen.rectangle(seam, outline=(0, 0, 0, 110), width=max(1, line // 3))
-        pen.rectangle((left, top, right - 1, bottom - 1), outline=mark.colour, width=line)
+        _draw_box(pen, mark, line)
     for mark in marks:
         if mark.panel:
             _draw_bars(pen, mark, text)

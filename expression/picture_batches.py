@@ -106,10 +106,7 @@ def name_faces(
     good = [(answer, faces) for answer, faces in searched if answer.image is not None]
     images = [answer.opened() for answer, _ in good]
     if whole:
-        probs = predictor.predict_batch(images)
-        predictions = [
-            [FacePrediction((0, 0, *image.size), p)] for image, p in zip(images, probs, strict=True)
-        ]
+        predictions = [[face] for face in predictor.predict_whole(images)]
     else:
         predictions = predictor.predict_faces(images, [faces for _, faces in good])
     for (answer, _), found in zip(good, predictions, strict=True):

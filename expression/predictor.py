@@ -15,7 +15,13 @@ from PIL import Image
 
 from expression.checkpoint import read_card, resolve_checkpoint
 from expression.face_detector import CropRule, Face, FaceFinder
-from expression.face_prediction import Box, FacePrediction, ranked, softmax
+from expression.face_prediction import (
+    Box,
+    FacePrediction,
+    check_min_confidence,
+    ranked,
+    softmax,
+)
 from expression.onnx_network import OnnxNetwork, first_line
 from expression.pictures import Picture, open_picture
 from expression.preprocessing import Preprocess
@@ -48,9 +54,11 @@ class ExpressionPredictor:
 
     `checkpoint` is a path, a name in checkpoints/ such as "expression", or None for the default.
     Classes, preprocessing and the crop around a face come from its card; its network is what
-    `load_network(path)` returns, by default the .onnx file beside it. Raises FileNotFoundError when
-    a file is missing and ValueError when it is broken, of another program, or does not fit the
-    network that its card names.
+    `load_network(path)` returns, by default the .onnx file beside it. A face whose largest
+    probability lies below `min_confidence`, in [0, 1), is answered with "not sure" (see
+    `FacePrediction.label`): None takes the card's threshold, 0 turns it off. Raises
+    FileNotFoundError when a file is missing and ValueError when it is broken, of another program,
+    or does not fit the network that its card names, or when the threshold is out of its range.
     """
 
     def __init__(
@@ -58,7 +66,10 @@ class ExpressionPredictor:
         checkpoint: Path | str | None = None,
         finder: FaceFinder | None = None,
         load_network: Callable[[Path], Network] = open_onnx,
+        min_confidence: float | None = None,
     ) -> None:
+        if min_confidence is not None:  # before anything is read
+            check_min_confidence(min_confidence)
         self.path = resolve_checkpoint(checkpoint)
         self.card = read_card(self.path)
         try:
@@ -67,6 +78,10 @@ class ExpressionPredictor:
             crop = self.card.get("crop")  # cards without a measured one carry words
             self.crop = CropRule(**crop) if isinstance(crop, dict) else CropRule()
             self.temperature = float(self.card.get("temperature", 1.0))
+            threshold = self.card.get("min_confidence", 0.0)  # older cards: always sure
+            self.min_confidence = check_min_confidence(
+                threshold if min_confidence is None else min_confidence
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise misfit(self.path, error) from error
         self.network = load_network(self.path)
@@ -103,13 +118,22 @@ class ExpressionPredictor:
 
         `box` is a face's (x, y, width, height) in pixels, as a detector gives it; it is
         cropped as the training pictures were. Without it the whole picture is the face.
-        `top_k` keeps the first few. Raises FileNotFoundError or ValueError for a picture
-        that cannot be read, ValueError for a box outside it.
+        `top_k` keeps the first few. These are probabilities whatever the threshold; `find` and
+        `predict_whole` also say whether the answer is sure. Raises FileNotFoundError or
+        ValueError for a picture that cannot be read, ValueError for a box outside it.
         """
         image = open_picture(picture)
         if box is not None:
             image = self.crop(image, check_box(box, image))
         return self.predict_batch([image], top_k)[0]
+
+    def predict_whole(self, pictures: Sequence[Picture]) -> list[FacePrediction]:
+        """Pictures that are one face each, cropped already: the box is the whole picture."""
+        images = [open_picture(picture) for picture in pictures]
+        return [
+            FacePrediction((0, 0, *image.size), probs, min_confidence=self.min_confidence)
+            for image, probs in zip(images, self.predict_batch(images), strict=True)
+        ]
 
     def find(self, picture: Picture) -> list[FacePrediction]:
         """Every face in a picture with its probabilities, the largest first; [] without faces."""
@@ -131,7 +155,13 @@ class ExpressionPredictor:
         rows = iter(self.probabilities(crops) if crops else ())
         return [
             [
-                FacePrediction(f.box, ranked(next(rows), self.class_names), f.score, f.tilt)
+                FacePrediction(
+                    f.box,
+                    ranked(next(rows), self.class_names),
+                    f.score,
+                    f.tilt,
+                    min_confidence=self.min_confidence,
+                )
                 for f in in_image
             ]
             for in_image in faces
@@ -139,6 +169,7 @@ class ExpressionPredictor:
 
     def tracker(self, **settings: Any) -> Tracker:
         """For frames of one video, one after the other: see `expression.tracker.Tracker`."""
+        settings = {"min_confidence": self.min_confidence, **settings}
         return Tracker(self.finder, self.crop, self.probabilities, self.class_names, **settings)
 
     def detect_emotions(
@@ -149,6 +180,8 @@ class ExpressionPredictor:
         `img` is an OpenCV array (BGR or gray), a path or a PIL picture; probabilities are
         rounded to two decimals, in the order of the classes. `face_rectangles` are boxes found by
         other means. The method's name is that package's; the answer is the expression shown.
+        That package has no "not sure", so `min_confidence` changes nothing here: compare the
+        largest probability with it, or use `find`.
         """
         image = open_picture(img)
         if face_rectangles is None:
@@ -163,7 +196,11 @@ class ExpressionPredictor:
         ]
 
     def top_emotion(self, img: np.ndarray | Picture) -> tuple[str | None, float | None]:
-        """As `FER.top_emotion`: (name, probability) of the first face, or (None, None)."""
+        """As `FER.top_emotion`: (name, probability) of the first face, or (None, None).
+
+        The name is always a class, never "not sure": programs written for that package look it
+        up among the classes, and judge the probability themselves.
+        """
         answers = self.detect_emotions(img)
         if not answers:
             return None, None

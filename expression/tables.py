@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from expression.about import not_sure_share, not_sure_words
 from expression.drawing import draw_faces
 from expression.face_prediction import FacePrediction
 from expression.output_files import OutputFiles, OutputGroup
@@ -50,7 +51,7 @@ class Report:
             self.annotate.mkdir(parents=True, exist_ok=True)
         if self.table_path:
             self.table = csv.writer(self.stack.enter_context(self.files.text(self.table_path)))
-            place = ["x", "y", "width", "height", "score", "expression"]
+            place = ["x", "y", "width", "height", "score", "expression", "sure"]
             self.table.writerow(["picture", "face", *place, *self.class_names])
         self.pool = ThreadPoolExecutor(os.cpu_count() or 1)
         self.saving: deque[Future[None]] = deque()
@@ -80,6 +81,7 @@ class Report:
         if self.table:
             rows = [
                 [answer.name, i, *f.box, f"{f.score:.3f}", f.expression]
+                + ["true" if f.sure else "false"]
                 + [f"{f.probs[name]:.4f}" for name in self.class_names]
                 for i, f in enumerate(faces, 1)
             ]
@@ -89,12 +91,12 @@ class Report:
         if self.as_json:
             entries = [
                 {"box": list(f.box), "score": f.score, "expression": f.expression,
-                 "probabilities": probs}
+                 "sure": f.sure, "probabilities": probs}
                 for f, probs in zip(faces, kept, strict=True)
             ]  # fmt: skip
             self.answers.append({"picture": answer.name, "faces": entries})
         elif self.brief:
-            words = [f"{f.expression} {100 * f.probs[f.expression]:.0f} %" for f in faces]
+            words = [brief_words(f) for f in faces]
             tqdm.write(f"{answer.name}: {', '.join(words) or 'no face found'}")
         else:
             show(answer.name, faces, kept)
@@ -108,10 +110,17 @@ class Report:
         self.videos.append(summary)
         if not self.as_json:
             faces = "1 face" if summary["tracks"] == 1 else f"{summary['tracks']} faces"
+            unsure = not_sure_share(summary)
             print(
                 f"{summary['video']}: {summary['frames']} frames, {summary['seconds']:.1f} s, "
-                f"{faces} followed; wrote {', '.join(summary['files'])}"
+                f"{faces} followed{unsure and f', {unsure}'}; wrote {', '.join(summary['files'])}"
             )
+
+
+def brief_words(face: FacePrediction) -> str:
+    """'happy 91 %', or 'not sure (sad 38 %)'."""
+    words = f"{face.expression} {100 * face.confidence:.0f} %"
+    return words if face.sure else f"{face.label} ({words})"
 
 
 def save_drawn(answer: PictureAnswer, group: OutputGroup) -> None:
@@ -128,5 +137,7 @@ def show(name: str, faces: Sequence[FacePrediction], kept: Sequence[dict[str, fl
         if len(faces) > 1:
             x, y, width, height = face.box
             print(f"  face {number}, {width} × {height} at ({x}, {y})")
+        if not face.sure:
+            print(f"  {face.label}: {not_sure_words(face.min_confidence)}")
         for label, share in probs.items():
             print(f"  {label:10} {100 * share:5.1f} %  {'█' * round(share * 24)}")

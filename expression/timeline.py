@@ -12,7 +12,8 @@ from expression.files import atomic_path
 
 __all__ = ["Row", "Timeline", "read_timeline"]
 
-COLUMNS = ("seconds", "frame", "track", "x", "y", "width", "height", "expression")
+COLUMNS = ("seconds", "frame", "track", "x", "y", "width", "height", "expression", "sure")
+OLDER = COLUMNS[:-1]  # of tables before 0.2.0
 POINTS = 2000  # of one track, kept for a figure
 Row = tuple[float, "int | None", dict[str, float]]  # seconds, track, probs
 
@@ -20,7 +21,8 @@ Row = tuple[float, "int | None", dict[str, float]]  # seconds, track, probs
 class Timeline:
     """A CSV table of the faces in a video, a row per face and frame; a context manager.
 
-    Columns: COLUMNS, then the probability of each class. The rows are written to a temporary file
+    Columns: COLUMNS, then the probability of each class. `expression` is the most likely class;
+    `sure` is false where that is shown as "not sure". The rows are written to a temporary file
     about every second; it gets its name on a clean exit. Raises OSError.
     """
 
@@ -49,8 +51,9 @@ class Timeline:
             )
         probs = [f"{face.probs[name]:.4f}" for name in self.class_names]
         track = "" if face.track is None else face.track
+        sure = "true" if face.sure else "false"
         self._table.writerow(
-            [f"{seconds:.3f}", frame, track, *face.box, next(iter(face.probs), ""), *probs]
+            [f"{seconds:.3f}", frame, track, *face.box, face.expression, sure, *probs]
         )
         if monotonic() - self._flushed >= 1:
             self._file.flush()
@@ -71,13 +74,14 @@ def read_timeline(path: Path | str) -> tuple[tuple[str, ...], list[Row]]:
     with path.open(newline="", encoding="utf-8") as file:
         table = csv.reader(file)
         header = next(table, [])
-        if tuple(header[: len(COLUMNS)]) != COLUMNS:
+        columns = COLUMNS if tuple(header[: len(COLUMNS)]) == COLUMNS else OLDER
+        if tuple(header[: len(columns)]) != columns:
             raise ValueError(f"{path} is not a table of faces; its columns must be {COLUMNS}, …")
-        class_names = tuple(header[len(COLUMNS) :])
+        class_names = tuple(header[len(columns) :])
         for cells in table:
             try:
                 track = int(cells[2]) if cells[2] else None
-                probs = map(float, cells[len(COLUMNS) :])
+                probs = map(float, cells[len(columns) :])
                 row = float(cells[0]), track, dict(zip(class_names, probs, strict=True))
             except (IndexError, ValueError) as error:
                 raise ValueError(f"{path}, line {table.line_num}, is broken ({error})") from None

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from expression.face_detector import CropRule, Face, FaceFinder
-from expression.face_prediction import FacePrediction, ranked
+from expression.face_prediction import FacePrediction, check_min_confidence, ranked
 
 __all__ = ["Tracker"]
 
@@ -36,7 +36,8 @@ class Tracker:
 
     `classify` maps face crops to probabilities (N, num_classes). `every` is the time between two
     searches of the whole frame, `memory` how long a face may be missing and keep its number,
-    `smooth` the time constant of the average, all in seconds. Only the faces of the last `memory`
+    `smooth` the time constant of the average, all in seconds. A face is "not sure" while its
+    averaged probabilities stay below `min_confidence`. Only the faces of the last `memory`
     seconds are kept, however long the video is.
     """
 
@@ -49,10 +50,12 @@ class Tracker:
         every: float = 0.5,
         memory: float = 2.0,
         smooth: float = 0.3,
+        min_confidence: float = 0.0,
     ) -> None:
         self.finder, self.crop, self.classify = finder, crop, classify
         self.class_names = tuple(class_names)
         self.every, self.memory, self.smooth = every, memory, smooth
+        self.min_confidence = check_min_confidence(min_confidence)
         self.tracks: list[Track] = []
         self.searched = self.time = -math.inf  # of the last search, of the last frame
         self.count = 0
@@ -78,7 +81,12 @@ class Tracker:
         visible.sort(key=lambda t: -t.face.box[2] * t.face.box[3])
         return [
             FacePrediction(
-                t.face.box, ranked(t.probs, self.class_names), t.face.score, t.face.tilt, t.number
+                t.face.box,
+                ranked(t.probs, self.class_names),
+                t.face.score,
+                t.face.tilt,
+                t.number,
+                self.min_confidence,
             )
             for t in visible
             if t.probs is not None

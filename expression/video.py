@@ -6,6 +6,7 @@ and an output gets its name only when it is complete.
 """
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -264,12 +265,17 @@ class VideoWriter:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was read: `tracks` counts followed faces, `faces` counts faces in all frames."""
+    """What was read: `tracks` counts followed faces, `faces` counts faces in all frames.
+
+    Of `faces`, `expressions` counts the sure ones by class name, and `not_sure` the others.
+    """
 
     frames: int
     seconds: float
     tracks: int
     faces: int
+    expressions: dict[str, int]
+    not_sure: int
 
 
 def annotate_video(
@@ -297,7 +303,8 @@ def annotate_video(
     total = video_info(source).seconds
     if max_seconds is not None:
         total = max_seconds if total is None else min(total, max_seconds)
-    frames, face_count, seconds, reported = 0, 0, 0.0, -1.0
+    frames, not_sure, seconds, reported = 0, 0, 0.0, -1.0
+    expressions: Counter[str] = Counter()
     tracks: set[int] = set()
     interrupt: KeyboardInterrupt | None = None
     with ExitStack() as stack:
@@ -316,7 +323,8 @@ def annotate_video(
                 if video is not None:
                     video.write(draw(frame.image, faces), frame.seconds)
                 frames, seconds = frames + 1, frame.seconds
-                face_count += len(faces)
+                expressions.update(face.expression for face in faces if face.sure)
+                not_sure += sum(not face.sure for face in faces)
                 if progress is not None and monotonic() - reported >= 0.1:
                     reported = monotonic()
                     progress(seconds, total)
@@ -324,4 +332,6 @@ def annotate_video(
             interrupt = stop
     if interrupt is not None:
         raise interrupt
-    return Summary(frames, seconds, len(tracks), face_count)
+    counts = dict(expressions.most_common())
+    face_count = expressions.total() + not_sure
+    return Summary(frames, seconds, len(tracks), face_count, counts, not_sure)

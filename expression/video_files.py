@@ -27,7 +27,8 @@ def follow_video(
 
     Where one of the names is in use, all three get the same number. `progress` is called with the
     seconds done and in all (None: unknown). Returns a summary: video, frames, seconds, tracks (how
-    many faces were followed) and files. Ctrl-C keeps what was written so far.
+    many faces were followed), expressions (faces in all frames, by the expression shown), not_sure
+    (those that name none) and files. Ctrl-C keeps what was written so far.
     """
     files = files or OutputFiles(inputs=[video])
     with files.reserve(folder, Path(video).stem, [".mp4", ".csv", ".png"]) as group:
@@ -42,12 +43,15 @@ def follow_video(
             timeline_figure,  # matplotlib: not before it is wanted
         )
 
-        timeline_figure(rows, names, Path(video).name).savefig(group.path(".png"), dpi=120)
+        title, threshold = Path(video).name, predictor.min_confidence
+        timeline_figure(rows, names, title, threshold).savefig(group.path(".png"), dpi=120)
         group.keep(".png")
     return {
         "video": video,
         "frames": summary.frames,
         "seconds": summary.seconds,
         "tracks": summary.tracks,
+        "expressions": summary.expressions,
+        "not_sure": summary.not_sure,
         "files": [str(path) for path in group.written],
     }

@@ -27,6 +27,7 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "final_unaugmented_epochs": (0, None),
     "flip": (0, 1), "degrees": (0, 180), "shift": (0, 1), "scale": (0, 1), "brightness": (0, 1),
     "contrast": (0, 1), "erase": (0, 1), "side": (0, None),
+    "weighted_sampling": (0, 1), "focal_gamma": (0, None),
 }  # fmt: skip
 
 
@@ -53,8 +54,8 @@ def check_ranges(recipe: Recipe) -> None:
         if value < low or (high is not None and value > high):
             known = f"{low} or more" if high is None else f"between {low} and {high}"
             raise UsageError(f"{option(name)} is {value}; it must be {known}")
-    if low := [weight for weight in recipe.further_weights if weight <= 0]:
-        raise UsageError(f"--further-weights has {low[0]}; a weight is above 0")
+    if none := [weight for weight in recipe.further_weights if weight <= 0]:
+        raise UsageError(f"--further-weights has {none[0]}; a weight is above 0")
     if low_sizes := [side for side in recipe.progressive_sizes if side < 1]:
         raise UsageError(f"--progressive-sizes has {low_sizes[0]}; a side has 1 pixel or more")
 
@@ -75,6 +76,9 @@ def check_combinations(recipe: Recipe) -> None:
         f"{', '.join(transfer.BACKBONES)} have": recipe.head_epochs > 0 and not pretrained,
         f"--head-epochs trains with AdamW: --optimizer {recipe.optimizer} would be ignored":
             recipe.head_epochs > 0 and recipe.optimizer != "adamw",
+        "--class-weights and --weighted-sampling both even out the classes: give one of them, the "
+        "other as --no-class-weights or 0":
+            recipe.class_weights and recipe.weighted_sampling > 0,
     }  # fmt: skip
     for problem, found_here in problems.items():
         if found_here:

@@ -11,11 +11,21 @@ from pathlib import Path
 
 import torch
 
-from lab import comparison, evaluation, explanation, flagship, matrix
+from lab import (
+    calibrated_checkpoint,
+    comparison,
+    evaluation,
+    explanation,
+    flagship,
+    label_noise,
+    matrix,
+    robustness,
+)
 from lab.checks import UsageError, check_device, check_files, check_paths
 from lab.data import Faces, pack, preprocess, read
 from lab.further_data import data_name, read_further
 from lab.options import (
+    Calibrate,
     Command,
     Compare,
     Data,
@@ -23,14 +33,16 @@ from lab.options import (
     Evaluate,
     Explain,
     Flagship,
+    LabelNoise,
     Matrix,
     Pack,
+    Robustness,
     Settings,
     Train,
 )
 from lab.parsing import default_recipe
 from lab.recipes import Recipe
-from lab.recording import record_command, record_matrix
+from lab.recording import data_words, record_command
 from lab.resuming import STATE, find_run, finish_run, is_finished
 from lab.run import Run
 from lab.svm_training import SYSTEMS as SVM_SYSTEMS
@@ -55,11 +67,13 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
     if isinstance(command, Settings):
         recipes, left_out = check_all_files(recipes)
     elif not isinstance(command, Pack):
-        if not command.checkpoints:
+        if not (command.checkpoints or isinstance(command, LabelNoise)):
             raise UsageError("which checkpoint? None is named")
         check_paths("checkpoint", command.checkpoints)
-    if command.votes:
-        check_paths("--votes", [command.votes])
+    if isinstance(command, Calibrate):
+        calibrated_checkpoint.target_of(command.home, command.checkpoints, command.to)
+    check_paths("--votes", [command.votes] if command.votes else [])
+    check_paths("--cleaned-labels", [command.cleaned_labels] if command.cleaned_labels else [])
     faces = load(command)
     further = read_further(command.also, command.strict)
     match command:
@@ -86,18 +100,30 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
                 print(f"wrote {done}")
                 draw_maps([path], faces, command.home, device)
         case Matrix():
-            sets, text = (faces, *further), record_matrix(command)
-            setup = matrix.Setup(sets, command.home, device, text, command.final)
+            words = ["python experiments.py matrix", *data_words(command)]
+            text = " ".join([*words, *(["--final"] if command.final else [])])
+            setup = matrix.Setup((faces, *further), command.home, device, text, command.final)
             for sentence in matrix.measure(command.checkpoints, setup):
                 print(sentence, file=sys.stderr)
+        case Calibrate():
+            calibrate(command, faces, further, device)
         case Explain():
             draw_maps(command.checkpoints, faces, command.home, device)
+        case Robustness():
+            for path in command.checkpoints:
+                for file in robustness.measure(
+                    path, faces, command.home, device, command.limit, command.final
+                ):
+                    print(f"in {file}")
+        case LabelNoise():
+            doubt_labels(command, faces, device)
 
 
 def load(command: Data) -> Faces:
-    """The data that the options name; `votes` are only asked of a reader that is given some."""
-    votes = {"votes": command.votes} if command.votes else {}
-    return read(command.data, command.name, command.classes, command.strict, **votes)
+    """The data that the options name; `read` is told of votes and cleaned labels where given."""
+    given = {"votes": command.votes, "cleaned_labels": command.cleaned_labels}
+    files = {name: path for name, path in given.items() if path}
+    return read(command.data, command.name, command.classes, command.strict, **files)
 
 
 def check_all_files(recipes: Mapping[str, Recipe]) -> tuple[dict[str, Recipe], list[str]]:
@@ -201,6 +227,9 @@ def train_runs(
         if several and run.knows_data():
             print(f"{run.stem} left out: {run.recipe.weights} was trained on these very faces")
             continue
+        if several and run.lacks_votes():
+            print(f"{run.stem} left out: it learns from votes; join FER+'s file with --votes PATH")
+            continue
         try:
             print(f"wrote {train_one(run, resume, final)} and {run.checkpoint}", flush=True)
             done.append(run.checkpoint)
@@ -254,8 +283,32 @@ def make_flagship(
 # --- measuring ---
 
 
+def doubt_labels(command: LabelNoise, faces: Faces, device: torch.device) -> None:
+    """Compare labels with votes, and list those that crowd and networks contradict."""
+    if command.cleaned_labels:
+        raise UsageError("label_noise doubts the labels as published; leave out --cleaned-labels")
+    for file in label_noise.label_noise(
+        faces, command.checkpoints, command.head, command.home, device
+    ):
+        print(f"wrote {file}")
+
+
 def draw_maps(checkpoints: Iterable[Path], faces: Faces, out: Path, device: torch.device) -> None:
     """Grad-CAM and attention maps of each checkpoint."""
     for checkpoint in checkpoints:
         for path in explanation.explain(checkpoint, faces, out, device):
             print(f"wrote {path}", flush=True)
+
+
+def calibrate(
+    command: Calibrate, faces: Faces, further: Sequence[Faces], device: torch.device
+) -> None:
+    """Choose and calibrate the answer of a checkpoint, written as a new one."""
+    (checkpoint,) = command.checkpoints
+    words = ["python experiments.py calibrate", f"checkpoints/{checkpoint.name}"]
+    words += [*data_words(command), *(["--to", command.to] if command.to else [])]
+    target = calibrated_checkpoint.target_of(command.home, command.checkpoints, command.to)
+    calibrated_checkpoint.write_calibrated(
+        checkpoint, faces, further, target, device, " ".join(words)
+    )
+    print(f"wrote {target}, its .onnx and its .md")

@@ -1,4 +1,4 @@
-"""RESULTS.md, MATRIX.md, a figure for each data set, and the cards: all rewritten from results/."""
+"""RESULTS.md, a figure for each data set, and the cards: all rewritten from results/."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,14 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from lab import matrix_page, model_card, plots, reports
+from lab import (
+    label_noise_report,
+    matrix_page,
+    model_card,
+    plots,
+    reports,
+    robustness_report,
+)
 from lab.metrics import VIEW_WORDS, wilson
 from lab.reports import Row
 from lab.results import Results
@@ -40,6 +47,8 @@ def compare(results: Path) -> Path:
     for data in dict.fromkeys(row.data for row in rows):
         here = [row for row in rows if row.data == data]
         parts += section(data, here, kept, checkpoints)
+    parts += robustness_report.section(results)
+    parts += label_noise_report.section(results, rows)
     path = results / "RESULTS.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     matrix_page.write(kept)

@@ -35,6 +35,7 @@ class Faces:
     splits: "DatasetDict"
     name: str
     fingerprint: str
+    cleaned: str = field(default="", kw_only=True)  # SHA-256 of the file that replaced labels
 
     @property
     def class_names(self) -> list[str]:
@@ -74,8 +75,11 @@ class Faces:
         return vote_shares(*counts, self.class_names)
 
     def identity(self, votes: bool) -> dict[str, str]:
-        """Name and fingerprint, for cards; with `votes` also a fingerprint of train's votes."""
+        """Name and fingerprint, for cards; the SHA-256 of a file of cleaned labels, where one
+        replaced some; with `votes` also a fingerprint of train's votes."""
         told = {"name": self.name, "fingerprint": self.fingerprint}
+        if self.cleaned:
+            told["cleaned_labels"] = self.cleaned
         if votes and (counts := self.vote_counts("train")) is not None:
             told["votes"] = hashlib.sha256(counts[0].numpy().tobytes()).hexdigest()[:16]
         return told
@@ -94,7 +98,7 @@ class Faces:
         if list(class_names) == self.class_names:
             return self
         return Relabelled(self.splits, self.name, self.fingerprint, self, tuple(class_names),
-                          torch.tensor(order))  # fmt: skip
+                          torch.tensor(order), cleaned=self.cleaned)  # fmt: skip
 
     def batches(self, recipe: Recipe, seed: int, device: torch.device) -> dict[str, Batches]:
         """Loaders of train (shuffled, augmented), validation and test for a recipe."""
@@ -205,7 +209,8 @@ def pack(faces: Faces, path: Path, side: int = 48) -> Path:
         if (votes := faces.vote_counts(split)) is not None:
             arrays[f"{split}_votes"], vote_names = votes[0].numpy(), votes[1]
     about = {"name": faces.name, "fingerprint": faces.fingerprint, "crop": faces.crop,
-             "class_names": faces.class_names, "vote_names": vote_names}  # fmt: skip
+             "class_names": faces.class_names, "vote_names": vote_names,
+             "cleaned": faces.cleaned}  # fmt: skip
     with atomic_write(path) as file:
         np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
     return path
@@ -230,7 +235,8 @@ def unpack(path: Path) -> Packed:
             "`python experiments.py pack --data fer2013`"
         ) from error
     known = tuple(about.get("vote_names", ()))
-    return Packed(splits, about["name"], about["fingerprint"], about["crop"], votes, known)
+    return Packed(splits, about["name"], about["fingerprint"], about["crop"], votes, known,
+                  cleaned=about.get("cleaned", ""))  # fmt: skip
 
 
 def subset_indices(count: int, limit: int) -> torch.Tensor:
@@ -244,34 +250,42 @@ def preprocess(recipe: Recipe) -> Preprocess:
 
 
 def read(where: str | None, name: str | None = None, classes: int = 0, strict: bool = False,
-         votes: str | Path | None = None) -> Faces:  # fmt: skip
+         votes: str | Path | None = None, cleaned_labels: Path | None = None) -> Faces:  # fmt: skip
     """Load a source, or a packed file (.npz); `classes=4` merges FER2013's seven.
 
-    `votes` is FER+'s file, whose votes join FER2013's faces by name.
+    `votes` is FER+'s file, whose votes join FER2013's faces by name. `cleaned_labels` is a file
+    as `lab.label_noise` writes it: training labels are replaced by it, and the data are then
+    called NAME_cleaned and have another fingerprint; validation and test stay as they are.
 
-    Raises ValueError for another number, or as `lab.datasets.load` does.
+    Raises ValueError for another number, for a file of cleaned labels that was made for other
+    data, or as `lab.datasets.load` does.
     """
     if where and where.endswith(".npz"):
-        if classes or name or votes:
+        if classes or name or votes or cleaned_labels:
             raise ValueError(
-                f"{where} is packed: merge classes, name the data and join votes before packing"
+                f"{where} is packed: merge classes, name the data, join votes and clean labels "
+                "before packing"
             )
         return report_duplicates(unpack(Path(where)))
     from lab import datasets
-    from lab.datasets import fer2013
+    from lab.datasets import cleaned, fer2013
 
     if votes and classes:
         raise ValueError(f"the votes of {votes} are for seven classes, not --classes {classes}")
     splits = datasets.load(where, strict=strict, votes=votes, votes_by="name")
+    digest = ""
+    if cleaned_labels:
+        splits = cleaned.replace_labels(splits, cleaned_labels)
+        digest = hashlib.sha256(cleaned_labels.read_bytes()).hexdigest()
     for line in datasets.report(splits):
         print(line)
-    name = name or datasets.slug(splits)
+    name = (name or datasets.slug(splits)) + ("_cleaned" if cleaned_labels else "")
     if classes:
         if classes != 4:
             raise ValueError(f"--classes {classes}: the merge that is known makes 4 of 7 classes")
         splits, name = fer2013.merge(splits), f"{name}_4"
     print(datasets.summary(splits))
-    return report_duplicates(Faces(splits, name, datasets.fingerprint(splits)))
+    return report_duplicates(Faces(splits, name, datasets.fingerprint(splits), cleaned=digest))
 
 
 def report_duplicates(faces: Faces) -> Faces:

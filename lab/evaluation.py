@@ -15,8 +15,9 @@ from expression.checkpoint import load_checkpoint
 from expression.preprocessing import Preprocess
 from hf_collate import Batches
 from lab import metrics, models, plots
+from lab.calibration_plots import draw_calibration
 from lab.data import Faces, subset_indices
-from lab.provenance import hardware, joined_history, revision
+from lab.provenance import hardware, joined_history, kept_by, revision
 from lab.results import (
     SPLITS,
     FaceProbabilities,
@@ -116,8 +117,11 @@ def command_of(
 ) -> str:
     """The command that measures this again, without folders of this machine."""
     words = [f"python experiments.py {verb}", *(f"checkpoints/{p.name}" for p in checkpoints)]
-    words.append(f"--data {data.removesuffix('_4')}")
-    if data.endswith("_4"):  # as `lab.data.read` calls a merged set
+    plain = data.removesuffix("_4").removesuffix("_cleaned")  # as `lab.data.read` adds them
+    words.append(f"--data {plain}")
+    if data.removesuffix("_4").endswith("_cleaned"):
+        words.append(f"--cleaned-labels results/cleaned_labels-{plain}.csv")
+    if data.endswith("_4"):
         words.append("--classes 4")
     if "tta18" in ways:
         words.append("--shifts")
@@ -148,7 +152,12 @@ def store_result(
     kept: Results, network: MeasuredNetwork, result: Result, logits: torch.Tensor,
     labels: torch.Tensor, rows: torch.Tensor, faces: Faces,
 ) -> Result:  # fmt: skip
-    """Store one result with its probabilities, and print it; returns what is stored."""
+    """Store one result with its probabilities, and print it; returns what is stored.
+
+    The probabilities and the loss are the network's own, without the temperature of its card: they
+    stay what they are if another temperature is fitted, and give the calibration error before and
+    after it (`lab.calibration_data.calibration_errors`). It changes no answer.
+    """
     split = result.key.split
     shared = faces.in_train[split][rows.numpy()]
     probs = logits.float().softmax(1).numpy()
@@ -171,7 +180,7 @@ def draw_all(
     drawn = draw_history(network, results[0].evaluation, folder) if at_home else {}
     for result in results:
         if result.key.views == "plain" or len({r.key.views for r in results}) == 1:
-            drawn |= draw(result, folder)
+            drawn |= draw(result, folder) | draw_calibration(result, network.card, folder)
     return drawn
 
 
@@ -205,7 +214,7 @@ def draw_history(
         return {}
     figure = plots.history(
         history,
-        f"{folder.name}: epoch {chosen} was chosen, by validation accuracy.",
+        f"{folder.name}: kept is epoch {chosen}, {kept_by(network.card)}.",
         chosen=chosen,
         chance=val.majority,
         guess_loss=math.log(len(val.class_names)),

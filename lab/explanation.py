@@ -37,11 +37,11 @@ def explain(checkpoint: Path, faces: Faces, out: Path, device: torch.device) -> 
     names, stem = card["class_names"], checkpoint.stem
     decoded = faces.decoded(rule)["validation"]
     rows = rows_per_class(decoded.labels, LOOKED_AT // len(names))
-    loader = Batches(decoded, 64, device=device, indices=rows)
-    batches = list(loader)
+    batches = list(Batches(decoded, 64, device=device, indices=rows))
     images, labels = (torch.cat(column) for column in zip(*batches, strict=True))
     with torch.inference_mode():
-        probs = torch.cat([model(x).softmax(1).cpu() for x, _ in batches])
+        logits = torch.cat([model(x).cpu() for x, _ in batches])
+    probs = (logits / card.get("temperature", 1.0)).softmax(1)
     labels, preds = labels.cpu(), probs.argmax(1)
     if (layer := layer_of(model, images[:2])) is None:
         print(f"{stem}: no Grad-CAM, there is no layer with a map of places")

@@ -21,7 +21,7 @@ from torch import Tensor
 from hf_collate import Batches
 from lab import data
 from lab.class_names import canonical
-from lab.data import Faces
+from lab.data import Faces, preprocess
 from lab.distillation import own_targets
 from lab.heads import HEADS
 from lab.recipes import Recipe
@@ -110,7 +110,7 @@ def joined_loader(loader: Batches, recipe: Recipe, further: Sequence[Faces]) -> 
     pixels, labels = [train.pixels], [train.labels]
     for faces in further:
         rows, told = usable_rows(faces, train.class_names, recipe.further_cap)
-        decoded = faces.decoded(train.preprocess)["train"]
+        decoded = faces.decoded(preprocess(recipe))["train"]
         pixels.append(decoded.pixels[rows])
         labels.append(told)
         left_out = len(decoded) - len(rows)

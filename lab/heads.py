@@ -22,6 +22,7 @@ __all__ = [
     "attach",
     "class_priors",
     "fill_heads",
+    "focal_factor",
     "hard_labels",
     "head_targets",
     "log_probs_of",
@@ -142,24 +143,48 @@ def fill_heads(
     return filled
 
 
+def focal_factor(log_probs: Tensor, gamma: float) -> Tensor:
+    """(1 - p) ** gamma of each probability, given as its logarithm (Lin et al. 2017, focal loss,
+    arXiv:1708.02002): the surer an answer, the less it weighs.
+
+    1 - p is taken as at least 1e-6: at 0 the gradient of a power below 1 is infinite.
+    """
+    return (-log_probs.expm1()).clamp(min=1e-6).pow(gamma)
+
+
 class HeadLoss(nn.Module):
     """Cross-entropy of logits (N, heads · classes) with targets (N, heads, classes), in nats.
+
+    For one head targets may also be labels (N,) int64 or probabilities (N, classes).
 
     The mean over all pairs of a face and a head that have a target, weighted by its sum (1 for
     probabilities): where a row of `targets` is zero, the face does not train that head.
     `class_weights` (classes,) and `label_smoothing` as in `nn.CrossEntropyLoss` with probabilities.
+    `focal_gamma` above 0 makes it the focal loss, where each class gives the term
+    target · (1 - p) ** gamma · -log p, see `focal_factor`.
     """
 
-    def __init__(self, class_weights: Tensor | None = None, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        class_weights: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
+    ) -> None:
         super().__init__()
         self.register_buffer("class_weights", class_weights)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.focal_gamma = label_smoothing, focal_gamma
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if targets.ndim == 1:
+            targets = nn.functional.one_hot(targets, logits.shape[1]).to(logits.dtype)
+        if targets.ndim == 2:
+            targets = targets[:, None]
         mass = targets.sum(2, keepdim=True)  # 1, or the face's weight; 0 without a target
         smooth = self.label_smoothing
         aims = (1 - smooth) * targets + smooth * mass / targets.shape[2]
         if self.class_weights is not None:
             aims = aims * self.class_weights
         log_probs = split_heads(logits, targets.shape[1]).log_softmax(2)
+        if self.focal_gamma:
+            aims = aims * focal_factor(log_probs, self.focal_gamma)
         return -(aims * log_probs).sum() / mass.sum().clamp(min=1e-8)

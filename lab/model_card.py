@@ -14,7 +14,7 @@ from expression.about import LIMITS, crop_words, headline, share
 from expression.checkpoint import read_card
 from expression.files import atomic_write
 from lab.metrics import VIEW_WORDS, Evaluation
-from lab.provenance import totals
+from lab.provenance import kept_by, totals
 from lab.results import SPLITS, Result, Results
 
 __all__ = ["LIMITS", "crop_words", "headline", "markdown", "text", "write", "write_all"]
@@ -109,6 +109,33 @@ def stage_words(stage: dict[str, Any]) -> str:
     return f"{stage['epochs']} epochs{figures}{file}: `{stage['command']}` at {stage['revision']}"
 
 
+def calibration_rows(card: dict[str, Any]) -> list[tuple[str, str]]:
+    """How the answer is made of the heads, its temperature, and when it is "not sure"; no rows for
+    a card that says nothing of them."""
+    rows = []
+    if card.get("choice"):
+        weights = ", ".join(f"{head} {weight:g}" for head, weight in card["heads"].items())
+        chosen = f"{weights}; prior correction {card['prior_correction']:g}"
+        rows.append(("Heads", f"{chosen}; chosen by: {card['choice']['rule']}"))
+    if not (told := card.get("calibration")):
+        return rows
+    where = f"{told['n']} faces of {told['data']}'s {told['split']} split, truth: {told['truth']}"
+    errors = ""
+    if "ece_before" in told:
+        before, after = 100 * told["ece_before"], 100 * told["ece_after"]
+        errors = f", expected calibration error {before:.1f} % before, {after:.1f} % after"
+    rows.append(("Temperature", f"{card['temperature']:g} ({where}{errors})"))
+    if threshold := card["min_confidence"]:
+        answered = share({"k": told["answered"], "n": told["n"]})
+        wrong = share({"k": told["mistakes"], "n": told["answered"]})
+        rows.append(
+            ("Not sure", f"below {threshold:g}; {answered} answered, {wrong} of them wrong")
+        )
+    if note := told.get("note"):
+        rows.append(("Calibration", note))
+    return rows
+
+
 def markdown(card: dict[str, Any], name: str, figures: Mapping[str, str] | None = None) -> str:
     """The card as Markdown, for the file beside the checkpoint.
 
@@ -131,13 +158,14 @@ def markdown(card: dict[str, Any], name: str, figures: Mapping[str, str] | None 
         ),
         (
             "Chosen",
-            f"epoch {card['epoch'] + 1}, by validation accuracy" if "epoch" in card else "–",
+            f"epoch {card['epoch'] + 1}, {kept_by(card)}" if "epoch" in card else "–",
         ),
         *[(f"Stage {i}", stage_words(stage)) for i, stage in enumerate(card.get("stages", ()), 1)],
         *[
             ("Learnt from", f"`{path}`, sha256 {digest[:16]}…")
             for path, digest in card.get("learnt_from", {}).items()
         ],
+        *calibration_rows(card),
         ("Seed", card.get("seed", "–")),
         ("Versions", ", ".join(f"{k} {v}" for k, v in card.get("versions", {}).items()) or "–"),
         ("Command", f"`{card['command']}`" if card.get("command") else "–"),

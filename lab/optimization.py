@@ -1,4 +1,4 @@
-"""How weights are fitted: optimizer, learning rate, number format, early stopping."""
+"""How weights are fitted: optimizer, learning rate, early stopping."""
 
 import torch
 from torch import Tensor, nn
@@ -9,25 +9,10 @@ from train_loop import History
 
 __all__ = [
     "balanced",
-    "fast_precision",
     "make_optimizer",
     "make_schedules",
-    "precision_of",
     "stalled",
 ]
-
-
-def fast_precision(device: torch.device) -> torch.dtype:
-    """bfloat16 where the processor or GPU is made for it, float16 on an older GPU."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if device.type == "cpu" and fast else torch.float32
-
-
-def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
-    auto = recipe.precision == "auto"
-    return fast_precision(device) if auto else getattr(torch, recipe.precision)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -14,8 +14,9 @@ from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 from hf_collate import Augment
 from lab.recipes import RECIPES, EarlyStopping, Learning, Pictures, Schedule, Start
 
-__all__ = ["COMMANDS", "GROUPS", "Augmentation", "Command", "Compare", "Data", "Ensemble",
-           "Evaluate", "Explain", "Flagship", "Matrix", "Pack", "Settings", "Train"]  # fmt: skip
+__all__ = ["COMMANDS", "GROUPS", "Augmentation", "Calibrate", "Command", "Compare", "Data",
+           "Ensemble", "Evaluate", "Explain", "Flagship", "LabelNoise", "Matrix", "Pack",
+           "Robustness", "Settings", "Train"]  # fmt: skip
 
 Flag = FlagCreatePairsOff[bool]
 File = Annotated[Path | None, arg(metavar="PATH")]
@@ -42,6 +43,8 @@ class Data:
     also: Further = ()
     """A further data set, PATH or NAME=PATH; may be repeated. In training it gets a head of its
     own, called NAME; label=PATH trains the label head with it."""
+    cleaned_labels: File = None
+    """A file of cleaned labels, as label_noise writes it: it replaces training labels."""
     strict: Flag = False
     """Stop at the first row that cannot be used, instead of leaving it out."""
     device: Annotated[str, arg(metavar="DEVICE")] = field(
@@ -149,11 +152,44 @@ class Ensemble(Data):
 
 
 @dataclass(frozen=True)
+class Calibrate(Data):
+    """Choose how a network's heads make its answer, calibrate it, and write that as a new one."""
+
+    checkpoints: Checkpoints = ()
+    """The checkpoint file; it is not changed. Needs --votes; --also adds Muxspace's recall."""
+    to: Text = None
+    """Name of the new checkpoint; None: SYSTEM_calibrated-DATA. No file is replaced."""
+
+
+@dataclass(frozen=True)
 class Explain(Data):
     """Draw where checkpoints look: Grad-CAM, attention maps."""
 
     checkpoints: Checkpoints = ()
     """Checkpoint files."""
+
+
+@dataclass(frozen=True)
+class Robustness(Data):
+    """Measure checkpoints on blurred, noisy, dark, covered and badly cut faces."""
+
+    checkpoints: Checkpoints = ()
+    """Checkpoint files."""
+    limit: int = 0
+    """How many faces of each split, at random but the same for every network; 0: all."""
+    final: Flag = False
+    """Open the test split too, and log that in results/test_openings.jsonl; without it only
+    validation is measured."""
+
+
+@dataclass(frozen=True)
+class LabelNoise(Data):
+    """Compare labels with a crowd's votes; list those that crowd and networks contradict."""
+
+    checkpoints: Checkpoints = ()
+    """Checkpoint files; without any, no label is listed."""
+    head: Literal["answer", "label", "votes"] = "answer"
+    """What a network's word is: its one answer, or one of its heads."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +208,29 @@ class Compare:
     """Folder that holds results/."""
 
 
-Command = Train | Flagship | Evaluate | Matrix | Ensemble | Explain | Compare | Pack
+Command = (
+    Train
+    | Flagship
+    | Evaluate
+    | Matrix
+    | Ensemble
+    | Calibrate
+    | Explain
+    | Robustness
+    | LabelNoise
+    | Compare
+    | Pack
+)
 COMMANDS: dict[str, type] = {
-    kind.__name__.lower(): kind
-    for kind in (Train, Flagship, Evaluate, Matrix, Ensemble, Explain, Compare, Pack)
+    "train": Train,
+    "flagship": Flagship,
+    "evaluate": Evaluate,
+    "matrix": Matrix,
+    "ensemble": Ensemble,
+    "calibrate": Calibrate,
+    "explain": Explain,
+    "robustness": Robustness,
+    "label_noise": LabelNoise,
+    "compare": Compare,
+    "pack": Pack,
 }

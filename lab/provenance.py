@@ -17,6 +17,7 @@ __all__ = [
     "ancestors",
     "hardware",
     "joined_history",
+    "kept_by",
     "learnt_from",
     "revision",
     "stages",
@@ -92,6 +93,12 @@ def joined_history(card: dict[str, Any]) -> tuple[History, int]:
     }
     before = sum(len(history["val_loss"]) for history in earlier)
     return joined, before + card["epoch"] + 1
+
+
+def kept_by(card: dict[str, Any]) -> str:
+    """Why a network's epoch was exported and no other, in a few words."""
+    last = card.get("recipe", {}).get("keep") == "last"
+    return "the last, without a choice" if last else "by validation accuracy"
 
 
 def revision() -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from hf_collate import Augment
 from lab.checks import option
-from lab.options import Data, Matrix, Settings
+from lab.options import Data, Settings
 from lab.recipes import Recipe
 
-__all__ = ["changed_words", "record_command", "record_matrix"]
+__all__ = ["changed_words", "data_words", "record_command"]
 
 
 def changed_words(recipe: Recipe, usual: Recipe) -> list[str]:
@@ -56,6 +56,25 @@ def public_data(where: str) -> str:
     return Path(where).name if Path(where).exists() else where
 
 
+def data_words(command: Data) -> list[str]:
+    """The options that name the data, quoted for a shell, without folders of this machine."""
+    words = []
+    if command.data:
+        words.append(f"--data {shlex.quote(public_data(command.data))}")
+    if command.name:
+        words.append(f"--name {shlex.quote(command.name)}")
+    if command.classes:
+        words.append(f"--classes {command.classes}")
+    if command.votes:
+        words.append(f"--votes {shlex.quote(command.votes.name)}")
+    for further in command.also:
+        label, equals, where = further.rpartition("=")
+        words.append(f"--also {shlex.quote(label + equals + public_data(where))}")
+    if command.cleaned_labels:
+        words.append(f"--cleaned-labels {shlex.quote(public(command.cleaned_labels))}")
+    return words
+
+
 def record_command(name: str, recipe: Recipe, usual: Recipe, command: Settings, seed: int) -> str:
     """The command that makes a run again; `usual` is the system's own recipe.
 
@@ -70,26 +89,3 @@ def record_command(name: str, recipe: Recipe, usual: Recipe, command: Settings, 
     if seed:
         words.append(f"--seed {seed}")
     return " ".join(words + changed_words(recipe, usual))
-
-
-def data_words(command: Data) -> list[str]:
-    """The options that say which data, by the last part of each path."""
-    words = []
-    if command.data:
-        words.append(f"--data {shlex.quote(public_data(command.data))}")
-    if command.name:
-        words.append(f"--name {shlex.quote(command.name)}")
-    if command.classes:
-        words.append(f"--classes {command.classes}")
-    if command.votes:
-        words.append(f"--votes {shlex.quote(command.votes.name)}")
-    for further in command.also:
-        label, equals, where = further.rpartition("=")
-        words.append(f"--also {shlex.quote(label + equals + public_data(where))}")
-    return words
-
-
-def record_matrix(command: Matrix) -> str:
-    """The command that measures the matrix of these data, without its checkpoints."""
-    words = ["python experiments.py matrix", *data_words(command)]
-    return " ".join([*words, *(["--final"] if command.final else [])])

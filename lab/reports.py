@@ -60,7 +60,9 @@ class Row:
     def recipe(self) -> str:
         """The recipe's name: that of the file without data and seed."""
         name = self.network.name.removesuffix(f"-seed{self.seed}")
-        return name.removesuffix(f"-{self.card['data']['name']}")
+        data = self.card["data"]
+        names = [data["name"], *(further["name"] for further in data.get("further", ()))]
+        return name.removesuffix("-" + "+".join(names))
 
     @property
     def name(self) -> str:

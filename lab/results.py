@@ -69,7 +69,10 @@ class MeasuredNetwork:
 
 @dataclass(frozen=True, eq=False)
 class FaceProbabilities:
-    """What a network answered, face by face, in the order of the split."""
+    """What a network answered, face by face, in the order of the split.
+
+    Without the temperature of its card, see `lab.evaluation.store_result`.
+    """
 
     probabilities: np.ndarray  # (n, num_classes), float16 where that keeps every answer
     labels: np.ndarray  # (n,) uint8

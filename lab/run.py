@@ -9,9 +9,10 @@ import torch
 from expression.checkpoint import read_card, resolve_checkpoint
 from lab.data import Faces, preprocess
 from lab.further_data import all_heads, data_name, identities, joined_targets
-from lab.heads import class_priors
+from lab.heads import class_priors, hard_labels
 from lab.provenance import learnt_from, revision, stages, versions
 from lab.recipes import Recipe
+from lab.sampling import class_sampling_weights
 
 __all__ = ["Run"]
 
@@ -58,6 +59,10 @@ class Run:
             "(--out), seed (--seed) or data name (--name), or move the file away"
         )
 
+    def lacks_votes(self) -> bool:
+        """Whether a head learns from votes and the data have none."""
+        return set(self.recipe.heads) > {"label"} and self.faces.vote_counts("train") is None
+
     def knows_data(self) -> bool:
         """Whether the pretrained weights were learnt on this very data set."""
         if self.recipe.weights in ("", "imagenet"):
@@ -73,10 +78,17 @@ class Run:
                 "seed": self.seed}  # fmt: skip
         return told | ({"further": identities(self.further)} if self.further else {})
 
+    def priors(self) -> dict[str, list[float]]:
+        """Share of each class among the targets that training shows, head by head."""
+        targets = joined_targets(self.recipe, self.faces, self.further)
+        if power := self.recipe.weighted_sampling:
+            shown = class_sampling_weights(hard_labels(targets), power)
+            targets = targets * shown[:, None, None]
+        return class_priors(self.heads, targets)
+
     def card(self, model_args: dict[str, Any]) -> dict[str, Any]:
         """What the checkpoint says of itself before anything is measured."""
         data = self.faces.identity(votes=self.recipe.heads != ("label",))
-        targets = joined_targets(self.recipe, self.faces, self.further)
         return {
             "system": self.recipe.system,
             "system_args": model_args,
@@ -93,6 +105,6 @@ class Run:
             "learnt_from": learnt_from(self.recipe),
             "stages": stages(self.recipe),
             "heads": dict.fromkeys(self.heads, 1.0),  # their weights in the answer
-            "priors": class_priors(self.heads, targets),
+            "priors": self.priors(),
             "prior_correction": self.recipe.prior_correction,
         }

@@ -14,7 +14,7 @@ from lab.provenance import hardware
 from lab.results import Results
 from lab.run import Run
 from lab.tensorboard_log import TensorBoardLog
-from lab.training import count_right
+from lab.training import measured
 
 __all__ = ["SYSTEMS", "train_svm"]
 
@@ -49,7 +49,7 @@ def train_svm(run: Run, _: TensorBoardLog) -> Path:
     minutes = (time.perf_counter() - start) / 60
     card: dict[str, Any] = run.card(model.arguments())
     card |= {"minutes": round(minutes, 2), "hardware": hardware(torch.device("cpu"))}
-    card["validation"] = count_right(model, batches["validation"], torch.device("cpu"))
+    card |= measured(model, run, batches["validation"], torch.device("cpu"))
     run.folder.mkdir(parents=True, exist_ok=True)
     path = save_network(run.checkpoint, model, card)
     model_card.write(path, Results(run.out / "results"))

@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,22 +16,26 @@ from expression.checkpoint import load_checkpoint, read_card, resolve_checkpoint
 from hf_collate import Batches
 from lab import metrics, model_card, models
 from lab.averaging import moving_average, statistics_batches
+from lab.calibration import calibrate
+from lab.calibration_data import validation_truth
 from lab.data import Faces
 from lab.distillation import SameView, taught_targets
 from lab.export import save_network
 from lab.further_data import joined_loader, joined_targets
 from lab.heads import HeadLoss, attach, fill_heads, hard_labels
-from lab.optimization import balanced, make_optimizer, make_schedules, precision_of, stalled
+from lab.optimization import balanced, make_optimizer, make_schedules, stalled
+from lab.precision import precision_name, precision_of
 from lab.provenance import hardware
 from lab.recipes import Recipe
 from lab.results import Results
 from lab.resuming import STATE, check_settings
 from lab.run import Run
+from lab.sampling import class_sampling_weights, weighted_order
 from lab.tensorboard_log import TensorBoardLog
 from train_loop import History, train
 from train_state import load_state, save_state
 
-__all__ = ["count_right", "train_network"]
+__all__ = ["measured", "train_network"]
 
 
 def classes_of_start(recipe: Recipe, faces: Faces) -> Faces:
@@ -134,9 +140,9 @@ class WithProgress:
 def train_network(run: Run, board: TensorBoardLog) -> Path:
     """Train, or go on from `run.folder/state.pt`; returns the exported checkpoint.
 
-    The best epoch by validation accuracy is kept in `run.folder`, and exported in half
-    precision when the run has ended. Raises ValueError when the checkpoint exists already or
-    the state was made with other settings.
+    The best epoch by validation accuracy, or the last (`recipe.keep`), is kept in `run.folder`,
+    and exported in half precision when the run has ended. Raises ValueError when the checkpoint
+    exists already or the state was made with other settings.
     """
     run.check_output()
     run = replace(run, faces=classes_of_start(run.recipe, run.faces))
@@ -150,8 +156,11 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     model = attach(start_model(recipe, class_names, run.heads), card)
     model = model.to(device, memory_format=torch.channels_last)
     many = recipe.heads != ("label",) or bool(run.further)
+    targets = joined_targets(recipe, run.faces, run.further)
+    if power := recipe.weighted_sampling:
+        weights = class_sampling_weights(hard_labels(targets)[loader.rows], power)
+        loader.order = partial(weighted_order, weights)
     if many:
-        targets = joined_targets(recipe, run.faces, run.further)
         loader.labels = targets.to(loader.labels.device)
     resumed = check_settings(load_state(state_path), run) if state_path.exists() else {}
     head_history = resumed.get("head_history", {})
@@ -163,11 +172,10 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     weights = None
     if recipe.class_weights:
         weights = balanced(hard_labels(loader.labels[loader.rows]).cpu(), len(class_names))
-    loss = HeadLoss if many else nn.CrossEntropyLoss
-    loss_fn = loss(weights, label_smoothing=recipe.label_smoothing).to(device)
+    loss_fn = make_loss(recipe, weights, many).to(device)
     optimizer = make_optimizer(model, recipe)
     by_epoch, by_batch = make_schedules(optimizer, recipe, len(loader))
-    precision = precision_of(recipe, device)
+    precision = precision_of(recipe, resumed, model, loss_fn, loader)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     averaged = moving_average(model, recipe.average) if recipe.average else None
     parts = {"model": model, "optimizer": optimizer, "by_epoch": by_epoch, "by_batch": by_batch,
@@ -188,16 +196,23 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     with_progress = WithProgress(shown, recipe.epochs, done, run.stem)
     report = epoch_printer(recipe.epochs)
 
+    kept_path = run.folder / f"{recipe.keep}.safetensors"
+
+    def keep(network: nn.Module, chosen: dict[str, Any]) -> None:
+        save_network(kept_path, network, {**card, **chosen}, half=False)
+
     def after(epoch: int, history: History) -> bool:
+        if recipe.keep == "last":
+            figures = {key: history[key][epoch] for key in ("val_accuracy", "val_loss")}
+            keep(averaged.module if averaged else model, {"epoch": epoch, **figures})
         save_state(state_path, **parts, history=history, head_history=head_history,
-                   settings=run.settings())  # fmt: skip
+                   settings=run.settings(), precision=precision_name(precision))  # fmt: skip
         board.epoch(epoch, history)
         set_epoch_augmentation(loader, recipe, epoch + 1)
         if not sys.stderr.isatty():
             report(epoch, history)
         return stalled(history, recipe.stop, recipe.stop_patience)
 
-    best_path = run.folder / "best.safetensors"
     over = history and stalled(history, recipe.stop, recipe.stop_patience)
     train(
         model,
@@ -209,7 +224,7 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
         device=device,
         scheduler=by_epoch,
         batch_scheduler=by_batch,
-        on_best=lambda best, chosen: save_network(best_path, best, {**card, **chosen}, half=False),
+        on_best=keep if recipe.keep == "best" else None,
         on_epoch=after,
         history=history,
         precision=precision,
@@ -219,12 +234,12 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
         statistics_loader=statistics_batches(loader) if averaged else None,
     )
     with_progress.bar.close()
-    state, card = load_checkpoint(best_path)
+    state, card = load_checkpoint(kept_path)
     model.load_state_dict(models.as_tensors(state))
-    card["validation"] = count_right(model.half().float(), batches["validation"], device)
+    card |= measured(model.half().float(), run, batches["validation"], device)
     seconds = sum(history["seconds"]) + sum(head_history.get("seconds", []))
     card |= {"history": history, "minutes": round(seconds / 60, 2), "hardware": hardware(device),
-             "precision": str(precision).removeprefix("torch.")}  # fmt: skip
+             "precision": precision_name(precision)}  # fmt: skip
     if head_history:
         card["head_history"] = head_history
     path = save_network(run.checkpoint, model, card)
@@ -232,10 +247,25 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     return path
 
 
-def count_right(model: nn.Module, batches: Batches, device: torch.device) -> dict[str, int]:
-    """{"k": right answers, "n": faces} of a network as it is exported, for its card."""
+def make_loss(recipe: Recipe, class_weights: Tensor | None, many: bool) -> nn.Module:
+    """The training loss, for several heads or one; validation is always by plain cross-entropy."""
+    if not (many or recipe.focal_gamma):
+        return nn.CrossEntropyLoss(class_weights, label_smoothing=recipe.label_smoothing)
+    return HeadLoss(class_weights, recipe.label_smoothing, recipe.focal_gamma)
+
+
+def measured(model: nn.Module, run: Run, batches: Batches, device: torch.device) -> dict[str, Any]:
+    """What a card says of a network as it is exported, from its validation split: how many answers
+    are right, and the temperature and threshold fitted there (see `lab.calibration`).
+
+    The truth is the crowd's majority where the network learnt from votes, else the label.
+    """
     logits, labels = metrics.collect(model, batches, device)
-    return {"k": int((logits.argmax(1) == labels).sum()), "n": len(labels)}
+    counted = {"k": int((logits.argmax(1) == labels).sum()), "n": len(labels)}
+    crowd = bool({"votes", "mean"} & set(run.recipe.heads))
+    right, truth = validation_truth(run.faces, batches.rows, crowd)
+    fitted = calibrate(logits.numpy(), right.numpy(), data=run.faces.name, truth=truth)
+    return {"validation": counted, **fitted.for_card()}
 
 
 def set_epoch_augmentation(loader: Batches, recipe: Recipe, epoch: int) -> None:

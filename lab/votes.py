@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["crowd_figures", "leave_one_out", "majority", "vote_shares"]
+__all__ = ["crowd_figures", "known_majority", "leave_one_out", "majority", "vote_shares"]
 
 SYNONYMS = {"happiness": "happy", "sadness": "sad", "anger": "angry"}
 NOT_EXPRESSIONS = ("unknown", "NF")  # NF: no face
@@ -75,6 +75,12 @@ def leave_one_out(counts: Tensor, vote_names: Sequence[str]) -> Tensor:
         chosen = (votes[:, column] > 0) & (top >= 0)
         told[faces[chosen], top[chosen], column] = votes[chosen, column]
     return told
+
+
+def known_majority(counts: Tensor, vote_names: Sequence[str], class_names: Sequence[str]) -> Tensor:
+    """As `majority`, and -1 too where it names an expression that the data set lacks."""
+    top = majority(counts, vote_names, class_names)
+    return torch.where(top < len(class_names), top, -1)
 
 
 def crowd_figures(

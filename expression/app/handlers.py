@@ -13,7 +13,13 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from expression.about import LIMITS, crop_words, headline
+from expression.about import (
+    LIMITS,
+    crop_words,
+    headline,
+    not_sure_share,
+    not_sure_words,
+)
 from expression.app.page import faces_html, mirror_html, notice
 from expression.checkpoint import CHECKPOINTS, list_checkpoints
 from expression.drawing import draw_faces
@@ -84,8 +90,7 @@ class Handlers:
             predictor = self.predictor(checkpoint)
             picture = open_picture(Path(image), longest=2048)
             if whole:
-                face = FacePrediction((0, 0, *picture.size), predictor.predict(picture))
-                return predictor, picture, [face]
+                return predictor, picture, predictor.predict_whole([picture])
             return predictor, picture, predictor.find(picture)
         except (OSError, ValueError, ImportError) as error:
             raise refuse(without_path(error, image)) from error
@@ -104,7 +109,10 @@ class Handlers:
         numbered = [replace(f, track=i) for i, f in enumerate(found, 1)]
         drawn = picture if whole else draw_faces(picture, numbered, bars=False)
         times = picture.info.get("reduced", 1)
-        faces = [{"box": [v * times for v in f.box], "probabilities": f.probs} for f in found]
+        faces = [
+            {"box": [v * times for v in f.box], "sure": f.sure, "probabilities": f.probs}
+            for f in found
+        ]
         shown = self.maps(predictor.path, crops) if maps else []
         return drawn, faces_html(found, crops), shown, faces
 
@@ -149,7 +157,7 @@ class Handlers:
             if answer.image is None:
                 gr.Warning(answer.error.replace(answer.name, name))
                 continue
-            words = ", ".join(face.expression for face in answer.faces) or "no face found"
+            words = ", ".join(face.label for face in answer.faces) or "no face found"
             drawn = draw_faces(answer.image, answer.faces, bars=False)
             gallery.append((drawn, f"{name}: {words}"))
         return gallery
@@ -186,6 +194,9 @@ class Handlers:
                 raise refuse("No face was found in the whole video.", "No face")
             faces = "1 face" if summary["tracks"] == 1 else f"{summary['tracks']} faces"
             words = f"{faces} followed through {summary['seconds']:.1f} seconds."
+            if unsure := not_sure_share(summary):
+                reason = not_sure_words(predictor.min_confidence)
+                words += f" {unsure.capitalize()}: {reason} there."
             shown, timeline, table = (
                 str(next(Path(out).glob(f"*{end}"))) for end in (".mp4", ".png", ".csv")
             )
@@ -198,8 +209,12 @@ class Handlers:
             return f"`{checkpoint}` is no longer in {self.folder}."
         names = ", ".join(card["class_names"])
         crop = crop_words(card.get("crop") or "not measured")
+        threshold = card.get("min_confidence", 0)
+        unsure = (
+            f" Where {not_sure_words(threshold)}, the answer is “not sure”." if threshold else ""
+        )
         return (
             f"**What answers.** {headline(card)}. It knows {len(card['class_names'])} "
-            f"expressions: {names}. Faces as it was trained on: {crop}.\n\n"
+            f"expressions: {names}.{unsure} Faces as it was trained on: {crop}.\n\n"
             f"**What it cannot tell.** {LIMITS}"
         )

@@ -11,7 +11,8 @@ from html import escape
 
 from PIL import Image
 
-from expression.drawing import EMOJI, colour_of
+from expression.about import not_sure_words
+from expression.drawing import colour_of, face_emoji
 from expression.face_prediction import FacePrediction
 
 __all__ = ["CSS", "faces_html", "mirror_html", "notice"]
@@ -34,6 +35,7 @@ CSS = """
   overflow: hidden}
 .bar .fill {height: 100%; border-radius: 5px}
 .bar .share {text-align: right; font-variant-numeric: tabular-nums}
+.unsure {margin: 6px 0 0 !important; font-size: 13px; color: var(--body-text-color)}
 .mirror {text-align: center; padding: 8px 12px 14px; border-radius: 14px; min-height: 330px;
   background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary)}
 .mirror .emoji {font-size: clamp(72px, 12vw, 118px); line-height: 1.25}
@@ -81,8 +83,11 @@ def bars(probs: dict[str, float]) -> str:
     )
 
 
-def emoji(name: str) -> str:
-    return EMOJI.get(name, "🙂")
+def not_sure_note(face: FacePrediction) -> str:
+    """What "not sure" means, below the bars; "" for a sure answer."""
+    if face.sure:
+        return ""
+    return f'<p class="unsure">{not_sure_words(face.min_confidence).capitalize()}.</p>'
 
 
 def thumbnail(image: Image.Image, side: int = 96) -> str:
@@ -99,15 +104,18 @@ def faces_html(faces: Sequence[FacePrediction], crops: Sequence[Image.Image], mo
         shown = dict(list(face.probs.items())[:most])
         cards.append(
             f'<div class="face"><div class="look"><img src="{thumbnail(crop)}" '
-            f'alt="face {number} as the network sees it"><span>{emoji(face.expression)}</span>'
-            f'</div><div class="numbers"><h4>{number} · {escape(face.expression)}</h4>'
-            f"{bars(shown)}</div></div>"
+            f'alt="face {number} as the network sees it"><span>{face_emoji(face)}</span>'
+            f'</div><div class="numbers"><h4>{number} · {escape(face.label)}</h4>'
+            f"{bars(shown)}{not_sure_note(face)}</div></div>"
         )
     return f'<div class="faces">{"".join(cards)}</div>'
 
 
 def mirror_html(faces: Sequence[FacePrediction], class_names: Sequence[str]) -> str:
-    """The largest face's emoji and bars, in the order of `class_names`; the other faces below."""
+    """The largest face's emoji and bars, in the order of `class_names`; the other faces below.
+
+    `data-expression` is its most likely class, also where "not sure" is shown.
+    """
     if not faces:
         return (
             '<div class="mirror" data-expression=""><div class="emoji">🔍</div>'
@@ -115,9 +123,12 @@ def mirror_html(faces: Sequence[FacePrediction], class_names: Sequence[str]) -> 
         )
     first, *others = faces
     ordered = {name: first.probs[name] for name in class_names}
-    rest = " ".join(emoji(face.expression) for face in others)
+    rest = " ".join(map(face_emoji, others))
     return (
-        f'<div class="mirror" data-expression="{escape(first.expression)}">'
-        f'<div class="emoji">{emoji(first.expression)}</div><h3>{escape(first.expression)}</h3>'
-        f"{bars(ordered)}" + (f'<div class="others">and {rest}</div>' if rest else "") + "</div>"
+        f'<div class="mirror" data-expression="{escape(first.expression)}" '
+        f'data-sure="{"true" if first.sure else "false"}">'
+        f'<div class="emoji">{face_emoji(first)}</div><h3>{escape(first.label)}</h3>'
+        f"{bars(ordered)}{not_sure_note(first)}"
+        + (f'<div class="others">and {rest}</div>' if rest else "")
+        + "</div>"
     )

@@ -158,7 +158,8 @@ def test_a_program_gets_the_same_answer_as_predict_py(client, predictor, portrai
     drawn, _, _, faces = client.predict(
         handle_file(portrait), SERVED, False, False, api_name="/photo"
     )
-    assert faces == [{"box": list(seen.box), "probabilities": pytest.approx(seen.probs)}]
+    probs = pytest.approx(seen.probs)
+    assert faces == [{"box": list(seen.box), "sure": True, "probabilities": probs}]
     assert Image.open(drawn).size == (512, 512)
 
 

@@ -71,7 +71,7 @@ def test_files_are_named_after_system_data_and_seed(trained):
         f"drawn-{split}-{what}"
         for split in ("validation", "test")
         for what in ("plain.json", "plain.npz", "flip.json", "flip.npz", "confusion.png",
-                     "per_class.png", "report.txt")
+                     "per_class.png", "calibration.png", "report.txt")
     ]  # fmt: skip
     assert {p.name for p in (trained / "results").rglob("*")} == {
         "tinyvgg-drawn-seed3", "test_openings.jsonl", "checkpoint.json", "history.png", *measured,
@@ -247,16 +247,6 @@ def test_class_weights_let_every_class_count_the_same():
     assert sums == pytest.approx([2.5, 2.5, 0, 2.5]) and weights.isfinite().all()
 
 
-def test_low_precision_is_chosen_only_where_the_processor_has_it(monkeypatch):
-    cpu = torch.device("cpu")
-    for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        assert optimization.precision_of(RECIPES["tinyvgg"], cpu) == expected
-    forced = replace(RECIPES["tinyvgg"], precision="float16")
-    assert optimization.precision_of(forced, cpu) == torch.float16
-
-
 # --- a teacher ---
 
 
@@ -290,7 +280,7 @@ def test_all_systems_run_and_meet_in_one_table(drawn, here, capsys, open_predict
         )  # fmt: skip
     assert "vit_tiny_distilled-drawn did not run: teacher" in str(ended.value)
     out = here / "out" / "quick" / "results"
-    ran = set(RECIPES) - {"vit_tiny_distilled"}
+    ran = set(RECIPES) - {"vit_tiny_distilled", "expression_joined"}  # these data have no votes
     text = (out / "RESULTS.md").read_text()
     for name in ran:
         assert f"| `{name}` |" in text and (out / f"{name}-drawn/checkpoint.json").exists()

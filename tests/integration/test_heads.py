@@ -25,6 +25,7 @@ from lab.data import Packed, pack, preprocess, read
 from lab.datasets import ferplus
 from lab.export import export_onnx
 from lab.heads import HeadLoss, attach, class_priors, fill_heads, hard_labels, head_targets
+from lab.provenance import kept_by
 from lab.recipes import Recipe
 from lab.resuming import check_settings
 from lab.run import Run
@@ -263,6 +264,42 @@ def test_a_new_head_starts_from_the_one_that_is_there() -> None:
     assert torch.equal(back["weight"], two.weight[3:])
 
 
+# --- which epoch is kept ---
+
+
+def test_the_last_epoch_is_exported_where_it_is_asked_for(faces: Packed, tmp_path: Path) -> None:
+    # A rate of 3 in the second epoch spoils a network that was good before.
+    spoilt = {"schedule": "step", "step_size": 1, "gamma": 1000.0, "epochs": 2}
+    cards = {}
+    for keep in ("best", "last"):
+        path = trained(faces, tmp_path / keep, **spoilt, keep=keep)
+        cards[keep] = load_checkpoint(path)[1]
+        state = torch.load(tmp_path / keep / "run" / "state.pt")["states"]["model"]
+        end = all(
+            np.array_equal(tensor, state[name].half().float())
+            for name, tensor in load_checkpoint(path)[0].items()
+        )
+        assert end == (keep == "last")
+    accuracies = cards["last"]["history"]["val_accuracy"]
+    assert accuracies[-1] < max(accuracies)
+    assert cards["last"]["epoch"] == 1 and cards["best"]["epoch"] == 0
+    assert cards["last"]["val_accuracy"] == accuracies[-1]
+    assert kept_by(cards["last"]) != kept_by(cards["best"])
+
+
+def test_weighted_sampling_changes_the_prior_that_the_card_tells(faces: Packed) -> None:
+    rare = (faces.splits["train"].labels == 2).nonzero()[8:].flatten()
+    rows = torch.ones(96, dtype=torch.bool)
+    rows[rare] = False  # 32, 32 and 8 faces are left
+    train = faces.splits["train"]
+    skewed = replace(train, pixels=train.pixels[rows], labels=train.labels[rows])
+    few = replace(faces, splits={**faces.splits, "train": skewed}, packed_votes={})
+    recipe = replace(RECIPE, weighted_sampling=1.0)
+    priors = run(few, Path("unused"), recipe).priors()["label"]
+    assert priors == pytest.approx([1 / 3, 1 / 3, 1 / 3], abs=1e-6)
+    assert run(few, Path("unused"), RECIPE).priors()["label"][2] == pytest.approx(8 / 72, abs=1e-6)
+
+
 # --- averaged weights and mixup ---
 
 
@@ -317,8 +354,9 @@ def test_mixup_blends_pictures_and_targets_by_the_same_share(faces: Packed) -> N
         {"heads": ("label", "votes"), "average": 0.95, "mixup": 0.3},
         {"mixup": 0.3, "class_weights": True},
         {"average": 0.95, "final_unaugmented_epochs": 1},
+        {"weighted_sampling": 1.0, "focal_gamma": 2.0, "keep": "last"},
     ],
-    ids=["none", "all", "mixup", "average"],
+    ids=["none", "all", "mixup", "average", "sampling"],
 )
 def test_a_run_cut_short_ends_bit_for_bit_like_a_whole_one(
     settings: dict[str, object], faces: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -344,6 +382,7 @@ def test_each_setting_changes_the_training(faces: Packed, tmp_path: Path) -> Non
     assert same_weights(plain, trained(faces, tmp_path / "again", epochs=1))
     for name, settings in {
         "mixup": {"mixup": 0.2}, "average": {"average": 0.9}, "mean": {"heads": ("mean",)},
+        "focal": {"focal_gamma": 2.0}, "sampling": {"weighted_sampling": 0.5},
         "stored": {"teacher": str(plain)}, "same": {"teacher": str(plain), "teacher_view": "same"},
     }.items():  # fmt: skip
         assert not same_weights(plain, trained(faces, tmp_path / name, epochs=1, **settings)), name
@@ -358,7 +397,8 @@ def test_a_state_from_before_these_settings_can_be_gone_on_from(
 ) -> None:
     started = run(faces, tmp_path, RECIPE)
     old = json.loads(json.dumps(started.settings()))
-    for name in ("heads", "mixup", "average", "teacher_view", "prior_correction"):
+    for name in ("heads", "mixup", "average", "teacher_view", "prior_correction",
+                 "weighted_sampling", "focal_gamma", "keep"):  # fmt: skip
         del old["recipe"][name]
     assert check_settings({"settings": old}, started)
 
@@ -366,7 +406,7 @@ def test_a_state_from_before_these_settings_can_be_gone_on_from(
 @pytest.mark.parametrize(
     "wrong",
     [{"heads": ("label", "label")}, {"heads": ()}, {"heads": ("crowd",)}, {"average": 1.0},
-     {"mixup": -0.1}, {"teacher_view": "other"}],
+     {"mixup": -0.1}, {"keep": "first"}, {"teacher_view": "other"}],
 )  # fmt: skip
 def test_a_setting_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

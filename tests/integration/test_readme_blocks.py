@@ -60,9 +60,12 @@ def check_make(words: list[str]) -> None:
     values = dict(variable.split("=", 1) for variable in variables)
     for name in values:
         assert re.search(rf"^{name} *\?=", MAKEFILE, re.MULTILINE), f"no variable {name}"
-    if target == "flagship":
-        again = ["--data", values["DATA"], "--seeds", values["SEEDS"]]
-        parse(["flagship", *again, *shlex.split(values.get("ARGS", ""))])
+    shown = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    commands = shown.stdout.replace("\\\n", " ").splitlines()
+    for called in (line.partition("experiments.py ")[2] for line in commands):
+        if called:
+            parse(shlex.split(called))
 
 
 def check_python(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

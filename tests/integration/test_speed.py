@@ -249,16 +249,52 @@ def test_seeds_of_other_conditions_are_not_overwritten(packed, tmp_path, monkeyp
 def test_an_epoch_shows_every_picture_at_most_once_and_in_another_order():
     data = drawn_data()
     pixels = torch.zeros_like(data.pixels)
-    generator = torch.Generator().manual_seed(0)
+    generator, augment = torch.Generator().manual_seed(0), speedrun.augmentation_for(0, SMALL)
     orders = []
     for _ in range(2):
-        batches = speedrun.batches(pixels, torch.arange(80), 16, SMALL, generator)
+        batches = speedrun.batches(pixels, torch.arange(80), augment, SMALL, generator)
         shown = torch.cat([labels for images, labels in batches if images.shape == (16, 1, 16, 16)])
         assert shown.sort().values.tolist() == list(range(80))
         orders.append(shown.tolist())
     assert orders[0] != orders[1]
-    odd = list(speedrun.batches(pixels[:70], torch.arange(70), 16, SMALL, generator))
+    odd = list(speedrun.batches(pixels[:70], torch.arange(70), augment, SMALL, generator))
     assert sum(len(labels) for _, labels in odd) == 64  # the short batch is left out
+
+
+def test_options_change_the_settings_of_a_target(packed, tmp_path, monkeypatch):
+    # A recipe that is to be tried must not need an edit, nor touch the runs of the target's own.
+    monkeypatch.setattr(speedrun, "TARGETS", {65: SMALL})
+    command = ["--data", packed, "--device", "cpu", "--out", str(tmp_path / "told.json")]
+    options = ["--mixup", "0.2", "--sides", "16", "--focal-gamma", "1", "--lr", "0.1",
+               "--final-unaugmented-epochs", "1"]  # fmt: skip
+    assert speedrun.main([*command, *options]) == 0
+    told = json.loads((tmp_path / "told.json").read_text())["cpu 65"]
+    changed = {"mixup": 0.2, "sides": [16], "focal_gamma": 1.0, "lr": 0.1,
+               "final_unaugmented_epochs": 1}  # fmt: skip
+    assert told["settings"] == {**speedrun.as_json(SMALL), **changed}
+    # a file from before a setting existed is one where it was off
+    del told["settings"]["votes"]
+    (tmp_path / "told.json").write_text(json.dumps({"cpu 65": told}))
+    assert speedrun.main([*command, *options, "--seeds", "2"]) == 0
+    assert len(json.loads((tmp_path / "told.json").read_text())["cpu 65"]["runs"]) == 2
+
+
+def test_the_last_epochs_are_sharp_and_as_large_as_in_use():
+    settings = replace(SMALL, epochs=4, final_unaugmented_epochs=1)
+    assert [speedrun.augmentation_for(k, settings).side for k in range(4)] == [16, 16, 24, 24]
+    assert [speedrun.augmentation_for(k, settings).degrees for k in range(4)] == [12, 12, 12, 0]
+
+
+def test_a_votes_head_trains_beside_the_labels_and_does_not_answer(monkeypatch):
+    data = drawn_data()
+    targets = torch.zeros(80, 2, 7)
+    targets[torch.arange(80), 0, data.labels] = 1
+    targets[:, 1, 6] = 1  # the crowd always says the last class
+    splits = {"train": (data.pixels, targets), "validation": (data.pixels, data.labels)}
+    asked = []
+    monkeypatch.setattr(speedrun, "accuracy", lambda *a: asked.append(a[0](a[1].float())) or a[5])
+    assert speedrun.run(splits, SMALL, 0, torch.float32, False)["validation"] == 7
+    assert asked[0].shape == (80, 14)
 
 
 def test_operations_are_counted_forward_and_backward():

@@ -36,7 +36,9 @@ def middle(box):
 def test_one_face_is_boxed_and_answered_as_by_predict_py(handlers, predictor, portrait):
     drawn, html, maps, faces = handlers.photo(str(portrait), SERVED, False, False)
     (seen,) = predictor.find(portrait)
-    assert faces == [{"box": list(seen.box), "probabilities": seen.probs}] and not maps
+    assert (
+        faces == [{"box": list(seen.box), "sure": True, "probabilities": seen.probs}] and not maps
+    )
     assert html.count('class="face"') == 1
     x, y, width, height = seen.box
     colour = ImageColor.getrgb(colour_of(seen.expression))

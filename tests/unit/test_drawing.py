@@ -11,13 +11,14 @@ from PIL import Image, ImageColor
 
 from expression import drawing
 from expression.drawing import COLOURS, EMOJI, colour_of, draw_faces, layout
+from expression.face_prediction import FacePrediction
 from expression.timeline_figure import _palette, timeline_figure
 
 HAPPY = {"happy": 0.91, "neutral": 0.06, "sad": 0.02, "fear": 0.01}
 
 
-@dataclass
-class Face:
+@dataclass(frozen=True)
+class Face(FacePrediction):
     box: tuple[int, int, int, int]
     probs: dict[str, float] = field(default_factory=lambda: dict(HAPPY))
     track: int | None = None

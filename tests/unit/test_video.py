@@ -13,6 +13,7 @@ from av.stream import Disposition
 from PIL import Image
 
 from expression import timeline, video
+from expression.face_prediction import FacePrediction
 from expression.timeline import COLUMNS, Timeline, read_timeline
 from expression.video import (
     VideoWriter,
@@ -26,8 +27,8 @@ UNEVEN = [0.0, 0.033, 0.1, 0.107, 0.5, 1.25, 1.2655, 2.0, 2.04, 3.7]
 NAMES = ("happy", "not, happy", "so so")
 
 
-@dataclass
-class Face:
+@dataclass(frozen=True)
+class Face(FacePrediction):
     box: tuple[int, int, int, int] = (5, 6, 20, 24)
     probs: dict[str, float] = field(
         default_factory=lambda: {"so so": 0.5, "happy": 0.30004, "not, happy": 0.19996}
@@ -395,7 +396,7 @@ def test_the_table_comes_back_with_any_class_name(tmp_path):
     with path.open(newline="", encoding="utf-8") as file:
         header, first, _ = csv.reader(file)
     assert header == [*COLUMNS, *NAMES]
-    cells = ["0.040", "1", "1", "5", "6", "20", "24", "so so", "0.3000", "0.2000", "0.5000"]
+    cells = ["0.040", "1", "1", "5", "6", "20", "24", "so so", "true", "0.3000", "0.2000", "0.5000"]
     assert first == cells
     class_names, rows = read_timeline(path)
     assert class_names == NAMES
