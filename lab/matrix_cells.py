@@ -9,6 +9,7 @@ from statistics import mean
 
 import numpy as np
 
+from lab.calibration_data import calibration_errors
 from lab.data_notes import DataNotes
 from lab.metrics import Evaluation, percent
 from lab.provenance import ancestors
@@ -132,6 +133,19 @@ class MatrixRow:
         given = (result.crowd or {}).get("interval_without" if column.without else "interval_95")
         interval = (given[0], given[1]) if given else None
         return Cell(Evaluation(confusion, told.class_names, loss), interval)
+
+    def calibration(self, column: Column, split: str) -> tuple[float, float] | None:
+        """Expected calibration error, in [0, 1], as the network answers and with the temperature of
+        its card; None where no probabilities are kept, as of people."""
+        result = self.results.get((column.notes.fingerprint, split))
+        if self.cell(column, split) is None or result is None or result.answers is None:
+            return None
+        truth = result.answers.labels.astype(np.int64)
+        names = result.evaluation.class_names
+        truth[np.isin(truth, [k for k, name in enumerate(names) if name in column.without])] = -1
+        if column.unseen and (seen := self.seen(result, column.notes)) is not None:
+            truth[seen] = -1
+        return calibration_errors(result, self.network.card.get("temperature", 1.0), truth)
 
 
 @dataclass(frozen=True, eq=False)

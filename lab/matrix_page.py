@@ -26,6 +26,9 @@ Accuracy is right answers of faces with a 95 % interval. Mean recall counts each
 however few its faces; its interval says how little a few faces tell. A data set with fewer classes
 than a network is measured all the same: an answer that names another class is a mistake.
 
+The expected calibration error compares how sure a network is with how often it is right, in bins of
+confidence: as it answers → with the temperature of its card, which was fitted on validation.
+
 `NAME-majority` is the majority of ten voters (FER+'s rule) instead of the label: with eight
 classes, contempt included, which networks of seven classes always miss, and with seven.
 “Not trained on” leaves out the faces that lie in the training data of the row's network or of a
@@ -95,6 +98,8 @@ def section(matrix: Matrix, rows: Sequence[MatrixRow], split: str, kept: Results
         parts.append(f"“Without”: classes that people could not name on these faces ({left}).")
     f1 = table(rows, columns, split, lambda cell: f"{cell.told.macro_f1:.3f}")
     parts += ["### Macro F1", f1]
+    errors = calibration_table(rows, columns, split)
+    parts += ["### Expected calibration error (%)", errors]
     for column in matrix.main_columns(split):
         parts += [f"### Recall of each class: {column.heading}", class_table(rows, column, split)]
     return parts
@@ -116,6 +121,24 @@ def table(
         cells = [row.cell(column, split) for column in columns]
         told = [text(cell) if cell else "–" for cell in cells]
         lines.append(line([f"`{row.folder}`", row.trained_on, *told]))
+    return "\n".join(lines)
+
+
+def calibration_table(rows: Sequence[MatrixRow], columns: Sequence[Column], split: str) -> str:
+    """'4.6 → 1.7': before and after the temperature of the card; one figure where that is 1."""
+    lines = [heading(["Row", "Temperature", *(column.heading for column in columns)])]
+    for row in rows:
+        temperature = row.network.card.get("temperature", 1.0)
+        told = []
+        for column in columns:
+            errors = row.calibration(column, split)
+            if errors is None:
+                told.append("–")
+            else:
+                shown = errors if temperature != 1 else errors[:1]
+                told.append(" → ".join(f"{100 * error:.1f}" for error in shown))
+        if row.kind != "people":
+            lines.append(line([f"`{row.folder}`", f"{temperature:g}", *told]))
     return "\n".join(lines)
 
 

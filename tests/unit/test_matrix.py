@@ -220,6 +220,21 @@ def test_two_data_sets_of_one_name_are_refused(setup):
         matrix.prepare(replace(setup, data_sets=(home, replace(away, name="home"))))
 
 
+def test_calibration_counts_the_faces_of_its_column(setup):
+    # Sure of "happy" with 0.67 for every face; 2 of 6 right with contempt, 2 of 4 without.
+    matrix.prepare(setup)
+    warm = network(temperature=2.0)
+    matrix.measure_network(warm, Knowing(), setup)
+    row, columns = rows_of(setup.kept)["net"], matrix_cells.read(setup.kept).columns("validation")
+    told = {c.heading: row.calibration(c, "validation") for c in columns}
+    sure = torch.tensor([2.0, 1.0, 0.0]).softmax(0)[0].item()
+    assert told["home-majority, 8 classes"][0] == pytest.approx(sure - 2 / 6, abs=2e-3)
+    assert told["home-majority, 7 classes"][0] == pytest.approx(sure - 2 / 4, abs=2e-3)
+    assert told["home"][1] != told["home"][0]  # with the card's temperature
+    person = rows_of(setup.kept)[matrix.PEOPLE]
+    assert all(person.calibration(column, "validation") is None for column in columns)
+
+
 # --- the page ---
 
 
