@@ -23,8 +23,9 @@ same whole pictures, prepared as its own rule says, and one view of each. A cell
 (–) was not measured, or does not apply.
 
 Accuracy is right answers of faces with a 95 % interval. Mean recall counts each class the same,
-however few its faces; its interval says how little a few faces tell. A data set with fewer classes
-than a network is measured all the same: an answer that names another class is a mistake.
+however few its faces; its interval says how little a few faces tell, and lies nearer to one half
+than the figure where a class has only a few. A data set with fewer classes than a network is
+measured all the same: an answer that names another class is a mistake.
 
 The expected calibration error compares how sure a network is with how often it is right, in bins of
 confidence: as it answers → with the temperature of its card, which was fitted on validation.
@@ -33,8 +34,9 @@ confidence: as it answers → with the temperature of its card, which was fitted
 classes, contempt included, which networks of seven classes always miss, and with seven.
 “Not trained on” leaves out the faces that lie in the training data of the row's network or of a
 network that it learnt from: within one data set pixel for pixel, between two by a perceptual hash.
-What peers were trained on is not known here face by face, so this column is empty for them. Peers
-stand here for comparison; nothing was chosen by their figures on the test splits.
+It has a figure for rows that trained on some of them; for the others it would repeat the column
+before it. What peers were trained on is not known face by face, so that they have none. Peers stand
+here for comparison; nothing was chosen by their figures on the test splits.
 
 `one_person` is one voter of FER+: against the majority of the other nine voters, on the faces
 where the ten have a majority, each voter left out once; and against the label, on all faces. A
@@ -88,8 +90,8 @@ def section(matrix: Matrix, rows: Sequence[MatrixRow], split: str, kept: Results
     parts = [f"## {TITLES[split]}", f"![Every row on every data set]({FIGURES[split]})"]
     if split == "test":
         openings = kept.openings()
-        parts.append(" ".join(openings_sentence(openings, c.notes.name)
-                              for c in matrix.main_columns(split)))  # fmt: skip
+        told = (openings_sentence(openings, c.notes.name) for c in matrix.main_columns(split))
+        parts.append("\n".join(f"- {sentence}" for sentence in told))
     parts += ["### Accuracy", table(rows, columns, split, lambda cell: cell.accuracy)]
     recall = table(rows, columns + certain, split, mean_recall)
     parts += ["### Mean recall of the classes", recall]
@@ -106,7 +108,9 @@ def section(matrix: Matrix, rows: Sequence[MatrixRow], split: str, kept: Results
 
 
 def mean_recall(cell: Cell) -> str:
-    """'0.612 (0.58–0.64)'."""
+    """'0.612 (0.58–0.64)'; of people without the interval, which takes answers for faces."""
+    if cell.interval is not None:
+        return f"{cell.mean_recall:.3f}"
     low, high = cell.mean_recall_interval
     return f"{cell.mean_recall:.3f} ({low:.2f}–{high:.2f})"
 
