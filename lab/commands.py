@@ -20,6 +20,7 @@ from lab import (
     explanation,
     flagship,
     label_noise,
+    matrix,
     robustness,
 )
 from lab.checks import UsageError, check_device, check_files, check_paths
@@ -36,6 +37,7 @@ from lab.options import (
     Explain,
     Flagship,
     LabelNoise,
+    Matrix,
     Pack,
     Robustness,
     Settings,
@@ -102,6 +104,12 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
                 )
                 print(f"wrote {done}")
                 draw_maps([path], faces, command.home, device)
+        case Matrix():
+            words = ["python experiments.py matrix", *data_words(command)]
+            text = " ".join([*words, *(["--final"] if command.final else [])])
+            setup = matrix.Setup((faces, *further), command.home, device, text, command.final)
+            for sentence in matrix.measure(command.checkpoints, setup):
+                print(sentence, file=sys.stderr)
         case Calibrate():
             calibrate(command, faces, further, device)
         case Explain():

@@ -6,7 +6,14 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from lab import label_noise_report, model_card, plots, reports, robustness_report
+from lab import (
+    label_noise_report,
+    matrix_page,
+    model_card,
+    plots,
+    reports,
+    robustness_report,
+)
 from lab.metrics import VIEW_WORDS, wilson
 from lab.reports import Row
 from lab.results import Results
@@ -44,6 +51,7 @@ def compare(results: Path) -> Path:
     parts += label_noise_report.section(results, rows)
     path = results / "RESULTS.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    matrix_page.write(kept)
     model_card.write_all(checkpoints, kept)
     return path
 

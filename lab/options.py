@@ -15,8 +15,8 @@ from hf_collate import Augment
 from lab.recipes import RECIPES, EarlyStopping, Learning, Pictures, Schedule, Start
 
 __all__ = ["COMMANDS", "GROUPS", "Augmentation", "Calibrate", "Command", "Compare", "Data",
-           "Ensemble", "Evaluate", "Explain", "Flagship", "LabelNoise", "Pack", "Robustness",
-           "Settings", "Train"]  # fmt: skip
+           "Ensemble", "Evaluate", "Explain", "Flagship", "LabelNoise", "Matrix", "Pack",
+           "Robustness", "Settings", "Train"]  # fmt: skip
 
 Flag = FlagCreatePairsOff[bool]
 File = Annotated[Path | None, arg(metavar="PATH")]
@@ -128,6 +128,18 @@ class Evaluate(Data):
 
 
 @dataclass(frozen=True)
+class Matrix(Data):
+    """Measure checkpoints on several data sets, one view, for results/MATRIX.md. With --votes also
+    against the crowd's majority; each further data set is given with --also."""
+
+    checkpoints: Checkpoints = ()
+    """Checkpoint files."""
+    final: Flag = False
+    """Open the test splits too, and log that in results/test_openings.jsonl; without it only
+    validation is measured."""
+
+
+@dataclass(frozen=True)
 class Ensemble(Data):
     """Measure checkpoints together: their probabilities are averaged."""
 
@@ -201,6 +213,7 @@ Command = (
     Train
     | Flagship
     | Evaluate
+    | Matrix
     | Ensemble
     | Calibrate
     | Explain
@@ -213,6 +226,7 @@ COMMANDS: dict[str, type] = {
     "train": Train,
     "flagship": Flagship,
     "evaluate": Evaluate,
+    "matrix": Matrix,
     "ensemble": Ensemble,
     "calibrate": Calibrate,
     "explain": Explain,

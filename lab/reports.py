@@ -99,9 +99,16 @@ class Row:
 
 
 def read(kept: Results) -> list[Row]:
-    """Every network on every data set; best on validation first within its data."""
+    """Every network of ours on every data set; best on validation first within its data.
+
+    Other people's networks, people, and a crowd's majority as the label stand in MATRIX.md alone.
+    """
     rows = []
+    crowds = {mark for mark, notes in kept.data_notes().items() if notes.pictures_of}
     for network, results in kept.networks():
+        if network.card.get("kind"):
+            continue
+        results = [result for result in results if result.key.fingerprint not in crowds]
         folder = kept.folder_of(network.name, network.sha256).name
         for data in sorted({(r.data, r.key.fingerprint) for r in results}):
             here = {r.key[2:]: r for r in results if (r.data, r.key.fingerprint) == data}

@@ -7,10 +7,12 @@ files and leaves the first ones as they are.
     results/CHECKPOINT/checkpoint.json             which network: SHA-256, card, parameters
     results/CHECKPOINT/DATA-SPLIT-VIEWS.json       one result: k, n, confusion, how it was made
     results/CHECKPOINT/DATA-SPLIT-VIEWS.npz        its probabilities, face by face
+    results/data_sets.json                         facts about the data sets, by fingerprint
     results/test_openings.jsonl                    every time that a test split was measured
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -23,6 +25,7 @@ import numpy as np
 import torch
 
 from expression.files import atomic_path, atomic_write
+from lab.data_notes import DataNotes
 from lab.metrics import Evaluation
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
 
 SPLITS = ("validation", "test")
 ABOUT = "checkpoint.json"
+NOTES = "data_sets.json"
 LOG = "test_openings.jsonl"
 PARTS = ("probabilities", "labels", "rows", "in_train")
 
@@ -147,7 +151,7 @@ class Result:
             "views": self.key.views,
             "k": told.k,
             "n": told.n,
-            "loss": told.loss,
+            "loss": None if math.isnan(told.loss) else told.loss,  # people give no probabilities
             "class_names": list(told.class_names),
             "confusion": told.confusion.tolist(),
             **crowd,
@@ -233,6 +237,14 @@ class Results:
                 return path
         raise ValueError(f"{path} is of other data than {fingerprint}")
 
+    def add_notes(self, notes: DataNotes) -> DataNotes:
+        """Write down facts about a data set; those known of it stay. Returns all of them."""
+        known = self.data_notes()
+        joined = known[notes.fingerprint].joined(notes) if notes.fingerprint in known else notes
+        known[notes.fingerprint] = joined
+        write(self.folder / NOTES, to_json({key: asdict(told) for key, told in known.items()}))
+        return joined
+
     def log_opening(self, opening: Opening) -> None:
         """Add one line to test_openings.jsonl, before the test split is looked at."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -248,7 +260,8 @@ class Results:
             key = Key(told["checkpoint"]["sha256"], told["data"]["fingerprint"], told["split"],
                       told["views"])  # fmt: skip
             confusion = torch.tensor(told["confusion"], dtype=torch.int64)
-            evaluation = Evaluation(confusion, tuple(told["class_names"]), told["loss"])
+            loss = math.nan if told["loss"] is None else told["loss"]
+            evaluation = Evaluation(confusion, tuple(told["class_names"]), loss)
             how = {word: told[word] for word in ("command", "revision", "hardware", "date")}
             result = Result(
                 key, told["data"]["name"], evaluation, **how, crowd=told.get("crowd"), path=path
@@ -282,6 +295,18 @@ class Results:
         digest = file_sha256(checkpoint)
         folder = self.folder_of(checkpoint.stem, digest)
         return self.read_all(folder) if (folder / ABOUT).exists() else []
+
+    def find(self, network: MeasuredNetwork, key: Key) -> Result | None:
+        """The result of a key, where it was measured."""
+        folder = self.folder_of(network.name, network.sha256)
+        known = self.read_all(folder) if (folder / ABOUT).exists() else []
+        return next((result for result in known if result.key == key), None)
+
+    def data_notes(self) -> dict[str, DataNotes]:
+        """Facts about data sets, by fingerprint, in the order in which they were met."""
+        path = self.folder / NOTES
+        told = read_json(path) if path.exists() else {}
+        return {key: DataNotes(**notes) for key, notes in told.items()}
 
     def openings(self) -> list[Opening]:
         """The log of test openings, oldest first."""

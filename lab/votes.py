@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["crowd_figures", "known_majority", "majority", "vote_shares"]
+__all__ = ["crowd_figures", "known_majority", "leave_one_out", "majority", "vote_shares"]
 
 SYNONYMS = {"happiness": "happy", "sadness": "sad", "anger": "angry"}
 NOT_EXPRESSIONS = ("unknown", "NF")  # NF: no face
@@ -43,12 +43,38 @@ def majority(counts: Tensor, vote_names: Sequence[str], class_names: Sequence[st
     unknown and NF included. -1 where there is none; len(class_names) where the majority names an
     expression that the data set lacks (contempt).
     """
+    index = torch.full((len(vote_names) + 1,), len(class_names))
+    index[columns_of(vote_names, class_names)] = torch.arange(len(class_names))
+    index[-1] = -1
+    return index[majority_column(counts, vote_names)]
+
+
+def majority_column(counts: Tensor, vote_names: Sequence[str]) -> Tensor:
+    """Votes (N, len(vote_names)) → column (N,) of the expression with the majority, -1 without."""
     kept = torch.where(counts > 1, counts, 0).long()
     top = kept.argmax(1)
-    index = torch.full((len(vote_names),), len(class_names))
-    index[columns_of(vote_names, class_names)] = torch.arange(len(class_names))
-    index[[k for k, name in enumerate(vote_names) if name in NOT_EXPRESSIONS]] = -1
-    return torch.where(2 * kept.amax(1) > kept.sum(1), index[top], -1)
+    others = [k for k, name in enumerate(vote_names) if name in NOT_EXPRESSIONS]
+    clear = (2 * kept.amax(1) > kept.sum(1)) & ~torch.isin(top, torch.tensor(others))
+    return torch.where(clear, top, -1)
+
+
+def leave_one_out(counts: Tensor, vote_names: Sequence[str]) -> Tensor:
+    """How one voter names the majority of the others: counts (N, k, k) int64, for each face.
+
+    Row: the majority of the other votes by the rule of `majority`; column: what the voter said.
+    Each vote is left out once, so the sum over faces is exact, with nothing drawn at random. A
+    voter without whom the others have no majority for an expression counts in no row.
+    """
+    votes = counts.long()
+    told = torch.zeros(*votes.shape, votes.shape[1], dtype=torch.int64)
+    faces = torch.arange(len(votes))
+    for column in range(votes.shape[1]):
+        others = votes.clone()
+        others[:, column] -= 1
+        top = majority_column(others.clamp(min=0), vote_names)
+        chosen = (votes[:, column] > 0) & (top >= 0)
+        told[faces[chosen], top[chosen], column] = votes[chosen, column]
+    return told
 
 
 def known_majority(counts: Tensor, vote_names: Sequence[str], class_names: Sequence[str]) -> Tensor:

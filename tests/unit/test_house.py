@@ -208,6 +208,7 @@ def test_no_file_changes_where_python_looks() -> None:
 # --- requirements ---
 
 MODULE_OF = {
+    "ImageHash": "imagehash",
     "pillow": "PIL",
     "scikit-learn": "sklearn",
     "scikit-image": "skimage",
