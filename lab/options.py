@@ -39,10 +39,10 @@ class Data:
     """4 merges FER2013's seven classes to four."""
     votes: File = None
     """FER+'s file of crowd votes, for FER2013."""
-    cleaned_labels: File = None
-    """A file of cleaned labels, as label_noise writes it: it replaces training labels."""
     strict: Flag = False
     """Stop at the first row that cannot be used, instead of leaving it out."""
+    cleaned_labels: File = None
+    """A file of cleaned labels, as label_noise writes it: it replaces training labels."""
     device: Annotated[str, arg(metavar="DEVICE")] = field(
         default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu"
     )

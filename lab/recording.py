@@ -69,10 +69,10 @@ def record_command(name: str, recipe: Recipe, usual: Recipe, command: Settings, 
         words.append(f"--classes {command.classes}")
     if command.votes:
         words.append(f"--votes {shlex.quote(command.votes.name)}")
-    if command.cleaned_labels:
-        words.append(f"--cleaned-labels {shlex.quote(public(command.cleaned_labels))}")
     words += [flag for flag, on in (("--strict", command.strict), ("--quick", command.quick),
                                     ("--final", command.final)) if on]  # fmt: skip
+    if command.cleaned_labels:
+        words.append(f"--cleaned-labels {shlex.quote(public(command.cleaned_labels))}")
     if seed:
         words.append(f"--seed {seed}")
     return " ".join(words + changed_words(recipe, usual))
