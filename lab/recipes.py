@@ -263,9 +263,9 @@ RECIPES = {
     "expression": _expression,
     # what the demo serves: goes on from `expression`, with the crowd's votes and further data sets
     "expression_joined": replace(
-        _expression, heads=("label", "votes"), further_cap=2000, epochs=10, lr=0.05,
-        label_smoothing=0.0, mixup=0.2, average=0.998, progressive_sizes=(40, 48),
-        final_unaugmented_epochs=0, init_from="checkpoints/expression-fer2013.safetensors",
+        _expression, heads=("label", "votes"), further_cap=2000, epochs=8, lr=0.02,
+        label_smoothing=0.0, average=0.998, progressive_sizes=(40, 48),
+        final_unaugmented_epochs=0, keep="last", init_from="checkpoints/expression-fer2013.safetensors",
         augment=Augment(degrees=12, shift=0.06, scale=0.08, erase=0.25),
     ),
     # a folder of one's own, from the served network: network and pictures are its card's
