@@ -285,8 +285,7 @@ def note(faces: Faces, setup: Setup) -> None:
     left_out = [
         found[1] for line in lines if (found := re.match(r"([\d,]+ × [^:]*left out)", line))
     ]
-    told = DataNotes(faces.name, faces.fingerprint, "", sizes, left_out, shared)
-    kept.add_notes(told)
+    kept.add_notes(DataNotes(faces.name, faces.fingerprint, "", sizes, left_out, shared))
     if faces.vote_counts("train") is not None:
         name, mark = crowd_name(faces.name), crowd_fingerprint(faces)
         kept.add_notes(DataNotes(name, mark, pictures_of=faces.fingerprint))

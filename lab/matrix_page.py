@@ -96,8 +96,8 @@ def section(matrix: Matrix, rows: Sequence[MatrixRow], split: str, kept: Results
     recall = table(rows, columns + certain, split, mean_recall)
     parts += ["### Mean recall of the classes", recall]
     if certain:
-        left = "; ".join(f"{name}: {', '.join(classes)}" for name, classes in UNCERTAIN.items())
-        parts.append(f"“Without”: classes that people could not name on these faces ({left}).")
+        named = "; ".join(f"{name}: {', '.join(classes)}" for name, classes in UNCERTAIN.items())
+        parts.append(f"“Without”: classes that people could not name on these faces ({named}).")
     f1 = table(rows, columns, split, lambda cell: f"{cell.told.macro_f1:.3f}")
     parts += ["### Macro F1", f1]
     errors = calibration_table(rows, columns, split)

@@ -90,8 +90,10 @@ def class_panel(
             k, n = cell.recalls.get(name, (0, 0)) if (cell := row.cell(column, split)) else (0, 0)
             if n:
                 places.append((k / n, y))
-        x, y = zip(*places, strict=True) if places else ((), ())
-        axes.plot(x, y, shape, color=colour, alpha=0.85, markersize=6, label=column.heading)
+        shares, lines = [share for share, _ in places], [y for _, y in places]
+        axes.plot(
+            shares, lines, shape, color=colour, alpha=0.85, markersize=6, label=column.heading
+        )
     axes.set_title(name, fontsize=10)
     axes.set(xlim=(-0.04, 1.04), xticks=(0, 0.5, 1), xlabel="recall")
     axes.tick_params(axis="y", length=0)

@@ -1,6 +1,8 @@
 """The cross-data matrix: people, a crowd's majority, pictures met before, and tables with holes."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -318,3 +320,13 @@ def test_people_have_no_loss_and_their_file_is_still_json(tmp_path):
     assert np.isnan(kept.read(path).evaluation.loss)
     answers = FaceProbabilities.of(np.eye(3, dtype=np.float32), [0, 1, 2], range(3), [False] * 3)
     assert kept.add(network(), one, answers).answers is not None
+
+
+def test_the_committed_page_says_what_the_committed_results_say(tmp_path, monkeypatch):
+    import matplotlib.pyplot as plt
+
+    root = Path(matrix_page.__file__).parents[1] / "results"
+    shutil.copytree(root, tmp_path / "results", ignore=shutil.ignore_patterns("*.png", "*.txt"))
+    monkeypatch.setattr(matrix_page.matrix_plot, "draw", lambda *_: plt.figure(figsize=(1, 1)))
+    page = matrix_page.write(Results(tmp_path / "results"))
+    assert page.read_text(encoding="utf-8") == (root / page.name).read_text(encoding="utf-8")
