@@ -83,8 +83,8 @@ def load_checkpoint(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, 
 def resolve_checkpoint(checkpoint: Path | str | None, folder: Path | str = CHECKPOINTS) -> Path:
     """A checkpoint's path: as given; or by its name in `folder`; or, for None, the default one.
 
-    A name may leave out the ending, and the data set where only one file fits: "expression"
-    means expression-fer2013.safetensors. Raises FileNotFoundError, listing what is there.
+    A name may leave out the ending, and the data set where only one file fits: "tinyvgg"
+    means tinyvgg-fer2013.safetensors. Raises FileNotFoundError, listing what is there.
     """
     if checkpoint is None:
         return default_checkpoint(folder)

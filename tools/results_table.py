@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAD = """| Model | Trained | Validation | Test k/n (95 % CI) | Seeds | Minutes, hardware | Where |
 |---|---|---|---|---|---|---|"""
 LABORATORY = {
-    "expression-fer2013": "ResNet9 on FER2013, seven classes: what the demo serves",
+    "expression": "ResNet9 on FER2013's labels, FER+'s votes and Muxspace: what the demo serves",
+    "expression-fer2013": "ResNet9 on FER2013, seven classes: labels alone",
     "expression_small-fer2013": "A small ResNet9 on FER2013, for little time",
     "attention_cnn-fer2013": "Attention CNN on FER2013, seven classes",
     "resnet18-fer2013": "ResNet18 on FER2013, seven classes",
