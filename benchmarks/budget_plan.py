@@ -1,7 +1,9 @@
 """How many epochs of each system fit into the same minutes: timed, and written down once.
 
 A plan is made once for a machine and serves all seeds. Otherwise a machine that is slower for an
-hour would train one seed for fewer epochs than another, and the seeds could not be compared.
+hour would train one seed for fewer epochs than another, and the seeds could not be compared. On a
+CPU the clock counts the processor time of this program alone, so that other programs, which may
+slow one system's steps and not another's, change the plan little.
 """
 
 import time
@@ -145,23 +147,26 @@ def time_epochs(recipe: "Recipe", faces: "Faces", device: torch.device) -> dict[
 def pass_seconds(loader: "Batches", step: Any, device: torch.device) -> float:
     """Seconds of a pass over the loader, from the median of a few batches and steps."""
     batches, times = chain.from_iterable(repeat(loader)), []
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     for _ in range(WARM + TIMED):
-        start = time.perf_counter()
+        start = clock()
         for batch in islice(batches, 1):
             step(batch)
         harness.synchronize(device)
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return median(times[WARM:]) * len(loader)
 
 
 def time_svm(recipe: "Recipe", faces: "Faces", most: int) -> dict[int, float]:
-    """{faces: seconds} of fitting the SVM to some of them."""
+    """{faces: seconds of processor time} of fitting the SVM to some of them, data included."""
     found = {}
     for count in [n for n in SVM_FACES if n < most] or [most]:
         run = subjects.Run(
             "timed", replace(recipe, limit=count), faces, 0, torch.device("cpu"), Path(), Path(), ""
         )
-        _, _, found[count] = subjects.fit_svm(run)
+        start = time.process_time()
+        subjects.fit_svm(run)
+        found[count] = time.process_time() - start
     return found
 
 

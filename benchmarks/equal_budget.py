@@ -9,7 +9,7 @@ Each recipe that needs nothing but the data trains from random weights. A few of
 timed; it gets as many epochs as fit into the minutes, with one cycle of the learning rate, in
 float32, and the last epoch is kept. A system without epochs sees as many faces as fit. The plan is
 written to RUNS/plan.json once and holds for all seeds; the minutes that were then taken are
-told beside. Time the plan on an idle machine.
+told beside. Best planned on an idle machine.
 
 Judged on validation; with --final on test too, which is logged in RUNS/results. Every run
 writes one JSON below --runs; what is there is not run again, and a run that was cut short goes on

@@ -184,9 +184,10 @@ def equal_budget_section(told: dict[str, Any]) -> str:
 {settings["data"]} for {settings["minutes"]:g} minutes: as many epochs as fit by a few timed steps,
 the same number for every seed, one cycle of the learning rate, float32, the last epoch kept, one
 view of each face. Everything else is as in its recipe; nothing was tuned to this budget, and other
-minutes may give another order. Mean ± standard deviation over the seeds. A system whose mean
-minutes are more than {share} away from the budget has no place in the ranking. A system without
-epochs sees as many faces as fit.
+minutes may give another order. Mean ± standard deviation over the seeds. Planned minutes are
+processor time, the minutes taken were read from the clock while other programs may have run. A
+system whose plan is more than {share} away from the budget has no place in the ranking, such as
+one that needs longer for a single epoch. A system without epochs sees as many faces as fit.
 
 Each is compared with the next in the ranking: the mean difference with a 95 % bootstrap interval
 over seeds and faces, bold where it leaves out 0; and McNemar's exact test of the first seeds'

@@ -128,7 +128,7 @@ def run(system: str, seed: int, right: np.ndarray, minutes: float = 10.0) -> Any
     figures = {"k": int(right.sum()), "n": len(right), "accuracy": right.mean(), "macro_f1": 0.5}
     settings = {"system": system, "seed": seed, "budget": 10.0,
                 "recipe": {"epochs": 4, "limit": 0}}  # fmt: skip
-    record = {"settings": settings, "minutes": minutes, "planned_minutes": 9.5,
+    record = {"settings": settings, "minutes": 99.0, "planned_minutes": minutes,
               "parameters": 1234, "figures": {"validation": figures}}  # fmt: skip
     return record, {"validation": right}
 
@@ -163,8 +163,8 @@ def test_the_page_gives_places_spreads_and_the_neighbour() -> None:
     assert [row[:3] for row in cells] == [
         ["1", "`good`", "60.00"], ["2", "`bad`", "10.00 ± 0.00"], ["–", "`slow`", "60.00"],
     ]  # fmt: skip
-    assert cells[0][8].startswith("**50.00 (") and cells[0][9] == "0.062 (5 : 0)"
-    assert cells[1][8:] == ["–", "–"]
+    assert cells[0][9].startswith("**50.00 (") and cells[0][10] == "0.062 (5 : 0)"
+    assert cells[1][9:] == ["–", "–"]
     settings = {"minutes": 10.0, "tolerance": 0.25, "data": "drawn", "left_out": {"x": "teachers"}}
     told |= {"settings": settings, "openings": [], "date": "today", "versions": {"torch": "2"},
              "machine": {"device": "x", "threads": 1}}  # fmt: skip
