@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks import (
     against_fer,
     app,
+    budget_summary,
     crops,
     detectors,
     growth,
@@ -164,6 +165,41 @@ Each head alone, by what it was made for:
 {trial_summary.head_table(told)}"""
 
 
+def equal_budget_section(told: dict[str, Any]) -> str:
+    settings, splits = told["settings"], told["splits"]
+    share = f"{100 * settings['tolerance']:.0f} %"
+    left_out = "; ".join(f"`{name}` {reason}" for name, reason in settings["left_out"].items())
+    pairs = max(len(found["neighbours"]) for found in splits.values())
+    final = " --final" if told["openings"] else ""
+    looks = f"opened {len(told['openings'])} times" if final else "not opened"
+    tables = "\n\n".join(
+        f"{split.capitalize()} ({max(row['n'] for row in found['rows'].values()):,} faces):\n\n"
+        f"{budget_summary.table(told, split)}"
+        for split, found in splits.items()
+    )
+    return f"""## Every system with the same minutes
+
+`python -m benchmarks.equal_budget --data path/to/fer2013 --minutes {settings["minutes"]:g}{final}`
+({harness.described(told)}). Each system trains from random weights on the labels of
+{settings["data"]} for {settings["minutes"]:g} minutes: as many epochs as fit by a few timed steps,
+the same number for every seed, one cycle of the learning rate, float32, the last epoch kept, one
+view of each face. Everything else is as in its recipe; nothing was tuned to this budget, and other
+minutes may give another order. Mean ± standard deviation over the seeds. Planned minutes are
+processor time, the minutes taken were read from the clock while other programs may have run. A
+system whose plan is more than {share} away from the budget has no place in the ranking, such as
+one that needs longer for a single epoch. A system without epochs sees as many faces as fit.
+
+Each is compared with the next in the ranking: the mean difference with a 95 % bootstrap interval
+over seeds and faces, bold where it leaves out 0; and McNemar's exact test of the first seeds'
+networks, with the number of faces that each alone answers right. Intervals and p are not corrected
+for the number of pairs, {pairs}.
+
+{tables}
+
+The test split of {settings["data"]} was {looks} for this table. Left out, because they use more
+than the labels of the data: {left_out}."""
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "app": app_section,
     "detectors": detectors_section,
@@ -175,6 +211,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "step": step_section,
     "speedrun": speedrun_section,
     "trials": trials_section,
+    "equal_budget": equal_budget_section,
 }
 
 

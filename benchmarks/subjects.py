@@ -29,23 +29,29 @@ MODULES = {
     "lab.metrics": "collect evaluate percent wilson",
     "lab.models": "build",
     "lab.models.resnet9": "ResNet9",
+    "lab.optimization": "make_optimizer",
     "lab.options": "Data",
     "lab.precision": "fast_precision",
     "lab.provenance": "revision",
     "lab.recipes": "RECIPES Recipe",
     "lab.recording": "data_words",
-    "lab.results": "MeasuredNetwork file_sha256",
+    "lab.results": "MeasuredNetwork Results file_sha256",
     "lab.run": "Run",
+    "lab.svm_training": "fit_svm train_svm",
     "lab.tensorboard_log": "TensorBoardLog",
     "lab.training": "train_network",
     "lab.votes": "crowd_figures",
     "tinyvgg": "TinyVGG",
-    "train_loop": "autocast train_step",
+    "train_loop": "autocast test_step train_step",
 }
 HOME = {name: module for module, names in MODULES.items() for name in names.split()}
+RENAMED = {"evaluate_checkpoint": ("lab.evaluation", "evaluate")}  # lab.metrics has one too
 
 
 def __getattr__(name: str) -> Any:
+    if name in RENAMED:
+        module, own = RENAMED[name]
+        return getattr(import_module(module), own)
     if name not in HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(HOME[name]), name)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lab.data import Faces
     from lab.recipes import Recipe
 
-__all__ = ["ARMS", "Arm"]
+__all__ = ["ARMS", "Arm", "check_same"]
 
 NOT_ABROAD = "disgust"  # nobody could name these pictures of Muxspace
 QUICK = {"limit": 300, "limit_eval": 200, "epochs": 2}
