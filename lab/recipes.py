@@ -265,7 +265,8 @@ RECIPES = {
     "expression_joined": replace(
         _expression, heads=("label", "votes"), further_cap=2000, epochs=8, lr=0.02,
         label_smoothing=0.0, average=0.998, progressive_sizes=(40, 48),
-        final_unaugmented_epochs=0, keep="last", init_from="checkpoints/expression-fer2013.safetensors",
+        final_unaugmented_epochs=0, keep="last",
+        init_from="checkpoints/expression-fer2013.safetensors",
         augment=Augment(degrees=12, shift=0.06, scale=0.08, erase=0.25),
     ),
     # a folder of one's own, from the served network: network and pictures are its card's
