@@ -13,6 +13,7 @@
     python experiments.py ensemble checkpoints/*-fer2013.safetensors --data fer2013
     python experiments.py robustness checkpoints/X.safetensors --data fer2013    worse pictures
     python experiments.py label_noise checkpoints/X.safetensors --data fer2013 --votes FILE
+    python experiments.py matrix checkpoints/X.safetensors --data fer2013 --also muxspace=PATH
     python experiments.py pack --data fer2013          one file that trains without `datasets`
 
 `--data` is whatever `lab.datasets.load` understands: a folder, a CSV, a hub id, kaggle:owner/name,

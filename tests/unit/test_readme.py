@@ -1,5 +1,6 @@
 """The README quotes what was measured, and nothing else."""
 
+import json
 from pathlib import Path
 
 from benchmarks import report
@@ -16,3 +17,12 @@ def test_tables_are_those_that_the_results_give():
 def test_the_benchmarks_page_is_the_one_that_their_files_give():
     page = README.parent / "benchmarks" / "README.md"
     assert page.read_text(encoding="utf-8") == report.markdown(), "python -m benchmarks.report"
+
+
+def test_what_labels_are_worth_is_quoted_from_its_file():
+    text = README.read_text(encoding="utf-8")
+    told = json.loads((README.parent / "results/label_noise-fer2013.json").read_text())
+    faces = told["splits"]["validation"]
+    for figure in ("most_voted", "best_use"):
+        assert f"{100 * faces[figure]['k'] / faces[figure]['n']:.0f} %" in text, figure
+    assert f"{sum(told['listed'].values()):,} faces" in text
