@@ -17,7 +17,7 @@ here and none is listed: test labels stay as published.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,12 +29,14 @@ from expression.files import atomic_write
 from hf_collate import Batches
 from lab.class_names import class_permutation
 from lab.data import Faces
-from lab.datasets.cleaned import Change, write_changes
 from lab.evaluation import load_model
 from lab.heads import log_probs_of
 from lab.provenance import hardware, revision
 from lab.results import file_sha256, now
 from lab.votes import columns_of, majority, vote_shares
+
+if TYPE_CHECKING:
+    from lab.datasets.cleaned import Change
 
 __all__ = ["ceiling", "label_noise", "predict_labels", "suspects"]
 
@@ -195,6 +197,8 @@ def label_noise(
     }  # fmt: skip
     files = [out / "results" / f"label_noise-{faces.name}.json"]
     if probs:
+        from lab.datasets.cleaned import write_changes  # with `datasets`, which others do without
+
         listed = list_changes(faces, known, tops, probs)
         told["listed"] = {s: sum(change.split == s for change in listed) for s in LISTED}
         files.append(out / "results" / f"cleaned_labels-{faces.name}.csv")
@@ -213,9 +217,12 @@ def command_of(checkpoints: Sequence[Path], data: str, head: str) -> str:
 
 def list_changes(
     faces: Faces, known: dict[str, Tensor], tops: dict[str, Tensor], probs: list[dict[str, Tensor]]
-) -> list[Change]:
+) -> "list[Change]":
     """The suspects of the listed splits, by number."""
-    names, changes, start = faces.class_names, [], 0
+    from lab.datasets.cleaned import Change
+
+    names, start = faces.class_names, 0
+    changes: list[Change] = []
     for split in LISTED:
         labels, top = faces.labels(split), tops[split]
         told = torch.stack([each[split] for each in probs])  # (networks, N, classes)

@@ -33,8 +33,7 @@ class Data:
     """Which data, and where the work is done."""
 
     data: Text = None
-    """Folder, CSV, packed .npz, hub id owner/name, kaggle:owner/name, or synthetic; None:
-    EXPRESSION_DATA, hub, synthetic."""
+    """Folder, CSV, .npz, hub id, kaggle:owner/name, synthetic; None: EXPRESSION_DATA or hub."""
     name: Text = None
     """The data set's name in file names; None: the folder's."""
     classes: Literal[0, 4] = 0
