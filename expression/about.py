@@ -9,7 +9,15 @@ from typing import Any
 
 from expression.face_prediction import NOT_SURE
 
-__all__ = ["LIMITS", "crop_words", "headline", "not_sure_share", "not_sure_words", "share"]
+__all__ = [
+    "LIMITS",
+    "crop_words",
+    "data_names",
+    "headline",
+    "not_sure_share",
+    "not_sure_words",
+    "share",
+]
 
 LIMITS = (
     "It names the expression a face shows, never what somebody feels: the same face can mean "
@@ -38,9 +46,15 @@ def crop_words(crop: Mapping[str, Any] | str) -> str:
     )
 
 
+def data_names(card: Mapping[str, Any]) -> str:
+    """The data sets that a network was trained on: 'fer2013', or 'fer2013 and muxspace'."""
+    data = card["data"]
+    return " and ".join([data["name"], *(one["name"] for one in data.get("further", ()))])
+
+
 def headline(card: Mapping[str, Any]) -> str:
     """One line: network, data and validation accuracy."""
-    line = f"{card['system']}, trained on {card['data']['name']}"
+    line = f"{card['system']}, trained on {data_names(card)}"
     if figures := card.get("validation"):
         line += f", validation {share(figures)}"
     return line

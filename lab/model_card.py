@@ -143,13 +143,15 @@ def markdown(card: dict[str, Any], name: str, figures: Mapping[str, str] | None 
     they say nothing of a split.
     """
     rule = card["preprocess"]
+    sources = [card["data"], *card["data"].get("further", ())]
+    data = ", ".join(f"{one['name']} (fingerprint `{one['fingerprint']}`)" for one in sources)
     own = {split: share(card[split]) for split in ("validation", "test") if split in card}
     figures = {**(figures or {})}
     figures |= {split: text for split, text in own.items() if split not in figures}
     rows = [
         ("System", f"`{card['system']}` {card.get('system_args') or ''}".strip()),
         ("Classes", ", ".join(card["class_names"])),
-        ("Data", f"{card['data']['name']} (fingerprint `{card['data']['fingerprint']}`)"),
+        ("Data", data),
         ("Faces", crop_words(card["crop"])),
         (
             "Input",

@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from expression.about import data_names
 from lab.metrics import VIEW_WORDS, Evaluation
 from lab.provenance import ancestors, totals
 from lab.recipes import RECIPES
@@ -68,7 +69,7 @@ class Row:
     def name(self) -> str:
         """As it stands in tables."""
         if not self.at_home:
-            return f"{self.network.name} (trained on {self.card['data']['name']})"
+            return f"{self.network.name} (trained on {data_names(self.card)})"
         apart = self.folder != self.network.name
         return self.recipe + (f" ({self.network.sha256[:12]})" if apart else "")
 
