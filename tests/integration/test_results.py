@@ -416,7 +416,8 @@ def test_committed_results_are_whole_and_belong_to_the_committed_files():
         for split in ("validation", "test"):
             (plain,) = (r for r in found if r.key == (file_sha256(path),
                         card["data"]["fingerprint"], split, "plain"))  # fmt: skip
-            assert {"k": plain.evaluation.k, "n": plain.evaluation.n} == card[split]
+            if split == "validation" or split in card:  # a calibrated card was written before test
+                assert {"k": plain.evaluation.k, "n": plain.evaluation.n} == card[split]
             assert path.with_suffix(".md").read_text(encoding="utf-8") == model_card.text(
                 path, kept
             )
