@@ -133,8 +133,8 @@ def desk(astronaut, tmp_path_factory) -> Path:
             video.write(astronaut, k / 5)
     shutil.copytree(ROOT / "expression", folder / "expression")
     (folder / "checkpoints").mkdir()
-    shutil.copy(ROOT / "checkpoints" / "expression-fer2013.safetensors", folder / "checkpoints")
-    export_checkpoint(folder / "checkpoints" / "expression-fer2013.safetensors")
+    shutil.copy(ROOT / "checkpoints" / "expression.safetensors", folder / "checkpoints")
+    export_checkpoint(folder / "checkpoints" / "expression.safetensors")
     return folder
 
 
