@@ -10,7 +10,10 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +120,44 @@ def seed() -> int:
     if "torch" in sys.modules:  # a test without torch need not wait for it
         sys.modules["torch"].manual_seed(0)
     return 0
+
+
+@pytest.fixture
+def loopback() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], ThreadingHTTPServer]]:
+    """A function that serves a handler on this machine alone, until the test ends."""
+    servers = []
+
+    def serve(handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """A context in which a training is interrupted after its first epoch; it has to be."""
+    from lab.tensorboard_log import TensorBoardLog
+
+    epoch_done = TensorBoardLog.epoch
+
+    def cut(self: TensorBoardLog, number: int, history: Any) -> None:
+        epoch_done(self, number, history)
+        if number == 0:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(TensorBoardLog, "epoch", cut)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return context
 
 
 @pytest.fixture(scope="session")

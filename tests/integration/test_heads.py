@@ -361,20 +361,11 @@ def test_mixup_blends_pictures_and_targets_by_the_same_share(faces: Packed) -> N
     ids=["none", "all", "mixup", "average", "sampling"],
 )
 def test_a_run_cut_short_ends_bit_for_bit_like_a_whole_one(
-    settings: dict[str, object], faces: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, object], faces: Packed, tmp_path: Path, interrupted: Callable[[], Any]
 ) -> None:
     whole = trained(faces, tmp_path / "whole", **settings)
-    epoch_done = TensorBoardLog.epoch
-
-    def cut(self: TensorBoardLog, number: int, history: object) -> None:
-        epoch_done(self, number, history)
-        if number == 0:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TensorBoardLog, "epoch", cut)
-        with pytest.raises(KeyboardInterrupt):
-            trained(faces, tmp_path / "cut", **settings)
+    with interrupted():
+        trained(faces, tmp_path / "cut", **settings)
     again = trained(faces, tmp_path / "cut", **settings)
     assert same_weights(whole, again)
 

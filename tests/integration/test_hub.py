@@ -8,9 +8,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -137,17 +136,15 @@ class _Hub(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def stand_in(faces: DatasetDict, tmp_path: Path) -> Iterator[http.server.ThreadingHTTPServer]:
+def stand_in(
+    faces: DatasetDict, tmp_path: Path, loopback: Callable[..., http.server.ThreadingHTTPServer]
+) -> http.server.ThreadingHTTPServer:
     folder = tmp_path / "served"
     (folder / "data").mkdir(parents=True)
     for split, rows in faces.items():
         rows.to_parquet(str(folder / "data" / f"{split}-00000-of-00001.parquet"))
     _Hub.files = {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*.parquet")}
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    return loopback(_Hub)
 
 
 def test_what_was_fetched_once_serves_without_a_network(

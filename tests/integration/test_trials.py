@@ -1,6 +1,7 @@
 """The paired trials: sums by hand, what is done is not done again, what is cut short goes on."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,21 +128,13 @@ def told_by(folder: str = "out/quick-trials") -> dict[str, Any]:
 
 
 def test_a_run_cut_short_goes_on_and_a_finished_one_is_not_run_again(
-    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    interrupted: Callable[[], Any],
+) -> None:  # fmt: skip
     only = ["--only", "base", "--only", "prior_correction"]
     assert trials.main([*command, *only, "--seeds", "1", "--runs", "whole"]) == 0
-    epoch_done = TensorBoardLog.epoch
-
-    def cut(self: TensorBoardLog, number: int, history: object) -> None:
-        epoch_done(self, number, history)
-        if number == 0:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TensorBoardLog, "epoch", cut)
-        with pytest.raises(KeyboardInterrupt):
-            trials.main([*command, *only, "--seeds", "1"])
+    with interrupted():
+        trials.main([*command, *only, "--seeds", "1"])
     assert not list(Path("out/quick-trials").glob("*.json"))
     capsys.readouterr()
     assert trials.main([*command, *only, "--seeds", "1"]) == 0

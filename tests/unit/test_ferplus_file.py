@@ -2,8 +2,7 @@
 
 import hashlib
 import http.server
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,14 +31,11 @@ class _Files(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[http.server.ThreadingHTTPServer]:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    loopback: Callable[..., http.server.ThreadingHTTPServer],
+) -> http.server.ThreadingHTTPServer:  # fmt: skip
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Files)
-    threading.Thread(target=found.serve_forever, daemon=True).start()
-    yield found
-    found.shutdown()
-    found.server_close()
+    return loopback(_Files)
 
 
 def test_an_address_is_fetched_once(

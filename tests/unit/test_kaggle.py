@@ -6,10 +6,9 @@ import http.server
 import io
 import json
 import sys
-import threading
 import types
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +201,10 @@ class _Kaggle(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    loopback: Callable[..., http.server.ThreadingHTTPServer],
+) -> str:  # fmt: skip
     pytest.importorskip("kagglehub")
     kaggle_env = pytest.importorskip("kagglesdk.kaggle_env")
 
@@ -212,15 +214,11 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         for file in (tmp_path / "faces").rglob("*.png"):
             archive.write(file, file.relative_to(tmp_path).as_posix())
     _Kaggle.archive = packed.getvalue()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Kaggle)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
+    address = f"http://127.0.0.1:{loopback(_Kaggle).server_port}"
     monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, address)
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KAGGLE_API_TOKEN", "none")
-    yield address
-    server.shutdown()
-    server.server_close()
+    return address
 
 
 def test_kagglehub_fetches_once_and_tells_what_is_unknown(
