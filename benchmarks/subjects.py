@@ -17,7 +17,7 @@ MODULES = {
     "expression.predictor": "ExpressionPredictor open_onnx",
     "expression.preprocessing": "Preprocess",
     "hf_collate": "Augment Batches Collate Decoded decode mixed",
-    "lab.class_names": "canonical",
+    "lab.class_names": "UNCERTAIN canonical",
     "lab.data": "Faces preprocess read subset_indices",
     "lab.datasets": "load origin",
     "lab.duplicates": "pictures",

@@ -28,12 +28,12 @@ from torch import Tensor, nn
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded
 from lab import metrics
+from lab.class_names import UNCERTAIN
 from lab.data import Faces, Relabelled
 from lab.heads import CombinedAnswer
 
 __all__ = [
     "LABEL_BOUND",
-    "LEFT_OUT",
     "MAJORITY_BOUND",
     "RULE",
     "HeadLogits",
@@ -47,7 +47,6 @@ __all__ = [
 STEPS = 4  # of a weight from 0 to 1
 CORRECTIONS = (0.0, 0.25, 0.5)
 LABEL_BOUND, MAJORITY_BOUND = 0.66, 0.83
-LEFT_OUT = {"muxspace": ("disgust",)}
 RULE = (
     "highest mean of the validation figures among answers with label accuracy >= "
     f"{LABEL_BOUND} and majority accuracy >= {MAJORITY_BOUND}, or of all where none has both; "
@@ -155,11 +154,11 @@ def share_right(preds: Tensor, truth: Tensor) -> float:
 
 
 def mean_recall(preds: Tensor, labels: Tensor, class_names: Sequence[str], data: str) -> float:
-    """Over the classes that have faces, without those of LEFT_OUT; in [0, 1].
+    """Over the classes that have faces, without those of UNCERTAIN; in [0, 1].
 
     Raises ValueError where no class is left.
     """
-    left_out = [class_names.index(n) for n in LEFT_OUT.get(data, ()) if n in class_names]
+    left_out = [class_names.index(n) for n in UNCERTAIN.get(data, ()) if n in class_names]
     classes = [k for k in labels.unique().tolist() if k not in left_out]
     if not classes:
         raise ValueError(f"{data} has no validation face of a class that counts")

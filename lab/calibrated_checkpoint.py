@@ -18,7 +18,6 @@ from expression.checkpoint import load_checkpoint, save_checkpoint
 from lab import calibration_plots, model_card
 from lab.answer_choice import (
     LABEL_BOUND,
-    LEFT_OUT,
     MAJORITY_BOUND,
     RULE,
     Way,
@@ -28,11 +27,12 @@ from lab.answer_choice import (
 )
 from lab.calibration import Calibration, calibrate
 from lab.calibration_data import validation_truth
+from lab.class_names import UNCERTAIN
 from lab.data import Faces
-from lab.evaluation import load_model
+from lab.evaluation import load_model, measured_network
 from lab.export import export_checkpoint
 from lab.provenance import revision
-from lab.results import MeasuredNetwork, Results, file_sha256
+from lab.results import Results, file_sha256
 from lab.votes import known_majority
 
 __all__ = ["target_of", "write_calibrated"]
@@ -107,8 +107,7 @@ def write_calibrated(
         },
     }
     write(checkpoint, target, new)
-    count = sum(p.numel() for p in model.parameters())
-    network = MeasuredNetwork(target.stem, file_sha256(target), new, count)
+    network = measured_network(target, model, new)
     folder = Results(target.parent.parent / "results").add_network(network)
     draw(folder, ways, best, list(elsewhere), fitted, logits.softmax(1).numpy(), truth.numpy())
     print(summary(ways[best], list(elsewhere), fitted), flush=True)
@@ -161,7 +160,7 @@ def draw(
     ]  # fmt: skip
     chosen = ways[best]
     among = "those within both bounds" if chosen.within_bounds else "all, for none keeps the bounds"
-    without = "".join(f" without {name}" for name in LEFT_OUT.get(others[0], ())) if others else ""
+    without = "".join(f" without {name}" for name in UNCERTAIN.get(others[0], ())) if others else ""
     figure = calibration_plots.frontier(
         points, best,
         f"{folder.name}, validation: {chosen} has the highest mean figure of {among}: labels "

@@ -40,6 +40,7 @@ __all__ = [
     "evaluate",
     "store_result",
     "load_model",
+    "measured_network",
     "open_test",
     "result_of",
 ]
@@ -52,6 +53,14 @@ def load_model(
     state, card = load_checkpoint(checkpoint)
     model = models.restore(state, card)
     return model.to(device).eval(), card, Preprocess(**card["preprocess"])
+
+
+def measured_network(
+    checkpoint: Path, model: torch.nn.Module, card: dict[str, Any]
+) -> MeasuredNetwork:
+    """A checkpoint as results/ names it; a system without parameters counts what it holds."""
+    count = getattr(model, "count", lambda: sum(p.numel() for p in model.parameters()))
+    return MeasuredNetwork(checkpoint.stem, file_sha256(checkpoint), card, count())
 
 
 def evaluate(
@@ -76,8 +85,7 @@ def evaluate(
     model, card, rule = load_model(checkpoint, device)
     faces = faces.with_classes(card["class_names"], str(checkpoint), subset=True)
     kept, decoded = Results(out / "results"), faces.decoded(rule)
-    count = getattr(model, "count", lambda: sum(p.numel() for p in model.parameters()))
-    network = MeasuredNetwork(checkpoint.stem, file_sha256(checkpoint), card, count())
+    network = measured_network(checkpoint, model, card)
     command = command_of("evaluate", [checkpoint], faces.name, ways, final)
     if final:
         open_test(kept, network, faces, command, ways)

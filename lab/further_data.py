@@ -33,6 +33,7 @@ __all__ = [
     "joined_loader",
     "joined_targets",
     "read_further",
+    "split_name",
 ]
 
 
@@ -43,9 +44,7 @@ def read_further(words: Sequence[str], strict: bool = False) -> tuple[Faces, ...
     """
     found: list[Faces] = []
     for word in words:
-        name, equals, where = word.partition("=")
-        if not equals or Path(word).exists():  # a path may hold "="
-            name, where = "", word
+        name, where = split_name(word)
         faces = data.read(where, name or None, strict=strict)
         if faces.name in (known.name for known in found):
             raise ValueError(
@@ -54,6 +53,12 @@ def read_further(words: Sequence[str], strict: bool = False) -> tuple[Faces, ...
             )
         found.append(faces)
     return tuple(found)
+
+
+def split_name(word: str) -> tuple[str, str]:
+    """(NAME, or "" where none is given; PATH) of a word of `--also`; a path may hold "=" itself."""
+    name, equals, where = word.partition("=")
+    return (name, where) if equals and not Path(word).exists() else ("", word)
 
 
 def all_heads(recipe: Recipe, further: Sequence[Faces]) -> tuple[str, ...]:

@@ -15,14 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from expression.preprocessing import Preprocess
 from hf_collate import Batches
 from lab import duplicates, metrics
 from lab.class_names import canonical
 from lab.data import Faces
 from lab.data_notes import DataNotes
-from lab.evaluation import load_model, open_test, result_of, store_result
+from lab.evaluation import load_model, measured_network, open_test, result_of, store_result
 from lab.metrics import Evaluation
 from lab.provenance import hardware, revision
 from lab.results import (
@@ -32,7 +33,6 @@ from lab.results import (
     MeasuredNetwork,
     Result,
     Results,
-    file_sha256,
     now,
 )
 from lab.votes import crowd_figures, leave_one_out, majority
@@ -73,10 +73,9 @@ def measure(checkpoints: Sequence[Path], setup: Setup) -> list[str]:
     prepare(setup)
     left_out = []
     for path in checkpoints:
-        model, card, _ = load_model(path, setup.device)
-        count = getattr(model, "count", lambda m=model: sum(p.numel() for p in m.parameters()))
-        network = MeasuredNetwork(path.stem, file_sha256(path), card, count())
-        left_out += measure_network(network, answer_of(path, setup.device), setup)
+        model, card, rule = load_model(path, setup.device)
+        network = measured_network(path, model, card)
+        left_out += measure_network(network, answer_of(model, rule, setup.device), setup)
     return left_out
 
 
@@ -92,9 +91,8 @@ def prepare(setup: Setup) -> None:
             measure_people(faces, setup)
 
 
-def answer_of(checkpoint: Path, device: torch.device) -> Answer:
-    """A checkpoint's answers, all its heads combined as its card says."""
-    model, _, rule = load_model(checkpoint, device)
+def answer_of(model: nn.Module, rule: Preprocess, device: torch.device) -> Answer:
+    """A network's answers, all its heads combined as its card says."""
 
     def answer(faces: Faces, split: str) -> Tensor:
         loader = Batches(faces.decoded(rule)[split], 128, device=device)

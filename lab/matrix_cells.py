@@ -15,12 +15,9 @@ from lab.metrics import Evaluation, percent
 from lab.provenance import ancestors
 from lab.results import MeasuredNetwork, Result, Results
 
-__all__ = ["UNCERTAIN", "Cell", "Column", "Matrix", "MatrixRow", "read"]
+__all__ = ["OUTSIDE", "Cell", "Column", "Matrix", "MatrixRow", "read"]
 
 KINDS = ("network", "peer", "people")  # in the order of the tables
-# Classes that a data set's own labels name badly: nobody could name Muxspace's pictures of disgust,
-# so that their recall says little. The mean recall is also told without them.
-UNCERTAIN = {"muxspace": ("disgust",)}
 OUTSIDE = "contempt"  # FER+'s eighth class, which most networks do not know
 DRAWS = 4000  # for the interval of a mean recall
 

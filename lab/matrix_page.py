@@ -6,7 +6,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from lab import matrix_plot
-from lab.matrix_cells import UNCERTAIN, Cell, Column, Matrix, MatrixRow, read
+from lab.class_names import UNCERTAIN
+from lab.matrix_cells import Cell, Column, Matrix, MatrixRow, read
 from lab.reports import openings_sentence
 from lab.results import SPLITS, Results
 

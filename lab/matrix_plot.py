@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lab.matrix_cells import UNCERTAIN, Column, Matrix, MatrixRow
+from lab.class_names import UNCERTAIN
+from lab.matrix_cells import Column, Matrix, MatrixRow
 from lab.plots import COLOURS, caption, clean
 
 __all__ = ["draw"]

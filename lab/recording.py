@@ -7,6 +7,7 @@ from pathlib import Path
 from expression.download import is_url
 from hf_collate import Augment
 from lab.checks import option
+from lab.further_data import split_name
 from lab.options import Data, Settings
 from lab.recipes import Recipe
 
@@ -70,8 +71,9 @@ def data_words(command: Data) -> list[str]:
         votes = command.votes if is_url(command.votes) else Path(command.votes).name
         words.append(f"--votes {shlex.quote(votes)}")
     for further in command.also:
-        label, equals, where = further.rpartition("=")
-        words.append(f"--also {shlex.quote(label + equals + public_data(where))}")
+        name, where = split_name(further)
+        told = f"{name}={public_data(where)}" if name else public_data(where)
+        words.append(f"--also {shlex.quote(told)}")
     if command.cleaned_labels:
         words.append(f"--cleaned-labels {shlex.quote(public(command.cleaned_labels))}")
     return words

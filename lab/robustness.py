@@ -20,9 +20,9 @@ from expression.files import atomic_write
 from expression.preprocessing import Preprocess
 from lab.corruptions import SEVERITIES, SIDE, corrupt
 from lab.data import Faces, subset_indices
-from lab.evaluation import load_model, open_test
+from lab.evaluation import load_model, measured_network, open_test
 from lab.provenance import hardware, revision
-from lab.results import SPLITS, MeasuredNetwork, Results, file_sha256, now
+from lab.results import SPLITS, Results, now
 
 __all__ = ["Robustness", "groups", "measure", "read_all"]
 
@@ -79,8 +79,7 @@ def measure(
     model, card, rule = load_model(checkpoint, device)
     faces = faces.with_classes(card["class_names"], str(checkpoint), subset=True)
     kept = Results(out / "results")
-    parameters = sum(p.numel() for p in model.parameters())
-    network = MeasuredNetwork(checkpoint.stem, file_sha256(checkpoint), card, parameters)
+    network = measured_network(checkpoint, model, card)
     folder, files = kept.add_network(network), []
     severities = {name: list(amounts) for name, amounts in SEVERITIES.items()}
     for split in SPLITS if final else SPLITS[:1]:

@@ -1,10 +1,12 @@
 """One run: a recipe on a data set with a seed, and where it writes."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from expression.checkpoint import read_card, resolve_checkpoint
 from lab.data import Faces, preprocess
@@ -78,9 +80,14 @@ class Run:
                 "seed": self.seed}  # fmt: skip
         return told | ({"further": identities(self.further)} if self.further else {})
 
+    @cached_property
+    def targets(self) -> Tensor:
+        """Targets (N, heads, num_classes) of all training faces, before any teacher."""
+        return joined_targets(self.recipe, self.faces, self.further)
+
     def priors(self) -> dict[str, list[float]]:
         """Share of each class among the targets that training shows, head by head."""
-        targets = joined_targets(self.recipe, self.faces, self.further)
+        targets = self.targets
         if power := self.recipe.weighted_sampling:
             shown = class_sampling_weights(hard_labels(targets), power)
             targets = targets * shown[:, None, None]

@@ -22,7 +22,7 @@ from lab.data import Faces
 from lab.distillation import SameView, taught_targets
 from lab.export import save_network
 from lab.finetuning import fitted_weights
-from lab.further_data import joined_loader, joined_targets
+from lab.further_data import joined_loader
 from lab.heads import HeadLoss, attach, fill_heads, hard_labels
 from lab.optimization import balanced, make_optimizer, make_schedules, stalled
 from lab.precision import precision_name, precision_of
@@ -166,12 +166,11 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     model = attach(start_model(recipe, class_names, run.heads), card)
     model = model.to(device, memory_format=torch.channels_last)
     many = recipe.heads != ("label",) or bool(run.further)
-    targets = joined_targets(recipe, run.faces, run.further)
     if power := recipe.weighted_sampling:
-        weights = class_sampling_weights(hard_labels(targets)[loader.rows], power)
+        weights = class_sampling_weights(hard_labels(run.targets)[loader.rows], power)
         loader.order = partial(weighted_order, weights)
     if many:
-        loader.labels = targets.to(loader.labels.device)
+        loader.labels = run.targets.to(loader.labels.device)
     resumed = check_settings(load_state(state_path), run) if state_path.exists() else {}
     head_history = resumed.get("head_history", {})
     if recipe.head_epochs and not resumed:

@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmarks import report
 from lab import reports
-from lab.matrix_cells import Column, Matrix, MatrixRow
+from lab.class_names import UNCERTAIN
+from lab.matrix_cells import OUTSIDE, Column, Matrix, MatrixRow
 from lab.matrix_cells import read as read_matrix
 from lab.metrics import VIEW_WORDS, percent
 from lab.provenance import totals
@@ -165,8 +166,8 @@ def figures(matrix: Matrix, row: MatrixRow) -> list[str]:
     street, small = notes["muxspace"], notes["small_expressions"]
     home = row.cell(Column(labels, ""), "test")
     unseen = row.cell(Column(labels, "", unseen=True), "test")
-    majority = row.cell(Column(crowd, "", ("contempt",)), "test")
-    abroad = row.cell(Column(street, "", ("disgust",)), "test")
+    majority = row.cell(Column(crowd, "", (OUTSIDE,)), "test")
+    abroad = row.cell(Column(street, "", UNCERTAIN[street.name]), "test")
     few = row.cell(Column(small, ""), "test")
     apart = row.cell(Column(small, "", unseen=True), "test")
     k, n = abroad.recalls["neutral"] if abroad else (0, 0)
