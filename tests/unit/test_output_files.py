@@ -296,7 +296,8 @@ def test_videos_of_one_name_keep_their_own_results(tmp_path, monkeypatch, capsys
     assert set(out) == clips | {"clip.csv", "photo.jpg"}
     assert [length(f"out/clip-{n}.mp4") for n in (2, 3)] == [3, 5]
     rows = list(csv.DictReader(Path("out/clip.csv").open(encoding="utf-8")))
-    assert [row["picture"] for row in rows] == ["photo.png"], "a timeline took the table's name"
+    sources = [row["source"] for row in rows]
+    assert sources == ["photo.png", str(one), str(two)], "a timeline took the table's name"
     assert "clip-2.csv" in told and "clip-3.csv" in told
 
 
