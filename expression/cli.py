@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from expression.about import headline
-from expression.checkpoint import list_checkpoints
+from expression.checkpoint import list_checkpoints, resolve_checkpoint
 from expression.face_detector import FaceFinder
 from expression.face_prediction import NOT_SURE, check_min_confidence
 from expression.files import shown
@@ -118,7 +118,7 @@ def answer(args: argparse.Namespace, load_network: Callable[[Path], Network]) ->
                 bar.update()
                 if found.error:
                     complain(found.error)
-                    report.add_unread()
+                    report.add_unread(found.name)
                     failed = True
                 else:
                     report.add(found)
@@ -141,6 +141,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError(f"--top-k is {args.top_k}; it must be 1 or more")
     if args.min_confidence is not None:
         check_min_confidence(args.min_confidence, "--min-confidence")
+    resolve_checkpoint(args.checkpoint)  # before the detector is loaded
 
 
 def answer_video(

@@ -122,9 +122,9 @@ class Report:
         if len(self.saving) > WAITING:
             self.saving.popleft().result()
 
-    def add_unread(self) -> None:
+    def add_unread(self, name: str) -> None:
         """A picture that could not be opened; the reason is told elsewhere."""
-        self.tally.add_unread()
+        self.tally.add_unread(name)
 
     def finish(self) -> None:
         """Wait until the last picture is saved (an error there is raised here), then sum up."""

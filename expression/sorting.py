@@ -44,9 +44,9 @@ def check_sorting(folder: Path, inputs: Sequence[str], names: Iterable[str]) -> 
                 "pictures; give a folder outside it"
             )
     number = inode(place)
-    for name in names:
-        parents = Path(os.path.abspath(name)).parents
-        if number and not is_url(name) and any(inode(parent) == number for parent in parents):
+    holding = {Path(os.path.abspath(name)).parent: name for name in names if not is_url(name)}
+    for parent, name in holding.items():
+        if number and any(inode(above) == number for above in (parent, *parent.parents)):
             raise ValueError(
                 f"{shown(folder)} holds {shown(name)}, a picture to be sorted; give another folder"
             )

@@ -7,12 +7,14 @@ from typing import Any
 
 from expression.about import not_sure_share
 from expression.face_prediction import FacePrediction
+from expression.files import shown
 from expression.terminal import can_print
 
 __all__ = ["Tally", "bar", "no_face_words", "video_words"]
 
 # As expression.face_detector.FaceFinder has it: smaller faces are skipped, however they are sought.
 SMALLEST_FACE = 28  # pixels
+NAMED = 5  # files that could not be read, in the summary
 
 
 def bar(share: float) -> str:
@@ -43,7 +45,8 @@ class Tally:
 
     def __init__(self, smallest: float) -> None:
         self.smallest = smallest
-        self.pictures = self.unread = self.empty = 0
+        self.pictures = self.empty = 0
+        self.unread: list[str] = []
         self.finer_helps = False
         self.labels: Counter[str] = Counter()
 
@@ -55,17 +58,18 @@ class Tally:
             self.empty += 1
             self.finer_helps |= max(size) * self.smallest > SMALLEST_FACE
 
-    def add_unread(self) -> None:
+    def add_unread(self, name: str) -> None:
         """A picture that could not be opened."""
-        self.unread += 1
+        self.unread.append(shown(name))
 
     def lines(self) -> list[str]:
         """The summary of the pictures; [] for a single one, which was just shown."""
-        if self.pictures + self.unread < 2:
+        count = self.pictures + len(self.unread)
+        if count < 2:
             return []
         total = self.labels.total()
         faces = "1 face" if total == 1 else f"{total} faces"
-        lines = ["", f"{self.pictures + self.unread} pictures, {faces}"]
+        lines = ["", f"{count} pictures, {faces}"]
         width = max((len(label) for label in self.labels), default=0)
         for label, count in self.labels.most_common():
             share = count / total
@@ -76,7 +80,9 @@ class Tally:
             if self.finer_helps:
                 lines[-1] += f" (smaller faces: --smallest {finer(self.smallest)})"
         if self.unread:
-            lines.append(f"  {self.unread} could not be read; the reasons stand above")
+            more = ["…"] if len(self.unread) > NAMED else []
+            names = ", ".join([*self.unread[:NAMED], *more])
+            lines.append(f"  {len(self.unread)} could not be read: {names}")
         return lines
 
 
