@@ -80,7 +80,8 @@ class Report:
             self.stack.close()
         notes = self.files.notes()
         if self.unsorted:
-            notes.append(f"{self.unsorted} pictures are from the web; only files are copied")
+            count = "1 picture is" if self.unsorted == 1 else f"{self.unsorted} pictures are"
+            notes.append(f"{count} from the web; only files are copied")
         if self.unwritten:
             notes.append("to keep a video's answers: --csv FILE, and --annotate DIR draws them")
         for note in notes:

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import sys
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -287,6 +288,23 @@ def test_pictures_are_copied_by_their_largest_face(run):
     assert Path("out/sad/b.png").read_bytes() == contents["in/b.png"]
     assert {name: Path(name).read_bytes() for name in contents} == contents
     assert Path("out/sad/b.png").stat().st_mtime == Path("in/b.png").stat().st_mtime
+
+
+def test_pictures_from_the_web_are_not_copied_and_that_is_told(run, loopback):
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "image/png")
+            self.end_headers()
+            self.wfile.write(Path("a.png").read_bytes())
+
+        def log_message(self, *_):
+            pass
+
+    picture("a.png")
+    address = f"http://127.0.0.1:{loopback(Site).server_port}/web.png"
+    code, _, told = run("a.png", address, "--sort-into", "out", "--allow-private")
+    assert code == 0 and tree("out") == {"happy/a.png"} and "1 picture is from the web" in told
 
 
 def test_a_class_name_leads_to_no_other_folder():
