@@ -15,6 +15,7 @@ from expression.app.handlers import Handlers
 from expression.app.layout import build_demo
 from expression.app.page import CSS
 from expression.checkpoint import CHECKPOINTS
+from expression.terminal import escape_unprintable
 from predict import load_network
 
 
@@ -45,6 +46,7 @@ def drawn_faces(count: int = 7, size: int = 224) -> list[list[Image.Image]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(
         description="Serve the checkpoints of a folder in the browser."
     )

@@ -109,7 +109,8 @@ def timeline_figure(
         sorted(tracks, key=duration, reverse=True)[:PANELS], key=lambda t: tracks[t][0][0]
     )
     figure = Figure(figsize=(10, 1.4 + 1.25 * max(len(shown), 1.5)), dpi=110, layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    title_style = {"ha": "left", "fontsize": 13, "fontweight": "bold"}
+    figure.suptitle(title, x=0.01, **title_style, parse_math=False)  # "$" is in file names too
     if not shown:
         axes = figure.subplots()
         axes.set_axis_off()
