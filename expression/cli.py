@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from expression.about import headline
 from expression.checkpoint import list_checkpoints, resolve_checkpoint
-from expression.face_detector import FaceFinder
+from expression.face_detector import FINER_SMALLEST, FaceFinder
 from expression.face_prediction import NOT_SURE, check_min_confidence
 from expression.files import shown
 from expression.output_files import OutputFiles, check_folder
@@ -49,8 +49,9 @@ def arguments_parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace files that exist, but never an input")
     add("--webcam", nargs="?", const="0", metavar="CAMERA",
         help="live, in a window: q quits, s saves a screenshot")  # fmt: skip
-    add("--smallest", type=float, default=0.06, metavar="SHARE",
-        help="smallest face, as a share of the picture's longer side (default 0.06)")  # fmt: skip
+    add("--smallest", type=float, metavar="SHARE",
+        help="smallest face, as a share of the picture's longer side (default: 0.06, and finer "
+        "where there is none, or small ones)")  # fmt: skip
     add("--allow-private", action="store_true", help="also fetch addresses inside the own network")
     add("--export-onnx", action="store_true", help="write the checkpoint as .onnx beside it")
     add("--list", action="store_true", help="list the checkpoints and stop")
@@ -109,7 +110,7 @@ def answer(args: argparse.Namespace, load_network: Callable[[Path], Network]) ->
     files = OutputFiles(inputs=read, overwrite=args.overwrite)
     wanted = Wanted(
         args.csv, args.annotate, args.sort_into, args.json, args.top_k,
-        brief=len(pictures) > 10, smallest=args.smallest,
+        brief=len(pictures) > 10, smallest=args.smallest or FINER_SMALLEST,
     )  # fmt: skip
     with Report(predictor.class_names, files, wanted) as report:
         bar = tqdm(total=len(pictures), unit="picture", disable=len(pictures) <= 10 or None)

@@ -111,14 +111,21 @@ def largest_first(faces: Iterable[Face]) -> list[Face]:
     return sorted(faces, key=lambda f: -f.box[2] * f.box[3])
 
 
-def turn_back(face: Face, angle: float, size: tuple[int, int], scale: float = 1.0) -> Face:
-    """A face found in a picture of `size` turned by `angle` degrees, in the picture as it was.
+def turn_back(
+    face: Face,
+    angle: float,
+    size: tuple[int, int],
+    turned_size: tuple[int, int],
+    scale: float = 1.0,
+) -> Face:
+    """A face found in a picture turned by `angle` degrees about its middle, as it was before.
 
-    `scale` is how much smaller that picture was made before.
+    `size` and `turned_size` are the picture's before and after turning, `scale` is how much smaller
+    it was made before that.
     """
     x, y, width, height = face.box
     a = math.radians(angle)
-    dx, dy = x + width / 2 - size[0] / 2, y + height / 2 - size[1] / 2
+    dx, dy = x + width / 2 - turned_size[0] / 2, y + height / 2 - turned_size[1] / 2
     cx = size[0] / 2 + dx * math.cos(a) - dy * math.sin(a)
     cy = size[1] / 2 + dx * math.sin(a) + dy * math.cos(a)
     x, y, width, height = (

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from expression.about import not_sure_words
 from expression.download import is_url
 from expression.drawing import draw_faces
+from expression.face_detector import FINER_SMALLEST
 from expression.face_prediction import FacePrediction, scaled
 from expression.files import shown
 from expression.output_files import OutputFiles, OutputGroup, check_folder, safe_stem
@@ -41,7 +42,7 @@ class Wanted:
     as_json: bool = False  # instead of lines to read
     top_k: int | None = None  # classes that are shown; None: all
     brief: bool = False  # a line a picture
-    smallest: float = 0.06  # the smallest face looked for, as a share of the picture
+    smallest: float = FINER_SMALLEST  # the smallest face looked for, as a share of the picture
 
 
 class Report:

@@ -144,6 +144,62 @@ def test_a_tilted_face_is_found_and_set_upright(finder, astronaut, angle):
     assert straight > same(rule(turned, face.box, -face.tilt), wanted) + 0.2
 
 
+@pytest.mark.parametrize("angle", [90, 180, 270])
+def test_a_picture_on_its_side_or_head_shows_its_face_in_its_place(finder, astronaut, angle):
+    """A photo without EXIF data; it is not square, so its sides change places."""
+    photo = astronaut.crop((0, 0, 512, 340))
+    turned = photo.rotate(angle, expand=True)
+    (face,) = finder.find(turned)
+    assert finder.find(turned, tilted=False) == []
+    (upright,) = finder.find(photo)
+    a = math.radians(angle)
+    dx, dy = np.subtract(middle(upright.box), np.divide(photo.size, 2))
+    place = (dx * math.cos(a) + dy * math.sin(a), -dx * math.sin(a) + dy * math.cos(a))
+    assert math.dist(np.add(place, np.divide(turned.size, 2)), middle(face.box)) < 4
+    assert abs((face.tilt + angle - upright.tilt + 180) % 360 - 180) < 8
+    rule = CropRule()
+    straight = rule(turned, face.box, face.tilt)
+    assert same(straight, rule(photo, upright.box)) > 0.9
+
+
+def crowd(astronaut, size, height, columns, rows):
+    """A large photo of many small faces, and the corners at which they stand."""
+    scene = Image.fromarray(skimage.data.grass()).convert("RGB").resize(size)
+    face = astronaut.crop((165, 45, 285, 190)).resize((height * 120 // 145, height))
+    corners = [
+        (round((i + 0.3) * size[0] / columns), round((j + 0.3) * size[1] / rows))
+        for i in range(columns)
+        for j in range(rows)
+    ]
+    for corner in corners:
+        scene.paste(face, corner)
+    return scene, corners
+
+
+@pytest.mark.parametrize("setting", [((1600, 1200), 80, 8, 5), ((2400, 1600), 90, 2, 1)])
+def test_small_faces_of_a_large_photo_are_found_by_a_finer_look(finder, astronaut, setting):
+    """Faces of 4 to 5 hundredths of the picture: below the first look's 0.06."""
+    scene, corners = crowd(astronaut, *setting)
+    places = [middle(face.box) for face in finder.find(scene, tilted=False)]
+    assert len(places) == len(corners)
+    assert all(min(math.dist(p, (x + 40, y + 40)) for p in places) < 25 for x, y in corners)
+    assert len(finder.search(scene)) < len(corners)
+
+
+def test_a_smallest_face_that_was_asked_for_is_the_only_look(finder, astronaut):
+    scene, corners = crowd(astronaut, (1600, 1200), 80, 8, 5)
+    asked = FaceFinder(smallest=0.3)
+    looks = []
+    asked.run = lambda *call: looks.append(call) or []
+    assert asked.find(scene, tilted=False) == [] and len(looks) == 1
+
+
+def test_faces_of_a_hundredth_are_searched_at_a_size_at_which_they_can_be_seen(astronaut):
+    scene, corners = crowd(astronaut, (4000, 3000), 70, 3, 2)
+    assert FaceFinder(smallest=0.04).find(scene, tilted=False) == []
+    assert len(FaceFinder(smallest=0.012).find(scene, tilted=False)) == len(corners)
+
+
 def test_only_the_second_look_finds_a_strongly_tilted_face(finder, astronaut):
     assert finder.find(astronaut.rotate(75, Image.Resampling.BICUBIC), tilted=False) == []
 
@@ -153,7 +209,7 @@ def test_the_second_look_turns_a_small_copy_of_a_photo(finder, astronaut, monkey
     photo = astronaut.rotate(-70, Image.Resampling.BICUBIC).resize((1536, 1536))
     turned, rotate = [], Image.Image.rotate
     monkeypatch.setattr(
-        Image.Image, "rotate", lambda self, *a: turned.append(self.size) or rotate(self, *a)
+        Image.Image, "rotate", lambda self, *a, **k: turned.append(self.size) or rotate(self, *a, **k)
     )
     (face,) = finder.find(photo)
     assert math.dist(middle(face.box), turned_place(-70, photo.size)) < 36

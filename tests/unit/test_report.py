@@ -259,8 +259,9 @@ def test_one_picture_and_json_have_no_summary(run):
 def test_smaller_faces_are_worth_a_try_in_large_pictures_alone(run):
     picture("small.png", "red", size=(300, 200)), picture("large.png", "red", size=(3000, 2000))
     assert "--smallest" not in run("small.png")[1]
-    assert "--smallest 0.03" in run("large.png")[1]
-    assert "--smallest 0.03" in run("large.png", "small.png")[1].splitlines()[-1]
+    assert "--smallest 0.01" in run("large.png")[1]
+    assert "--smallest 0.01" in run("large.png", "small.png")[1].splitlines()[-1]
+    assert "--smallest 0.03" in run("large.png", "--smallest", "0.06")[1]
     assert "--smallest 0.01" in no_face_words((3000, 2000), 0.02)
     assert "--smallest" not in no_face_words((3000, 2000), 0.009)
 
