@@ -8,6 +8,8 @@ from expression.drawing import draw_faces
 from expression.output_files import OutputFiles
 from expression.predictor import ExpressionPredictor
 from expression.timeline import read_timeline
+from expression.timeline_figure import timeline_figure
+from expression.timeline_picture import draw_timeline
 from expression.video import annotate_video
 
 __all__ = ["Progress", "follow_video"]
@@ -39,12 +41,8 @@ def follow_video(
             progress=progress, max_seconds=max_seconds,
         )  # fmt: skip
         names, rows = read_timeline(group.path(".csv"))
-        from expression.timeline_figure import (
-            timeline_figure,  # matplotlib: not before it is wanted
-        )
-
         title, threshold = Path(video).name, predictor.min_confidence
-        timeline_figure(rows, names, title, threshold).savefig(group.path(".png"), dpi=120)
+        draw_timeline(timeline_figure(rows, names, title, threshold)).save(group.path(".png"))
         group.keep(".png")
     return {
         "video": video,
