@@ -12,10 +12,11 @@ from expression.about import headline
 from expression.checkpoint import list_checkpoints
 from expression.face_detector import FaceFinder
 from expression.face_prediction import NOT_SURE, check_min_confidence
+from expression.networks import Network, export, open_network
 from expression.output_files import OutputFiles
 from expression.picture_batches import answer_pictures
 from expression.pictures import expand, is_video
-from expression.predictor import ExpressionPredictor, Network, open_onnx
+from expression.predictor import ExpressionPredictor
 from expression.tables import Report
 from expression.video_files import Progress, follow_video
 
@@ -50,13 +51,11 @@ def arguments_parser() -> argparse.ArgumentParser:
 
 def main(
     arguments: Sequence[str] | None = None,
-    load_network: Callable[[Path], Network] = open_onnx,
-    export: Callable[[str | None, bool], Path] | None = None,
+    load_network: Callable[[Path], Network] = open_network,
 ) -> int:
     """Exit code 0, 2 when anything could not be answered, 130 when interrupted.
 
-    `load_network` opens a checkpoint's network; `export(checkpoint, overwrite)` writes its .onnx
-    where that can be done.
+    `load_network` opens a checkpoint's network.
     """
     args = arguments_parser().parse_args(arguments)
     try:
@@ -67,8 +66,6 @@ def main(
                 print(f"{name}: {headline(card)}{below}")
             return 0
         if args.export_onnx:
-            if export is None:
-                raise ValueError("exporting needs torch; from a clone: python predict.py")
             print(f"wrote {export(args.checkpoint, args.overwrite)}")
             if not args.inputs and args.webcam is None:
                 return 0

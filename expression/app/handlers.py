@@ -24,9 +24,10 @@ from expression.app.page import faces_html, mirror_html, notice
 from expression.checkpoint import CHECKPOINTS, list_checkpoints
 from expression.drawing import draw_faces
 from expression.face_prediction import FacePrediction
+from expression.networks import Network, open_network
 from expression.picture_batches import answer_pictures
 from expression.pictures import open_picture
-from expression.predictor import ExpressionPredictor, Network, open_onnx
+from expression.predictor import ExpressionPredictor
 from expression.video_files import follow_video
 
 __all__ = ["SECONDS", "Handlers", "refuse"]
@@ -61,7 +62,7 @@ class Handlers:
     """
 
     folder: Path = CHECKPOINTS
-    load_network: Callable[[Path], Network] = open_onnx
+    load_network: Callable[[Path], Network] = open_network
     face_maps: FaceMaps | None = None
     _opened: dict[str, tuple[float, ExpressionPredictor]] = field(default_factory=dict)
 
