@@ -1,27 +1,36 @@
 """Find faces in pictures, follow them, and measure how a training set was cropped.
 
-The detector is MTCNN (Zhang et al. 2016, arXiv 1604.02878) with the weights that come inside the
-`facenet-pytorch` package: no download. `expression/mtcnn_torch.py` runs its networks.
+The detector is MTCNN (Zhang et al. 2016, arXiv 1604.02878) with the weights of facenet-pytorch, as
+one ONNX file from picture to boxes, which `lab/detector/assemble.py` wrote: no download, no torch.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from pathlib import Path
 from statistics import median
 
+import numpy as np
 from PIL import Image
 
 from expression.faces import Box, CropRule, Face, keep_best, largest_first, turn_back
+from expression.onnx_network import open_session
 
-__all__ = ["Box", "CropRule", "Face", "FaceFinder", "measure_crop"]
+__all__ = ["DETECTOR", "Box", "CropRule", "Face", "FaceFinder", "measure_crop"]
+
+DETECTOR = Path(__file__).resolve().parent / "weights" / "faces.onnx"
+NONE_HELD = np.zeros((0, 4), np.float32)
+WINDOW, SMALLEST_SIDE = 12, 160  # pixels: of the first network; smaller pictures are enlarged
 
 
 class FaceFinder:
-    """Finds faces in pictures; raises ImportError, one sentence, without facenet-pytorch.
+    """Finds faces in pictures; raises FileNotFoundError or ValueError without its network.
 
     `smallest` is the size of the smallest face looked for, as a share of the picture's longer side:
     halving it takes four times as long. Faces smaller than `pixels` are skipped: too few pixels to
-    read an expression from. `least` is the score from which something counts as a face.
+    read an expression from. `least` is the score from which something counts as a face. Pictures
+    are searched at `detail` pixels of the longer side at most. `threads` are the cores that share
+    one picture; several pictures may be searched at once, by as many Python threads.
     """
 
     def __init__(
@@ -30,20 +39,19 @@ class FaceFinder:
         least: float = 0.85,
         detail: int = 640,
         pixels: int = 28,
+        threads: int = 1,
     ) -> None:
-        from expression.mtcnn_torch import Cascade  # imports torch, so only when needed
-
         if not 0 < smallest <= 1:
             raise ValueError(f"smallest is {smallest}; it is a share of the picture, in (0, 1]")
-        self.least, self.detail = least, detail
-        self.cascade = Cascade(smallest, least, detail, pixels)
+        self.smallest, self.least, self.detail, self.pixels = smallest, least, detail, pixels
+        self.session = open_session(DETECTOR, threads)
 
     def find(self, image: Image.Image, tilted: bool = True) -> list[Face]:
         """All faces, the largest first. If there is none, searches the picture turned by ±40°.
 
         `image` is "L" or "RGB", upright. `tilted=False` leaves out the second search.
         """
-        found = self.find_batch([image])[0]
+        found = self.search(image)
         return found if found or not tilted else self.find_tilted(image)
 
     def find_tilted(self, image: Image.Image) -> list[Face]:
@@ -52,23 +60,78 @@ class FaceFinder:
         scale = min(1.0, self.detail / max(image.size))  # turning a whole photo takes seconds
         size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
         small = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-        angles = (40, -40)
-        turned = self.find_batch([small.rotate(a, Image.Resampling.BILINEAR) for a in angles])
-        for angle, faces in zip(angles, turned, strict=True):
+        for angle in (40, -40):
+            faces = self.search(small.rotate(angle, Image.Resampling.BILINEAR))
             found += [turn_back(face, angle, size, scale) for face in faces]
         return largest_first(keep_best(f for f in found if f.score >= (2 + self.least) / 3))
 
     def find_batch(self, images: Sequence[Image.Image]) -> list[list[Face]]:
-        """As `find` without the second search, several pictures in one pass of each network."""
-        return self.cascade.find_batch(images) if images else []
+        """As `find` without the second search, for several pictures."""
+        return [self.search(image) for image in images]
+
+    def search(self, image: Image.Image) -> list[Face]:
+        """All faces of one picture as it is, the largest first."""
+        finest = min(max(self.smallest, self.pixels / max(image.size)), 1.0)
+        faces = [face for face, _ in self.run(image, finest, NONE_HELD)]
+        return largest_first(keep_best(faces))
 
     def follow(self, image: Image.Image, faces: Sequence[Face]) -> list[Face | None]:
         """Where faces of the last frame are now; None for a face that is gone.
 
-        One pass of the last network, at the old places: about 20 times as fast as `find`. A face
+        One pass of the last network, at the old places: some times as fast as `find`. A face
         may have moved by about a quarter of its size.
         """
-        return self.cascade.follow(image, faces) if faces else []
+        if not faces:
+            return []
+        held = np.array([face.box for face in faces], np.float32)
+        held[:, 2:] += held[:, :2]
+        found: list[Face | None] = [None] * len(faces)
+        for face, row in self.run(image, 1.0, held):
+            found[row] = face
+        return found
+
+    def run(self, image: Image.Image, finest: float, held: np.ndarray) -> list[tuple[Face, int]]:
+        """The network over one picture → faces and the rows of `held`, corners (M, 4), they were.
+
+        With none held it searches for faces from `finest`, a share of the longer side.
+        """
+        pixels, scale = self.pixels_of(image)
+        boxes, scores, eyes, rows = self.session.run(
+            ["boxes", "scores", "eyes", "which"],
+            {
+                "picture": pixels,
+                "finest": np.array([finest], np.float32),
+                "least": np.array([self.least], np.float32),
+                "held": held * np.float32(scale),
+            },
+        )
+        return [
+            (as_face(box / scale, pair, float(score)), int(row))
+            for box, pair, score, row in zip(boxes, eyes, scores, rows, strict=True)
+        ]
+
+    def pixels_of(self, image: Image.Image) -> tuple[np.ndarray, float]:
+        """The picture as it is searched, (H, W, 3) uint8, and how much smaller it was made."""
+        longest = max(image.size)
+        scale = min(self.detail, max(SMALLEST_SIDE, longest)) / longest
+        size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+        small = image.convert("RGB")
+        if size != image.size:
+            small = small.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        pixels = np.asarray(small)
+        missing = [(0, max(WINDOW - side, 0)) for side in pixels.shape[:2]]
+        if any(after for _, after in missing):
+            pixels = np.pad(pixels, [*missing, (0, 0)], constant_values=127)
+        return pixels, scale
+
+
+def as_face(corners: np.ndarray, eyes: np.ndarray, score: float) -> Face:
+    """A face from its box's corners (4,) and its eyes (2, 2)."""
+    left, top, right, bottom = corners.tolist()
+    (x0, y0), (x1, y1) = eyes.tolist()
+    tilt = math.degrees(math.atan2(y1 - y0, x1 - x0))
+    box = (round(left), round(top), max(round(right - left), 1), max(round(bottom - top), 1))
+    return Face(box, score, tilt)
 
 
 def measure_crop(

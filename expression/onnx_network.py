@@ -13,37 +13,44 @@ import numpy as np
 
 from expression.checkpoint import CARD_KEY
 
-__all__ = ["OnnxNetwork", "first_line"]
+__all__ = ["OnnxNetwork", "first_line", "open_session"]
+
+
+def open_session(path: Path, threads: int = 0, spin: bool = False) -> Any:
+    """An ONNX file as an onnxruntime session on the CPU; several threads may call it at once.
+
+    `threads` are the cores that share one call (0: onnxruntime's choice, all of them). Between
+    calls its threads sleep, unless `spin`: spinning ones answer the next call sooner, but take the
+    cores from everything else. Raises FileNotFoundError, ValueError where the file is broken.
+    """
+    import onnxruntime  # takes a tenth of a second: not before a network is wanted
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no ONNX file at {path}")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised; nothing else is printed
+    options.intra_op_num_threads = threads
+    if not spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        raise ValueError(
+            f"{path} is not a whole ONNX file ({first_line(error)}); export it again"
+        ) from error
 
 
 class OnnxNetwork:
     """Images (N, C, H, W) float32, normalised → logits (N, num_classes) float32.
 
     `card` is the dict that was exported with the network. `threads` are the cores that share one
-    call (0: onnxruntime's choice, all of them). Between calls its threads sleep, unless `spin`:
-    spinning ones answer the next call sooner, but take the cores from everything else. Raises
-    FileNotFoundError when the file is missing, ValueError when it is not one of ours.
+    call and `spin` what they do between calls, as in `open_session`. Raises FileNotFoundError when
+    the file is missing, ValueError when it is not one of ours.
     """
 
     def __init__(self, path: Path | str, threads: int = 0, spin: bool = False) -> None:
-        import onnxruntime  # takes a tenth of a second: not before a network is wanted
-
         self.path = Path(path)
-        if not self.path.is_file():
-            raise FileNotFoundError(f"no ONNX file at {self.path}")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # errors are raised; nothing else is printed
-        options.intra_op_num_threads = threads
-        if not spin:
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self.session = onnxruntime.InferenceSession(
-                self.path, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise ValueError(
-                f"{self.path} is not a whole ONNX file ({first_line(error)}); export it again"
-            ) from error
+        self.session = open_session(self.path, threads, spin)
         self.card = self._read_card()
         self.shape = tuple(self.session.get_inputs()[0].shape[1:])  # (C, H, W)
 

@@ -1,8 +1,7 @@
 """Many pictures, fast: faces are found in parallel and classified in batches.
 
-As many threads as the machine has cores open pictures and find faces, some pictures each (the
-detector's networks are too small to use several cores for one picture); the faces of these
-pictures then go through the network in one batch.
+As many threads as the machine has cores open pictures and find faces, some pictures each (one
+picture is too little work to share out); their faces then go through the network in one batch.
 """
 
 import os
@@ -54,12 +53,12 @@ def answer_pictures(
     `whole`: each picture is one face already. `allow_private`: see `expression.download.fetch`.
     """
 
+    finder = predictor.finder  # loaded once, before threads use it
+
     def search(group: Sequence[str]) -> list[Searched]:
-        return open_and_search(predictor.finder, group, whole, allow_private)
+        return open_and_search(finder, group, whole, allow_private)
 
     groups = [names[i : i + GROUP] for i in range(0, len(names), GROUP)]
-    if not whole:
-        predictor.finder.find(Image.new("L", (64, 64)))  # load the detector once, before threads
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         waiting: deque[Future[list[Searched]]] = deque()
         rest = iter(groups)
@@ -78,24 +77,15 @@ def answer_pictures(
 def open_and_search(
     finder: FaceFinder, names: Sequence[str], whole: bool, allow_private: bool
 ) -> list[Searched]:
-    """Opens some pictures and finds their faces; pictures of one size form a batch."""
+    """Opens some pictures and finds their faces."""
     searched: list[Searched] = []
     for name in names:
         try:
             image = open_picture(name, longest=LONGEST, allow_private=allow_private)
-            searched.append((PictureAnswer(name, image), []))
         except (OSError, ValueError) as error:
             searched.append((PictureAnswer(name, error=str(error)), []))
-    if whole:
-        return searched
-    sizes: dict[tuple[int, int], list[tuple[Image.Image, list[Face]]]] = {}
-    for answer, faces in searched:
-        if answer.image is not None:
-            sizes.setdefault(answer.image.size, []).append((answer.image, faces))
-    for same_size in sizes.values():
-        found = finder.find_batch([image for image, _ in same_size])
-        for (image, faces), upright in zip(same_size, found, strict=True):
-            faces += upright or finder.find_tilted(image)
+        else:
+            searched.append((PictureAnswer(name, image), [] if whole else finder.find(image)))
     return searched
 
 

@@ -5,17 +5,14 @@ The face is the astronaut's of scikit-image, which lies inside that package: no 
 
 import json
 import math
-import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import skimage.data
-import torch
 from PIL import Image
 
-from expression import mtcnn_torch
+from expression import face_detector
 from expression.face_detector import CropRule, Face, FaceFinder, measure_crop
 
 BOX = (182, 62, 85, 111)  # the astronaut's face
@@ -161,72 +158,6 @@ def test_the_second_look_turns_a_small_copy_of_a_photo(finder, astronaut, monkey
     (face,) = finder.find(photo)
     assert math.dist(middle(face.box), turned_place(-70, photo.size)) < 36
     assert turned and max(max(size) for size in turned) <= finder.detail
-
-
-# --- how many threads torch uses ---
-
-
-def in_a_new_thread(ask):
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(ask).result()
-
-
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def threads_used(monkeypatch):
-    """The number of torch threads at every pass of a later network."""
-    used, refine = [], mtcnn_torch.Cascade.refine
-    monkeypatch.setattr(
-        mtcnn_torch.Cascade, "refine", lambda *a: used.append(torch.get_num_threads()) or refine(*a)
-    )
-    return used
-
-
-def test_faces_are_found_on_one_core(finder, astronaut, two_threads, threads_used):
-    # With two threads and a busy machine, each small operation waits for the slower one
-    faces = finder.find(astronaut)
-    assert finder.find_batch([astronaut])[0] == faces
-    assert None not in finder.follow(astronaut, faces)
-    assert set(threads_used) == {1} and len(threads_used) == 5
-    assert torch.get_num_threads() == 2 == in_a_new_thread(torch.get_num_threads)
-
-
-@pytest.mark.parametrize("chosen", [[3, 2] * 4, [None] * 8])
-def test_callers_at_once_leave_each_others_number_of_threads_alone(
-    finder, astronaut, two_threads, threads_used, chosen
-):
-    # Setting 1 and putting "the number before" back gives 1 to whoever began in between,
-    # and to every thread made later
-    small, start = astronaut.resize((120, 120)), threading.Barrier(8)
-
-    def visit(own):
-        if own:
-            torch.get_num_threads()  # or the first call after `set` would take the default
-            torch.set_num_threads(own)
-        start.wait()
-        for _ in range(3):
-            finder.find_batch([small])
-        return torch.get_num_threads()
-
-    with ThreadPoolExecutor(8) as pool:
-        numbers = list(pool.map(visit, chosen))
-    assert numbers == [number or 2 for number in chosen]
-    assert torch.get_num_threads() == 2 and set(threads_used) == {1}
-
-
-def test_a_pool_on_one_core_changes_nobody_else(two_threads):
-    with ThreadPoolExecutor(4, initializer=mtcnn_torch.use_one_core) as pool:
-        waiting = threading.Barrier(4)
-        ask = lambda _: waiting.wait() is not None and torch.get_num_threads()  # noqa: E731
-        assert list(pool.map(ask, range(4))) == [1] * 4
-        assert torch.get_num_threads() == 2 == in_a_new_thread(torch.get_num_threads)
 
 
 def patterns():
@@ -375,19 +306,18 @@ def test_too_few_faces_give_the_default_rule_not_a_rule_from_a_handful(finder, a
     assert measure_crop([astronaut, *tiles[:2]], finder).measured == 1
 
 
-# --- travelling alone ---
+# --- its network ---
 
 
-def test_without_the_weights_one_sentence_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "facenet_pytorch.models.mtcnn", None)
-    with pytest.raises(ImportError, match="pip install facenet-pytorch") as caught:
+def test_without_its_network_one_sentence_names_the_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(face_detector, "DETECTOR", tmp_path / "faces.onnx")
+    with pytest.raises(FileNotFoundError, match="faces.onnx") as caught:
         FaceFinder()
     assert "\n" not in str(caught.value)
 
 
-def test_making_a_finder_draws_no_random_numbers():
-    # A run that measures its crop would otherwise learn something else than one that does not
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    FaceFinder()
-    assert torch.equal(torch.get_rng_state(), before)
+def test_several_threads_may_search_with_one_finder(finder, astronaut):
+    small = [astronaut.resize((side, side)) for side in (200, 240, 280, 320)] * 3
+    wanted = [finder.search(picture) for picture in small]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(finder.search, small)) == wanted

@@ -154,25 +154,9 @@ def test_the_answering_room_knows_nothing_above_it(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", files("expression"), ids=name_of)
-def test_only_the_detectors_networks_need_torch(path: Path) -> None:
-    if path.name != "mtcnn_torch.py":
-        torch = imports_of(path) & {"torch", "torchvision", "timm"}
-        assert not torch, f"{name_of(path)} imports {sorted(torch)}"
-
-
-def imports_torch(path: Path) -> bool:
-    return "torch" in module_level(ast.parse(path.read_text(encoding="utf-8")).body)
-
-
-def test_what_needs_torch_is_imported_late() -> None:
-    # The check above is worth nothing if a module imports the one that it leaves out.
-    assert [name_of(p) for p in files("expression") if imports_torch(p)] == [
-        "expression/mtcnn_torch.py"
-    ]
-    for path in files("expression"):
-        body = ast.parse(path.read_text(encoding="utf-8")).body
-        early = [n for n in body if isinstance(n, ast.ImportFrom) and "torch" in str(n.module)]
-        assert path.name == "mtcnn_torch.py" or not early, name_of(path)
+def test_answering_needs_no_torch(path: Path) -> None:
+    torch = imports_of(path) & {"torch", "torchvision", "timm", "facenet_pytorch"}
+    assert not torch, f"{name_of(path)} imports {sorted(torch)}"
 
 
 @pytest.mark.parametrize("path", [*files("expression"), ROOT / "demo.py"], ids=name_of)
