@@ -167,7 +167,7 @@ def test_what_answers_imports_only_what_pip_installs_for_it(path: Path) -> None:
     packages = {re.split(r"[<>=]", line)[0] for line in light}
     known = {MODULE_OF.get(name, name) for name in packages} | set(sys.stdlib_module_names)
     found = imports_of(path) - known - own_names() - {"."}
-    assert path.name == "mtcnn_torch.py" or not found, f"{name_of(path)} imports {sorted(found)}"
+    assert not found, f"{name_of(path)} imports {sorted(found)}"
 
 
 def test_importing_what_answers_loads_no_torch(tmp_path: Path) -> None:
