@@ -12,7 +12,7 @@ from expression.about import headline
 from expression.checkpoint import list_checkpoints
 from expression.face_detector import FaceFinder
 from expression.face_prediction import NOT_SURE, check_min_confidence
-from expression.networks import Network, export, open_network
+from expression.networks import Network, export, open_network, program
 from expression.output_files import OutputFiles
 from expression.picture_batches import answer_pictures
 from expression.pictures import expand, is_video
@@ -81,7 +81,7 @@ def main(
 def answer(args: argparse.Namespace, load_network: Callable[[Path], Network]) -> int:
     """Answer for the webcam, or for pictures and then videos; returns the exit code."""
     if not args.inputs and args.webcam is None:
-        raise ValueError("no picture given; try: python predict.py photo.jpg")
+        raise ValueError(f"no picture given; try: {program()} photo.jpg")
     if args.top_k is not None and args.top_k < 1:
         raise ValueError(f"--top-k is {args.top_k}; it must be 1 or more")
     if args.min_confidence is not None:

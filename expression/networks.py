@@ -8,6 +8,7 @@ only then; this is the one place of this package that asks them for anything.
 """
 
 import hashlib
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,10 +26,16 @@ __all__ = [
     "has_torch",
     "open_network",
     "open_onnx",
+    "program",
 ]
 
 Network = Callable[[np.ndarray], np.ndarray]  # images (N, C, H, W) → logits (N, num_classes)
 NEED = "torch and the laboratory; from a clone: pip install -r requirements.txt"
+
+
+def program() -> str:
+    """The command to name in advice: as it is called here, or from a clone."""
+    return "expression" if Path(sys.argv[0]).stem == "expression" else "python predict.py"
 
 
 def open_onnx(checkpoint: Path) -> OnnxNetwork:
@@ -37,7 +44,7 @@ def open_onnx(checkpoint: Path) -> OnnxNetwork:
     Raises FileNotFoundError where there is none, ValueError where it is of another training.
     """
     path = checkpoint.with_suffix(".onnx")
-    how = f"python predict.py --export-onnx --checkpoint {checkpoint}"
+    how = f"{program()} --export-onnx --checkpoint {checkpoint}"
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}; where torch is installed, {how} writes it")
     network = OnnxNetwork(path)
