@@ -2,7 +2,7 @@
 
 Three tabs: a photo, the webcam as an emoji mirror, a video. Faces are found and cropped as
 each checkpoint's card says: all answers come from `expression.ExpressionPredictor`. None of it
-needs torch; where torch is installed, the demo also shows where a network looks (Grad-CAM).
+needs torch; where torch is installed, the maps of where a network looks are Grad-CAM.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from expression.networks import has_torch
 
 
 def make_handlers(folder: Path) -> Handlers:
-    """Answers from the checkpoints of a folder; with torch, maps of where a network looks too."""
+    """Answers from the checkpoints of a folder; with torch, maps by Grad-CAM."""
 
     def face_maps(checkpoint: Path, crops: list[Image.Image]) -> list[Image.Image]:
         from lab.face_maps import face_maps as draw  # torch: not before a map is wanted

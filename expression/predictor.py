@@ -83,7 +83,11 @@ class ExpressionPredictor:
 
     def probabilities(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Face crops → probabilities (N, num_classes) in the order of `class_names`."""
-        return softmax(self.logits(images) / self.temperature)
+        return self.answer(self.preprocess.batch(images))
+
+    def answer(self, inputs: np.ndarray) -> np.ndarray:
+        """Preprocessed images (N, C, H, W) → probabilities (N, num_classes)."""
+        return softmax(self.network(inputs) / self.temperature)
 
     def predict_batch(
         self, pictures: Sequence[Picture], top_k: int | None = None

@@ -69,9 +69,7 @@ def photo_tab(
             image = FaceImage(sources=["upload", "clipboard", "webcam"], label="Photo", height=360)
             with gr.Row():
                 whole = gr.Checkbox(label="already cropped to one face")
-                cam = gr.Checkbox(
-                    label="show where it looks (Grad-CAM)", visible=handlers.face_maps is not None
-                )
+                cam = gr.Checkbox(label=f"show where it looks ({handlers.kind_of_maps})")
             button = gr.Button("Name the expressions", variant="primary")
             cleared = [image.clear]
             if photos:

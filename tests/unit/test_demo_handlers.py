@@ -176,8 +176,8 @@ def test_without_a_checkpoint_it_says_what_to_do(tmp_path, capsys):
     assert "make notebook" in capsys.readouterr().err
 
 
-def test_without_torch_the_page_offers_what_can_answer_and_no_maps(
-    served_folder, tmp_path, monkeypatch
+def test_without_torch_the_page_offers_what_can_answer_and_maps_by_covering(
+    served_folder, portrait, tmp_path, monkeypatch
 ):
     for path in filter(Path.is_file, served_folder.iterdir()):  # no export of an earlier test
         shutil.copy(path, tmp_path)
@@ -186,10 +186,10 @@ def test_without_torch_the_page_offers_what_can_answer_and_no_maps(
     blocks = list(build_demo(light, demo.portrait(), demo.drawn_faces()).blocks.values())
     (offered,) = [b for b in blocks if getattr(b, "label", "") == "Checkpoint"]
     assert [name for name, _ in offered.choices] == [SERVED]  # the TinyVGG has no .onnx
-    (maps,) = [b for b in blocks if "Grad-CAM" in (getattr(b, "label", "") or "")]
-    assert not maps.visible
-    with pytest.raises(gr.Error, match="torch"):
-        light.maps(tmp_path / f"{SERVED}.safetensors", [Image.new("L", (48, 48))])
+    labels = " ".join(str(getattr(b, "label", "")) for b in blocks)
+    assert "covering" in labels and "Grad-CAM" not in labels
+    *_, maps, faces = light.photo(str(portrait), SERVED, False, True)
+    assert len(maps) == len(faces) == 1 and maps[0].size == (240, 240)
 
 
 def test_the_examples_are_those_that_the_laboratory_draws():
