@@ -64,12 +64,12 @@ def install_section(told: dict[str, Any]) -> str:
     pip = f"{first['environment_megabytes'] - first['megabytes']:.0f}"
     return f"""## What an installation costs
 
-`python -m benchmarks.install {kinds}` ({harness.described(told)}). New environments, filled from
-the package index without pip's cache. Sizes do not count an empty environment, whose pip has
-{pip} MB. The command answers one photo, from start to end; the demo is ready when its page is
-served. Other programs were running on the {told["machine"]["cores"]} cores: the last column says
-how many wanted one in the minute before. The processor's seconds are those of the first answer and
-its installation; an idle machine takes about as long, and the download.
+`python -m benchmarks.install {kinds}` ({harness.described(told)}).
+New environments, filled from the package index without pip's cache. Sizes do not count an empty
+environment, whose pip has {pip} MB. The command answers one photo, from start to end; the demo is
+ready when its page is served. Other programs were running on the {told["machine"]["cores"]} cores:
+the last column says how many wanted one in the minute before, the processor's seconds what the
+first answer and its installation took of one.
 
 {install.table(told)}"""
 
