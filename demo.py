@@ -18,6 +18,7 @@ from expression.app.layout import build_demo
 from expression.app.page import CSS
 from expression.checkpoint import CHECKPOINTS
 from expression.networks import has_torch
+from expression.terminal import escape_unprintable
 
 
 def make_handlers(folder: Path) -> Handlers:
@@ -32,6 +33,7 @@ def make_handlers(folder: Path) -> Handlers:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(
         description="Serve the checkpoints of a folder in the browser."
     )

@@ -31,6 +31,7 @@ from collections.abc import Sequence
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+from expression.terminal import escape_unprintable
 from lab.checks import UsageError
 from lab.commands import run_command
 from lab.options import Flagship
@@ -39,6 +40,7 @@ from lab.parsing import parse
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; `arguments` are the words behind the program's name."""
+    escape_unprintable()
     words = list(sys.argv[1:] if arguments is None else arguments)
     program = sys.argv[0] if arguments is None else "experiments.py"
     try:

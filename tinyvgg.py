@@ -77,7 +77,9 @@ def demonstrate() -> None:
         model = TinyVGG(in_channels, num_classes=7)
         logits = model(torch.randn(2, in_channels, size, size))
         parameters = sum(p.numel() for p in model.parameters())
-        print(f"{in_channels} × {size} × {size} → {tuple(logits.shape)}  {parameters:,} parameters")
+        print(
+            f"{in_channels} x {size} x {size} -> {tuple(logits.shape)}  {parameters:,} parameters"
+        )
 
     model, images, labels = (
         TinyVGG(),

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks.subjects import atomic_write
+from expression.terminal import escape_unprintable
 
 __all__ = [
     "Timing", "child_rows", "described", "exit_code", "markdown_table", "measure_rows",
@@ -256,10 +257,14 @@ def positive(text: str) -> int:
 
 
 def exit_code(main: Main) -> Main:
-    """A command that prints what was missing or wrong and returns 2, without a traceback."""
+    """A command that prints what was missing or wrong and returns 2, without a traceback.
+
+    What it prints may hold any character, whatever the terminal can show.
+    """
 
     @functools.wraps(main)
     def wrapped(arguments: Sequence[str] | None = None) -> int:
+        escape_unprintable()
         try:
             return main(arguments)
         except (OSError, ValueError, ImportError) as error:

@@ -64,11 +64,11 @@ def packages(python: Path) -> int:
 
 
 def run(words: Sequence[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A program without pip's cache; raises RuntimeError with its last lines when it fails."""
+    """A program without pip's cache; raises OSError with its last lines when it fails."""
     environment = os.environ | {"PIP_NO_CACHE_DIR": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(words)} failed: {done.stderr[-1500:]}")
+        raise OSError(f"{' '.join(words)} failed: {done.stderr[-1500:]}")
     return done
 
 
@@ -152,7 +152,7 @@ def page_after(repository: Path, environment: Path) -> float:
             while not answers(f"http://127.0.0.1:{port}/"):
                 if demo.poll() is not None or time.perf_counter() - start > PATIENCE:
                     text = (environment.parent / "said.txt").read_text(errors="replace")
-                    raise RuntimeError(f"the demo did not start: {text[-1500:]}")
+                    raise OSError(f"the demo did not start: {text[-1500:]}")
                 time.sleep(0.1)
             return time.perf_counter() - start
         finally:
@@ -183,6 +183,7 @@ def table(told: dict[str, Any]) -> str:
     return harness.markdown_table(HEADS, rows)
 
 
+@harness.exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
     made = argparse.ArgumentParser(
         prog="python -m benchmarks.install", description=__doc__,

@@ -22,6 +22,7 @@ from benchmarks import (
     trainers,
     trial_summary,
 )
+from expression.terminal import escape_unprintable
 
 __all__ = ["markdown", "quoted"]
 
@@ -276,6 +277,7 @@ def answers(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    escape_unprintable()
     page = harness.HERE / "README.md"
     page.write_text(markdown(), encoding="utf-8")
     print(f"wrote {page}")

@@ -53,11 +53,22 @@ def data_names(card: Mapping[str, Any]) -> str:
 
 
 def headline(card: Mapping[str, Any]) -> str:
-    """One line: network, data and validation accuracy."""
+    """One line: network, data and validation accuracy, with what the card says beside it."""
     line = f"{card['system']}, trained on {data_names(card)}"
     if figures := card.get("validation"):
-        line += f", validation {share(figures)}"
+        line += f", validation {share(figures)}{beside_accuracy(figures)}"
     return line
+
+
+def beside_accuracy(figures: Mapping[str, Any]) -> str:
+    """' (majority class 24.9 %, macro F1 67.1 %)', as far as a card has them; older ones do not.
+
+    `majority` is the accuracy of always naming the split's most frequent class, `macro_f1` the
+    mean F1 over the classes; both are shares in [0, 1].
+    """
+    words = {"majority": "majority class", "macro_f1": "macro F1"}
+    told = [f"{words[k]} {100 * figures[k]:.1f} %" for k in words if k in figures]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def not_sure_words(min_confidence: float) -> str:

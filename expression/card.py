@@ -83,6 +83,8 @@ class FiguresPart(Part):
     model_config = ConfigDict(extra="allow")
     k: int = Field(ge=0)
     n: int = Field(ge=1)
+    majority: float = Field(default=0.0, ge=0, le=1)  # accuracy of the most frequent class
+    macro_f1: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def fits(self) -> "FiguresPart":

@@ -6,6 +6,7 @@ checkpoint is written once and never changed.
 Needs numpy and safetensors; arrays of torch are taken as they are.
 """
 
+import glob
 import json
 import sys
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from expression.card import check_card
-from expression.files import atomic_write
+from expression.files import atomic_write, shown
 
 __all__ = [
     "CARD_KEY",
@@ -86,21 +87,26 @@ def resolve_checkpoint(checkpoint: Path | str | None, folder: Path | str = CHECK
     """A checkpoint's path: as given; or by its name in `folder`; or, for None, the default one.
 
     A name may leave out the ending, and the data set where only one file fits: "tinyvgg"
-    means tinyvgg-fer2013.safetensors. Raises FileNotFoundError, listing what is there.
+    means tinyvgg-fer2013.safetensors. An .onnx file means the checkpoint beside it. A path into
+    another folder is taken as it is. Raises FileNotFoundError, listing what is there.
     """
     if checkpoint is None:
         return default_checkpoint(folder)
     path, folder = Path(checkpoint), Path(folder)
+    if path.suffix == ".onnx":
+        path = path.with_suffix(".safetensors")
     if path.is_file():
         return path
-    for candidate in (folder / path.name, folder / f"{path.name}.safetensors"):
-        if candidate.is_file():
-            return candidate
-    fitting = sorted(folder.glob(f"{path.name}-*.safetensors"))
-    if len(fitting) == 1:
-        return fitting[0]
+    # A mistyped path must not be answered by another network that has the same name.
+    if str(path.parent) in (".", folder.name) or path.parent.resolve() == folder.resolve():
+        for candidate in (folder / path.name, folder / f"{path.name}.safetensors"):
+            if candidate.is_file() and candidate.suffix == ".safetensors":
+                return candidate
+        fitting = sorted(folder.glob(f"{glob.escape(path.name)}-*.safetensors"))
+        if len(fitting) == 1:
+            return fitting[0]
     known = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors"))) or "none"
-    raise FileNotFoundError(f"no checkpoint {checkpoint}; in {folder}: {known}")
+    raise FileNotFoundError(f"no checkpoint {shown(checkpoint)}; in {folder}: {known}")
 
 
 def list_checkpoints(

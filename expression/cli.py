@@ -3,21 +3,25 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from expression.about import headline
-from expression.checkpoint import list_checkpoints
+from expression.checkpoint import list_checkpoints, resolve_checkpoint
 from expression.face_detector import FaceFinder
 from expression.face_prediction import NOT_SURE, check_min_confidence
+from expression.files import shown
 from expression.networks import Network, export, open_network, program
-from expression.output_files import OutputFiles
+from expression.output_files import OutputFiles, check_folder
 from expression.picture_batches import answer_pictures
 from expression.pictures import expand, is_video
 from expression.predictor import ExpressionPredictor
-from expression.tables import Report
+from expression.report import Report, Wanted
+from expression.sorting import check_sorting
+from expression.terminal import escape_unprintable
 from expression.video_files import Progress, follow_video
 
 __all__ = ["main"]
@@ -36,8 +40,13 @@ def arguments_parser() -> argparse.ArgumentParser:
         help="answer \"not sure\" below this probability, in [0, 1): default the checkpoint's own, "
         "0 always names an expression")  # fmt: skip
     add("--json", action="store_true", help="one JSON list on standard output, for programs")
-    add("--csv", type=Path, metavar="FILE", help="one row a face")
-    add("--annotate", type=Path, metavar="DIR", help="pictures and videos with boxes drawn")
+    add("--csv", type=Path, metavar="FILE",
+        help="one row a face, of pictures and of each frame of videos")  # fmt: skip
+    add("--annotate", type=Path, metavar="DIR",
+        help="pictures and videos with boxes drawn; tables and plots of videos")  # fmt: skip
+    add("--sort-into", type=Path, metavar="DIR",
+        help="copy each picture into DIR/EXPRESSION, by its largest face; also \"not sure\" and "
+        "\"no face\"; no copy replaces a file")  # fmt: skip
     add("--overwrite", action="store_true", help="replace files that exist, but never an input")
     add("--webcam", nargs="?", const="0", metavar="CAMERA",
         help="live, in a window: q quits, s saves a screenshot")  # fmt: skip
@@ -57,6 +66,7 @@ def main(
 
     `load_network` opens a checkpoint's network.
     """
+    escape_unprintable()
     args = arguments_parser().parse_args(arguments)
     try:
         if args.list:
@@ -80,48 +90,77 @@ def main(
 
 def answer(args: argparse.Namespace, load_network: Callable[[Path], Network]) -> int:
     """Answer for the webcam, or for pictures and then videos; returns the exit code."""
-    if not args.inputs and args.webcam is None:
+    check_arguments(args)
+    finder = FaceFinder(smallest=args.smallest)
+    predictor = ExpressionPredictor(args.checkpoint, finder, load_network, args.min_confidence)
+    if args.webcam is not None:
+        from expression.webcam import mirror
+
+        return mirror(predictor, args.webcam, check_folder(args.annotate or Path("out")))
+    names, failed = find_inputs(args.inputs)
+    if args.sort_into:
+        check_sorting(args.sort_into, args.inputs, names)
+    videos = [name for name in names if is_video(name)]
+    pictures = [name for name in names if not is_video(name)]
+    read: list[Path | str] = [*names, predictor.path, predictor.path.with_suffix(".onnx")]
+    files = OutputFiles(inputs=read, overwrite=args.overwrite)
+    wanted = Wanted(
+        args.csv, args.annotate, args.sort_into, args.json, args.top_k,
+        brief=len(pictures) > 10, smallest=args.smallest,
+    )  # fmt: skip
+    with Report(predictor.class_names, files, wanted) as report:
+        bar = tqdm(total=len(pictures), unit="picture", disable=len(pictures) <= 10 or None)
+        with bar:
+            for found in answer_pictures(predictor, pictures, args.whole, args.allow_private):
+                bar.update()
+                if found.error:
+                    complain(found.error)
+                    report.add_unread(found.name)
+                    failed = True
+                else:
+                    report.add(found)
+        report.finish()
+        for video in videos:
+            failed |= not answer_video(predictor, video, args.annotate, files, report)
+    return 2 if failed else 0
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raises ValueError for options that are missing, out of range, or have no meaning together."""
+    if args.webcam is not None:
+        others = ("inputs", "json", "csv", "sort_into", "whole")
+        if idle := [name.replace("_", "-") for name in others if getattr(args, name)]:
+            told = ", ".join("INPUT" if name == "inputs" else f"--{name}" for name in idle)
+            raise ValueError(f"--webcam answers in a window; leave out {told}, or --webcam")
+    elif not args.inputs:
         raise ValueError(f"no picture given; try: {program()} photo.jpg")
     if args.top_k is not None and args.top_k < 1:
         raise ValueError(f"--top-k is {args.top_k}; it must be 1 or more")
     if args.min_confidence is not None:
         check_min_confidence(args.min_confidence, "--min-confidence")
-    finder = FaceFinder(smallest=args.smallest)
-    predictor = ExpressionPredictor(args.checkpoint, finder, load_network, args.min_confidence)
-    folder = args.annotate or Path("out")
-    if args.webcam is not None:
-        from expression.webcam import mirror
+    resolve_checkpoint(args.checkpoint)  # before the detector is loaded
 
-        return mirror(predictor, args.webcam, folder)
-    names, failed = find_inputs(args.inputs)
-    videos = [name for name in names if is_video(name)]
-    pictures = [name for name in names if not is_video(name)]
-    read: list[Path | str] = [*names, predictor.path, predictor.path.with_suffix(".onnx")]
-    files = OutputFiles(inputs=read, overwrite=args.overwrite)
-    report = Report(
-        predictor.class_names, files, table=args.csv, annotate=args.annotate,
-        as_json=args.json, top_k=args.top_k, brief=len(pictures) > 10,
-    )  # fmt: skip
-    bar = tqdm(total=len(pictures), unit="picture", disable=len(pictures) <= 10 or None)
-    with report, bar:
-        for found in answer_pictures(predictor, pictures, args.whole, args.allow_private):
-            bar.update()
-            if found.error:
-                complain(found.error)
-                failed = True
-            else:
-                report.add(found)
-        report.finish()
-        bar.close()
-        for video in videos:
-            try:
-                with tqdm(unit="s", desc=Path(video).name, disable=None) as ticks:
-                    told = follow_video(predictor, video, folder, ticker(ticks), files=files)
-                report.add_video(told)
-            except (OSError, ValueError) as error:
-                complain(str(error))
-                failed = True
-    return 2 if failed else 0
+
+def answer_video(
+    predictor: ExpressionPredictor,
+    video: str,
+    folder: Path | None,
+    files: OutputFiles,
+    report: Report,
+) -> bool:
+    """Follow the faces of one video and report them; False where it could not be read."""
+    try:
+        with tqdm(unit="s", desc=shown(Path(video).name), disable=None) as ticks:
+            each = partial(report.add_frame, video)
+            told = follow_video(
+                predictor, video, folder, ticker(ticks), files=files, each_frame=each
+            )
+        report.add_video(video, told)
+    except (OSError, ValueError) as error:
+        complain(str(error))
+        report.add_broken_video(str(error))
+        return False
+    return True
 
 
 def find_inputs(inputs: Sequence[str]) -> tuple[list[str], bool]:

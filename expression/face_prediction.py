@@ -5,7 +5,7 @@ An answer whose largest probability lies below the checkpoint's threshold is sho
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ __all__ = [
     "check_min_confidence",
     "is_sure",
     "ranked",
+    "scaled",
     "softmax",
 ]
 
@@ -71,6 +72,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Logits (N, num_classes) → probabilities of the same shape, float64."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def scaled(faces: Sequence[FacePrediction], times: float) -> list[FacePrediction]:
+    """The same faces in a picture `times` as large; boxes are rounded to pixels."""
+    boxes = [[round(times * side) for side in face.box] for face in faces]
+    return [replace(f, box=(x, y, w, h)) for f, (x, y, w, h) in zip(faces, boxes, strict=True)]
 
 
 def ranked(probs: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_path", "atomic_write"]
+__all__ = ["atomic_path", "atomic_write", "shown"]
 
 
 @contextmanager
@@ -37,3 +37,11 @@ def atomic_write(path: Path | str) -> Iterator[BinaryIO]:
         yield file
         file.flush()
         os.fsync(file.fileno())
+
+
+def shown(name: Path | str) -> str:
+    """A file name as text that can be printed and stored: bytes that are no UTF-8 as escapes.
+
+    `caf\\xe9.png` on the disk is "caf\\udce9.png" in Python, which no file in UTF-8 can hold.
+    """
+    return str(name).encode("utf-8", "backslashreplace").decode()

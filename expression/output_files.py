@@ -22,9 +22,12 @@ from pathlib import Path
 from threading import Lock
 from typing import TextIO
 
-__all__ = ["OutputFiles", "OutputGroup", "same_file"]
+from expression.files import shown
+
+__all__ = ["OutputFiles", "OutputGroup", "check_folder", "inode", "safe_stem", "same_file"]
 
 MAX_NOTES = 10  # more renamed files than this are reported in one line
+LONGEST_NAME = 255  # bytes, of a file's name on nearly all file systems
 Inode = tuple[int, int]  # device and file number
 
 
@@ -44,7 +47,9 @@ def name_key(path: Path) -> tuple[Inode, str] | None:
     Windows: results can be copied there.
     """
     folder = inode(path.parent)
-    return folder and (folder, unicodedata.normalize("NFC", path.name).casefold())
+    # Letters with marks are spelt in two ways, and folding the case may change which of them it is.
+    folded = unicodedata.normalize("NFD", path.name).casefold()
+    return folder and (folder, unicodedata.normalize("NFC", folded))
 
 
 def same_file(first: Path | str, second: Path | str) -> bool:
@@ -53,10 +58,42 @@ def same_file(first: Path | str, second: Path | str) -> bool:
     return found is not None and found == inode(Path(second))
 
 
+def safe_stem(text: str) -> str:
+    """A file or folder name of letters, digits, "-", "_", "." and spaces; the others become "_".
+
+    It never leads to another folder, whoever wrote the text: a card's class may be called "../..".
+    """
+    name = "".join(c if c.isalnum() or c in "-_. " else "_" for c in text).strip(". ")
+    return name or "_"
+
+
+def shortened(stem: str, rest: str) -> str:
+    """`stem` + `rest`, with as much of the stem as a file name may have."""
+    room = LONGEST_NAME - len(os.fsencode(rest))
+    while len(os.fsencode(stem)) > room:
+        stem = stem[:-1]
+    return stem + rest
+
+
+def check_folder(folder: Path) -> Path:
+    """The folder itself. Raises NotADirectoryError where it, or a folder above it, is a file."""
+    for place in (folder, *folder.parents):
+        if os.path.lexists(place):
+            if not place.is_dir():
+                raise NotADirectoryError(f"{shown(place)} is a file; give the name of a folder")
+            break
+    return folder
+
+
 def is_stream(path: Path) -> bool:
     """Whether writing to this path replaces nothing: a device, a pipe, standard output."""
     standard = str(path) in ("/dev/stdout", "/dev/stderr") or path.parent == Path("/dev/fd")
     return standard or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def open_text(path: Path) -> TextIO:
+    """Open for writing; what UTF-8 cannot hold, of a file name say, is written as an escape."""
+    return path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
 
 
 def give_name(part: Path, path: Path, overwrite: bool) -> None:
@@ -111,26 +148,26 @@ class OutputFiles:
 
         The folder is made if it is missing. Nothing is written before the group is entered.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        check_folder(folder).mkdir(parents=True, exist_ok=True)
         group = OutputGroup(self, folder, stem, endings)
         self._choose(group)
         return group
 
     @contextmanager
     def text(self, path: Path) -> Iterator[TextIO]:
-        """A text file that keeps the lines so far, whatever happens while it is written.
+        """A text file in UTF-8 that keeps the lines so far, whatever happens while it is written.
 
         Raises OSError. A device or pipe is written directly.
         """
         if path.is_dir():
-            raise IsADirectoryError(f"{path} is a folder; give the name of a file in it")
+            raise IsADirectoryError(f"{shown(path)} is a folder; give the name of a file in it")
         if is_stream(path):
-            with path.open("w", newline="", encoding="utf-8") as file:
+            with open_text(path) as file:
                 yield file
             return
         with self.reserve(path.parent, path.stem, [path.suffix]) as group:
             group.keep(path.suffix)
-            with group.path(path.suffix).open("w", newline="", encoding="utf-8") as file:
+            with open_text(group.path(path.suffix)) as file:
                 yield file
 
     def notes(self) -> list[str]:
@@ -161,7 +198,7 @@ class OutputFiles:
                 used = [(p, why) for p in names.values() if (why := self._in_use(p))]
                 if not used:
                     break
-                group.reason = group.reason or " ".join(map(str, used[0]))
+                group.reason = group.reason or f"{shown(used[0][0])} {used[0][1]}"
                 # Otherwise a thousand `frame.jpg` of different folders would try a million names.
                 group.number = max(group.number, self._numbers.get(key, 0))
             group.names, self._numbers[key] = names, group.number
@@ -186,11 +223,11 @@ class OutputGroup:
 
     def numbered(self) -> dict[str, Path]:
         number = f"-{self.number}" if self.number > 1 else ""
-        return {end: self.folder / f"{self.stem}{number}{end}" for end in self.endings}
+        return {end: self.folder / shortened(self.stem, number + end) for end in self.endings}
 
     def path(self, ending: str) -> Path:
         """Where to write the file with this ending."""
-        return self._temporary / f"{self.stem}{ending}"
+        return self._temporary / shortened(self.stem, ending)
 
     def keep(self, *endings: str) -> None:
         """Mark these files as complete: where they exist, they will get their names."""
@@ -208,7 +245,7 @@ class OutputGroup:
                 self.files._choose(self)  # another program took a name since it was reserved
             self.written = [self.names[ending] for ending in complete]
             if self.reason and complete:
-                names = ", ".join(path.name for path in self.written)
+                names = ", ".join(shown(path.name) for path in self.written)
                 self.files._notes.append(f"{self.reason}; wrote {names}")
         finally:
             shutil.rmtree(self._temporary, ignore_errors=True)
@@ -221,7 +258,7 @@ class OutputGroup:
                 give_name(self.path(ending), self.names[ending], self.files.overwrite)
                 done.append(ending)
         except FileExistsError:
-            self.reason = self.reason or f"{self.names[endings[len(done)]]} exists"
+            self.reason = self.reason or f"{shown(self.names[endings[len(done)]])} exists"
             for ending in done:
                 take_back(self.path(ending), self.names[ending])
             return False

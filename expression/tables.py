@@ -1,143 +1,123 @@
-"""How a run reports its answers: on the screen, as JSON, as a CSV table, as drawn pictures."""
+"""Answers for programs: a CSV table with a row a face, and one JSON list. Both are written while
+the run goes on, so that a long video needs no memory and an interrupted run keeps its answers.
+"""
 
 import csv
 import json
-import os
+import math
 import sys
-from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
 
-from tqdm import tqdm
-
-from expression.about import not_sure_share, not_sure_words
-from expression.drawing import draw_faces
 from expression.face_prediction import FacePrediction
-from expression.output_files import OutputFiles, OutputGroup
-from expression.picture_batches import PictureAnswer
+from expression.files import shown
 
-__all__ = ["Report"]
+__all__ = ["COLUMNS", "FaceTable", "JsonAnswers"]
 
-WAITING = 48  # drawn pictures that may wait to be saved
+PLACE = ("x", "y", "width", "height")
+COLUMNS = ("source", "seconds", "track", "face", *PLACE, "score", "expression", "sure")
 
 
-class Report:
-    """Writes answers: bars on the screen, or one JSON list; a CSV file; drawn pictures."""
+class FaceTable:
+    """A CSV table: COLUMNS, then the probability of each class.
 
-    def __init__(
-        self,
-        class_names: Sequence[str],
-        files: OutputFiles,
-        *,
-        table: Path | None = None,
-        annotate: Path | None = None,
-        as_json: bool = False,
-        top_k: int | None = None,
-        brief: bool = False,
+    `source` is the picture or video as it was given; `seconds` (from a video's start) and `track`
+    (the number of a face in a video) are empty for pictures. `face` counts the faces of a picture
+    or frame, the largest first; it is 0 in the one row of a picture or video without a face, so
+    that every input that was read is in the table. Boxes are in pixels of the file.
+    """
+
+    def __init__(self, file: TextIO, class_names: Sequence[str]) -> None:
+        self.class_names = tuple(class_names)
+        self.table = csv.writer(file)
+        self.table.writerow([*COLUMNS, *self.class_names])
+
+    def add(
+        self, source: str, faces: Sequence[FacePrediction], seconds: float | None = None
     ) -> None:
-        self.class_names, self.files, self.brief = class_names, files, brief
-        self.table_path, self.annotate, self.as_json, self.top_k = table, annotate, as_json, top_k
-        self.answers: list[dict[str, Any]] = []
-        self.videos: list[dict[str, Any]] = []
+        """The rows of a picture, or of one frame of a video."""
+        time = "" if seconds is None else f"{seconds:.3f}"
+        for number, face in enumerate(faces, 1):
+            track = "" if face.track is None else face.track
+            sure = "true" if face.sure else "false"
+            about = [*face.box, f"{face.score:.3f}", face.expression, sure]
+            probs = [f"{face.probs[name]:.4f}" for name in self.class_names]
+            self.table.writerow([shown(source), time, track, number, *about, *probs])
 
-    def __enter__(self) -> "Report":
-        self.stack = ExitStack()
-        self.table = None
-        if self.annotate:
-            self.annotate.mkdir(parents=True, exist_ok=True)
-        if self.table_path:
-            self.table = csv.writer(self.stack.enter_context(self.files.text(self.table_path)))
-            place = ["x", "y", "width", "height", "score", "expression", "sure"]
-            self.table.writerow(["picture", "face", *place, *self.class_names])
-        self.pool = ThreadPoolExecutor(os.cpu_count() or 1)
-        self.saving: deque[Future[None]] = deque()
+    def add_empty(self, source: str) -> None:
+        """The row of a picture or video without a face."""
+        empty = [""] * (len(COLUMNS) - 4 + len(self.class_names))
+        self.table.writerow([shown(source), "", "", 0, *empty])
+
+
+def face_entry(face: FacePrediction, top_k: int | None) -> dict[str, Any]:
+    """A face as JSON holds it, with its `top_k` most likely classes; None: all."""
+    return {
+        "box": list(face.box),
+        "score": finite(face.score),
+        "expression": face.expression,
+        "sure": face.sure,
+        "probabilities": {n: finite(p) for n, p in list(face.probs.items())[:top_k]},
+    }
+
+
+def finite(value: float) -> float | None:
+    """The number itself; None for NaN and infinities, which JSON does not have."""
+    return value if math.isfinite(value) else None
+
+
+class JsonAnswers:
+    """One JSON list on a stream; a context manager, so that the list always ends.
+
+    A picture is {"picture", "faces"}, a video {"video", "faces", "frames", "seconds", "tracks",
+    "expressions", "not_sure", "files"}; its faces have "seconds" and "track" too. A video that
+    ended early has "error" in place of what comes after its faces.
+    """
+
+    def __init__(self, top_k: int | None = None, stream: TextIO | None = None) -> None:
+        self.top_k, self.stream = top_k, stream or sys.stdout
+        self.entries = self.faces = 0  # so far: in the list, and of the open video
+        self.video = ""  # the one whose faces are being written
+
+    def __enter__(self) -> "JsonAnswers":
+        self.stream.write("[")
         return self
 
-    def __exit__(self, *_: object) -> None:
-        try:
-            self.pool.shutdown(cancel_futures=True)
-        finally:
-            self.stack.close()
-        if self.as_json:
-            print(json.dumps(self.answers + self.videos, indent=1))
-        for note in self.files.notes():
-            tqdm.write(note, file=sys.stderr)
+    def __exit__(self, *error: Any) -> None:
+        self.end_video({"error": "interrupted"})
+        self.stream.write("\n]\n")
+        self.stream.flush()
 
-    def add(self, answer: PictureAnswer) -> None:
-        """Report one picture; boxes are in pixels of the file."""
-        if self.annotate:
-            name = Path(answer.name.rstrip("/")).name or "picture"
-            stem = "".join(c if c.isalnum() or c in "-_. " else "_" for c in Path(name).stem)
-            group = self.files.reserve(self.annotate, stem or "_", [".jpg"])
-            self.saving.append(self.pool.submit(save_drawn, answer, group))
-            if len(self.saving) > WAITING:
-                self.saving.popleft().result()
-        times = answer.opened().info.get("reduced", 1)
-        faces = [replace(f, box=tuple(v * times for v in f.box)) for f in answer.faces]
-        if self.table:
-            rows = [
-                [answer.name, i, *f.box, f"{f.score:.3f}", f.expression]
-                + ["true" if f.sure else "false"]
-                + [f"{f.probs[name]:.4f}" for name in self.class_names]
-                for i, f in enumerate(faces, 1)
-            ]
-            # A picture without a face has a row, too, so that every input is in the table.
-            self.table.writerows(rows or [[answer.name, 0]])
-        kept = [dict(list(f.probs.items())[: self.top_k]) for f in faces]
-        if self.as_json:
-            entries = [
-                {"box": list(f.box), "score": f.score, "expression": f.expression,
-                 "sure": f.sure, "probabilities": probs}
-                for f, probs in zip(faces, kept, strict=True)
-            ]  # fmt: skip
-            self.answers.append({"picture": answer.name, "faces": entries})
-        elif self.brief:
-            words = [brief_words(f) for f in faces]
-            tqdm.write(f"{answer.name}: {', '.join(words) or 'no face found'}")
-        else:
-            show(answer.name, faces, kept)
+    def add_picture(self, name: str, faces: Sequence[FacePrediction]) -> None:
+        entries = [face_entry(face, self.top_k) for face in faces]
+        self._next_entry()
+        self.stream.write(dumped({"picture": shown(name), "faces": entries}, indent=1))
 
-    def finish(self) -> None:
-        """Wait until the last picture is drawn and saved; an error there is raised here."""
-        while self.saving:
-            self.saving.popleft().result()
+    def add_frame(self, video: str, seconds: float, faces: Sequence[FacePrediction]) -> None:
+        """The faces of one frame; frames of one video come one after the other."""
+        if not self.video:
+            self._next_entry()
+            self.stream.write(f'{{"video": {dumped(shown(video))}, "faces": [')
+            self.video, self.faces = video, 0
+        for face in faces:
+            entry = {"seconds": round(seconds, 3), "track": face.track}
+            self.stream.write(",\n " if self.faces else "\n ")
+            self.stream.write(dumped(entry | face_entry(face, self.top_k)))
+            self.faces += 1
 
-    def add_video(self, summary: dict[str, Any]) -> None:
-        self.videos.append(summary)
-        if not self.as_json:
-            faces = "1 face" if summary["tracks"] == 1 else f"{summary['tracks']} faces"
-            unsure = not_sure_share(summary)
-            print(
-                f"{summary['video']}: {summary['frames']} frames, {summary['seconds']:.1f} s, "
-                f"{faces} followed{unsure and f', {unsure}'}; wrote {', '.join(summary['files'])}"
-            )
+    def end_video(self, rest: Mapping[str, Any]) -> None:
+        """Close the entry of the open video with what is known of the whole; nothing if none is."""
+        if not self.video:
+            return
+        about = {key: value for key, value in rest.items() if key != "video"}
+        self.stream.write(f"], {dumped(about)[1:]}")
+        self.video = ""
+
+    def _next_entry(self) -> None:
+        self.stream.write(",\n" if self.entries else "\n")
+        self.entries += 1
 
 
-def brief_words(face: FacePrediction) -> str:
-    """'happy 91 %', or 'not sure (sad 38 %)'."""
-    words = f"{face.expression} {100 * face.confidence:.0f} %"
-    return words if face.sure else f"{face.label} ({words})"
-
-
-def save_drawn(answer: PictureAnswer, group: OutputGroup) -> None:
-    with group:
-        draw_faces(answer.opened(), answer.faces).save(group.path(".jpg"), quality=90)
-        group.keep(".jpg")
-
-
-def show(name: str, faces: Sequence[FacePrediction], kept: Sequence[dict[str, float]]) -> None:
-    print(name)
-    if not faces:
-        print("  no face found (a picture that is a face already, cropped: --whole)")
-    for number, (face, probs) in enumerate(zip(faces, kept, strict=True), 1):
-        if len(faces) > 1:
-            x, y, width, height = face.box
-            print(f"  face {number}, {width} × {height} at ({x}, {y})")
-        if not face.sure:
-            print(f"  {face.label}: {not_sure_words(face.min_confidence)}")
-        for label, share in probs.items():
-            print(f"  {label:10} {100 * share:5.1f} %  {'█' * round(share * 24)}")
+def dumped(value: Any, indent: int | None = None) -> str:
+    """JSON in ASCII, so that any terminal takes it."""
+    return json.dumps(value, indent=indent, allow_nan=False)

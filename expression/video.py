@@ -22,12 +22,13 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from PIL import Image
 
-from expression.face_prediction import FacePrediction
+from expression.face_prediction import FacePrediction, scaled
 from expression.files import atomic_path
 from expression.output_files import same_file
 from expression.timeline import Timeline
 
 __all__ = [
+    "EachFrame",
     "Frame",
     "Summary",
     "VideoInfo",
@@ -89,7 +90,8 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     if not path.exists():
         raise FileNotFoundError(f"there is no video at {path}")
     try:
-        container = av.open(path, options=SAFE, metadata_errors="replace")
+        # Absolute: FFmpeg takes what stands before a colon in "day 1:walk.mp4" for a protocol.
+        container = av.open(path.absolute(), options=SAFE, metadata_errors="replace")
     except av.FFmpegError as error:
         raise ValueError(
             f"{path} is not a video that can be read ({error.strerror}); give {KINDS}, "
@@ -278,6 +280,9 @@ class Summary:
     not_sure: int
 
 
+EachFrame = Callable[[float, Sequence[FacePrediction]], object]  # seconds, faces of the frame
+
+
 def annotate_video(
     source: Path | str,
     follow: Callable[[Image.Image, float], Sequence[FacePrediction]],
@@ -286,13 +291,16 @@ def annotate_video(
     video_out: Path | str | None,
     csv_out: Path | str | None,
     draw: Callable[[Image.Image, Sequence[FacePrediction]], Image.Image],
+    each_frame: EachFrame | None = None,
     progress: Callable[[float, float | None], object] | None = None,
     longest: int | None = 1280,
     max_seconds: float | None = None,
 ) -> Summary:
-    """Follow faces through a video into an annotated one, a table, or both.
+    """Follow faces through a video into an annotated one, a table, both, or neither.
 
     `follow(image, seconds)` finds the faces of a frame, `draw(image, faces)` draws them;
+    `each_frame(seconds, faces)` is told them with boxes in pixels of the file, whereas boxes in
+    the table are in pixels of the annotated video, which is at most `longest` wide and high;
     `progress(done, total or None)`, in seconds of video, is called at most ten times a second.
     Ctrl-C keeps what was written so far and is raised again; any other error keeps nothing.
     Raises as `read_frames`, and ValueError if an output would replace the source.
@@ -300,7 +308,8 @@ def annotate_video(
     for path in (video_out, csv_out):
         if path is not None and same_file(path, source):
             raise ValueError(f"{path} is the video to be read; give the new file another name")
-    total = video_info(source).seconds
+    info = video_info(source)
+    total = info.seconds
     if max_seconds is not None:
         total = max_seconds if total is None else min(total, max_seconds)
     frames, not_sure, seconds, reported = 0, 0, 0.0, -1.0
@@ -319,6 +328,8 @@ def annotate_video(
                 if table is not None:
                     for face in faces:
                         table.add(frame.seconds, frame.index, face)
+                if each_frame is not None:
+                    each_frame(frame.seconds, scaled(faces, info.width / frame.image.width))
                 tracks.update(face.track for face in faces if face.track is not None)
                 if video is not None:
                     video.write(draw(frame.image, faces), frame.seconds)

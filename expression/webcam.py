@@ -24,6 +24,7 @@ from PIL import Image
 
 from expression.drawing import draw_faces
 from expression.face_prediction import FacePrediction
+from expression.files import shown as printable
 from expression.output_files import OutputFiles
 from expression.video import read_frames
 
@@ -320,7 +321,10 @@ def play(camera: Camera, follow: Follow, window: Window, folder: Path) -> None:
     times: deque[float] = deque(maxlen=20)
     while (key := window.key()) != "q":
         if key == "s" and shown is not None:
-            print(f"saved {save(shown, folder)}", flush=True)
+            try:
+                print(f"saved {save(shown, folder)}", flush=True)
+            except OSError as error:  # a full disk is no reason to end the mirror
+                print(f"error: no screenshot was saved ({error})", file=sys.stderr, flush=True)
         picture = camera.latest(wait=0.02)
         if picture is None:
             if camera.ended:
@@ -329,7 +333,8 @@ def play(camera: Camera, follow: Follow, window: Window, folder: Path) -> None:
         shown = step(*picture, follow)
         times.append(monotonic())
         rate = (len(times) - 1) / max(times[-1] - times[0], 1e-3)
-        window.show(shown, f"{camera.name} – {rate:.0f} frames a second – q quits, s saves")
+        name = printable(camera.name)
+        window.show(shown, f"{name} – {rate:.0f} frames a second – q quits, s saves")
 
 
 def mirror(predictor: Predictor, camera: str, folder: Path) -> int:

@@ -31,6 +31,7 @@ from lab.class_names import UNCERTAIN
 from lab.data import Faces
 from lab.evaluation import load_model, measured_network
 from lab.export import export_checkpoint
+from lab.metrics import evaluate
 from lab.provenance import revision
 from lab.results import Results, file_sha256
 from lab.votes import known_majority
@@ -88,14 +89,13 @@ def write_calibrated(
     logits = own.answer(ways[best].weights, ways[best].prior_correction)
     truth, kind = validation_truth(faces, torch.arange(len(logits)), crowd=True)
     fitted = calibrate(logits.numpy(), truth.numpy(), data=faces.name, truth=kind)
-    right = int((logits.argmax(1) == own.labels).sum())
     counts = {"label": len(own.labels), "majority": int((crowd >= 0).sum())}
     card.pop("test", None)  # of another answer
     new = {
         **card,
         "heads": ways[best].weights,
         "prior_correction": ways[best].prior_correction,
-        "validation": {"k": right, "n": len(own.labels)},
+        "validation": evaluate(logits, own.labels, names).for_card(),
         **fitted.for_card(),
         "choice": {
             **told(ways, best, list(elsewhere)),

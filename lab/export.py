@@ -31,6 +31,7 @@ from expression.files import atomic_path
 from expression.onnx_network import OnnxNetwork, first_line
 from expression.predictor import misfit
 from expression.preprocessing import Preprocess
+from expression.terminal import escape_unprintable
 from lab import models
 
 if TYPE_CHECKING:
@@ -223,5 +224,6 @@ def random_faces(count: int, shape: tuple[int, ...], generator: torch.Generator)
 
 
 if __name__ == "__main__":
+    escape_unprintable()
     for name in sys.argv[1:]:
         print(f"wrote {export_checkpoint(name)}")

@@ -131,6 +131,11 @@ class Evaluation:
             "confusion": self.confusion.tolist(),
         }
 
+    def for_card(self) -> dict[str, Any]:
+        """What a checkpoint's card says of a split; shares in [0, 1]."""
+        shares = {"majority": round(self.majority, 4), "macro_f1": round(self.macro_f1, 4)}
+        return {"k": self.k, "n": self.n, **shares}
+
     def __str__(self) -> str:
         return percent(self.k, self.n)
 

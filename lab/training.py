@@ -270,7 +270,7 @@ def measured(model: nn.Module, run: Run, batches: Batches, device: torch.device)
     The truth is the crowd's majority where the network learnt from votes, else the label.
     """
     logits, labels = metrics.collect(model, batches, device)
-    counted = {"k": int((logits.argmax(1) == labels).sum()), "n": len(labels)}
+    counted = metrics.evaluate(logits, labels, run.faces.class_names).for_card()
     crowd = bool({"votes", "mean"} & set(run.recipe.heads))
     right, truth = validation_truth(run.faces, batches.rows, crowd)
     fitted = calibrate(logits.numpy(), right.numpy(), data=run.faces.name, truth=truth)

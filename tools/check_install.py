@@ -12,6 +12,7 @@ import re
 import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
+from io import TextIOWrapper
 from pathlib import Path
 
 __all__ = ["broken_pair", "fingerprint", "missing", "required"]
@@ -92,6 +93,9 @@ def advice(error: Exception, lines: dict[str, str]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):  # as expression.terminal, which may not be importable
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--verbose", action="store_true", help="print the versions found")
     parser.add_argument(

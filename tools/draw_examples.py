@@ -13,6 +13,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from expression.app.examples import EXAMPLES
+from expression.terminal import escape_unprintable
 from lab.datasets import synthetic
 
 __all__ = ["example_pictures"]
@@ -29,6 +30,7 @@ def example_pictures() -> Iterator[tuple[str, Image.Image]]:
 
 
 def main(folder: Path = EXAMPLES) -> None:
+    escape_unprintable()
     folder.mkdir(exist_ok=True)
     for name, picture in example_pictures():
         picture.save(folder / name, quality=90, optimize=True)

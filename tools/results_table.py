@@ -10,6 +10,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks import report
+from expression.terminal import escape_unprintable
 from lab import reports
 from lab.class_names import UNCERTAIN
 from lab.matrix_cells import OUTSIDE, Column, Matrix, MatrixRow
@@ -200,6 +201,7 @@ def whole(text: str) -> str:
 
 
 if __name__ == "__main__":
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="put it into README.md")
     if parser.parse_args().write:

@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import time
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,9 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):  # as expression.terminal, which may not be importable
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("notebook", type=Path)
     parser.add_argument("--output", type=Path, help="write here; without it, over the notebook")

@@ -18,6 +18,7 @@ from skimage.data import astronaut
 
 from benchmarks.app import BROWSERS, CAMERA, served, write_film
 from expression.face_detector import FaceFinder
+from expression.terminal import escape_unprintable
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -91,4 +92,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    escape_unprintable()
     main()

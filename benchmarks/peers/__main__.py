@@ -29,6 +29,7 @@ import torch
 
 from benchmarks import subjects
 from benchmarks.fer_package import class_order, fer_input, open_tflite, why
+from expression.terminal import escape_unprintable
 
 HERE = Path(__file__).parent
 LARGEST = 128  # pixels of the pictures that a peer gets at most, before it scales them itself
@@ -149,6 +150,7 @@ def makers(folder: Path, threads: int) -> Iterator[tuple[str, Callable[[], Any]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    escape_unprintable()
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.peers", description=__doc__, formatter_class=layout

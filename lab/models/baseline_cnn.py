@@ -55,4 +55,4 @@ if __name__ == "__main__":
     model = BaselineCNN()
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     for side in (8, 48, 64):
-        print(f"{side} px → logits {tuple(model(torch.rand(2, 1, side, side)).shape)}")
+        print(f"{side} px -> logits {tuple(model(torch.rand(2, 1, side, side)).shape)}")

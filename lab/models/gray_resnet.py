@@ -42,5 +42,5 @@ if __name__ == "__main__":
         maps = model.maxpool(model.conv1(torch.rand(2, 1, 48, 48)))
         print(
             f"{stem}: {sum(p.numel() for p in model.parameters()):,} parameters; "
-            f"48 × 48 pixels reach the first block as {maps.shape[2]} × {maps.shape[3]}"
+            f"48 x 48 pixels reach the first block as {maps.shape[2]} x {maps.shape[3]}"
         )

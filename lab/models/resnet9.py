@@ -84,4 +84,4 @@ if __name__ == "__main__":
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     for side in (32, 48):
         maps = model.features(torch.rand(2, 1, side, side))
-        print(f"{side} × {side} pixels → {tuple(maps.shape)} → {tuple(model.head(maps).shape)}")
+        print(f"{side} x {side} pixels -> {tuple(maps.shape)} -> {tuple(model.head(maps).shape)}")

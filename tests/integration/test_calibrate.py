@@ -128,7 +128,9 @@ def test_the_chosen_figures_are_those_of_the_network_that_is_served(
     logits, labels = metrics.collect(models.restore(state, card), Batches(rows))
     row = card["choice"]["grid"][card["choice"]["chosen"]]
     assert (logits.argmax(1) == labels).double().mean().item() == pytest.approx(row[3], abs=1e-5)
-    assert card["validation"] == {"k": int((logits.argmax(1) == labels).sum()), "n": 240}
+    told = card["validation"]
+    assert (told["k"], told["n"]) == (int((logits.argmax(1) == labels).sum()), 240)
+    assert told["majority"] == round(labels.bincount().max().item() / 240, 4)
     images, _ = next(iter(Batches(rows, 8)))
     exported = OnnxNetwork(path.with_suffix(".onnx"))
     assert exported.card == card

@@ -298,7 +298,7 @@ def test_a_card_says_how_the_exported_network_did_before_anything_is_measured(tr
     # Without a figure of its own a new network would never be the one that serves.
     path = trained / "checkpoints/tinyvgg-drawn.safetensors"
     (plain,) = (r for r in Results(trained / "results").measured(path) if r.key.views == "plain")
-    assert read_card(path)["validation"] == {"k": plain.evaluation.k, "n": plain.evaluation.n}
+    assert read_card(path)["validation"] == plain.evaluation.for_card()
 
 
 # --- the test split ---

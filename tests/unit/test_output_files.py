@@ -132,6 +132,38 @@ def test_an_input_is_known_under_other_names(tmp_path, link):
     assert given.read_text() == (target / "photo.jpg").read_text() == MINE
 
 
+@pytest.mark.parametrize(
+    ("given", "output"),
+    [
+        ("Photo.JPG", "photo.jpg"),  # one file on Windows and macOS
+        ("ä.jpg", "a\u0308.jpg"),  # macOS spells the letter in the second way
+        ("STRASSE.jpg", "straße.jpg"),
+        ("\u0390.jpg", "\u03aa\u0301.jpg"),  # folding the case parts some Greek letters
+    ],
+)
+def test_an_input_is_known_in_other_spellings(tmp_path, given, output):
+    (tmp_path / given).write_text(MINE)
+    files = OutputFiles([tmp_path / given], overwrite=True)
+    stem = Path(output).stem
+    assert write(files, tmp_path, stem) == [f"{stem}-2.jpg"]
+    assert (tmp_path / given).read_text() == MINE
+
+
+@pytest.mark.parametrize("stem", ["n" * 300, "ä" * 200])
+def test_a_name_that_is_too_long_is_cut(tmp_path, stem):
+    files = OutputFiles()
+    first, second = write(files, tmp_path, stem), write(files, tmp_path, stem)
+    assert first != second and len(listed(tmp_path)) == 2
+    assert stem.startswith(Path(first[0]).stem) and second[0].endswith("-2.jpg")
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "photo.jpg").write_text(MINE)
+    for folder in ("photo.jpg", "photo.jpg/deep/er"):
+        with pytest.raises(NotADirectoryError, match=r"photo\.jpg is a file"):
+            OutputFiles().reserve(tmp_path / folder, "a", [".jpg"])
+
+
 def test_the_name_of_a_missing_input_stays_free(tmp_path):
     # `predict.py a.mov a.mp4 --annotate .` would answer its own output
     assert write(OutputFiles([tmp_path / "photo.jpg"]), tmp_path) == ["photo-2.jpg"]
@@ -295,7 +327,8 @@ def test_videos_of_one_name_keep_their_own_results(tmp_path, monkeypatch, capsys
     assert set(out) == clips | {"clip.csv", "photo.jpg"}
     assert [length(f"out/clip-{n}.mp4") for n in (2, 3)] == [3, 5]
     rows = list(csv.DictReader(Path("out/clip.csv").open(encoding="utf-8")))
-    assert [row["picture"] for row in rows] == ["photo.png"], "a timeline took the table's name"
+    sources = [row["source"] for row in rows]
+    assert sources == ["photo.png", str(one), str(two)], "a timeline took the table's name"
     assert "clip-2.csv" in told and "clip-3.csv" in told
 
 
