@@ -1,5 +1,5 @@
 # Set-up included: the first `make demo` or `make test` makes the environment, the next only looks.
-# Without make: `python -m pip install -r requirements.txt`, then `python demo.py`.
+# Without make: `python -m pip install -r requirements-demo.txt`, then `python demo.py`.
 
 PORT   ?= 7860
 PYTHON ?= python3
@@ -28,13 +28,14 @@ help:
 	@echo 'make check      say whether the installed packages work together'
 	@echo 'make clean      remove caches; the environment $(VENV) and trained files stay'
 	@echo
-	@echo 'The first call of each makes the environment $(VENV) with $(PYTHON): up to 6 GB, minutes.'
+	@echo 'The first call makes the environment $(VENV) with $(PYTHON) and installs what it needs:'
+	@echo 'the demo up to 500 MB, about a minute; all others with torch, up to 6 GB, minutes.'
 	@echo 'CONSTRAINTS=constraints.txt installs the exact versions that were tested.'
 	@echo 'PYTHON=python3.12, VENV=folder and SMOKE=1 (the notebook, small) are honoured.'
 	@echo 'EXPRESSION_DATA=folder trains on faces of your own.'
 
 demo:
-	$(call prepare,requirements.txt)
+	$(call prepare,requirements-demo.txt)
 	@echo 'Demo: http://127.0.0.1:$(PORT) in a moment. Ctrl-C stops it.'
 	@$(RUN) demo.py --port $(PORT)
 

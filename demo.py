@@ -1,7 +1,8 @@
 """Serve the checkpoints in the browser: python demo.py, then http://127.0.0.1:7860
 
 Three tabs: a photo, the webcam as an emoji mirror, a video. Faces are found and cropped as
-each checkpoint's card says: all answers come from `expression.ExpressionPredictor`.
+each checkpoint's card says: all answers come from `expression.ExpressionPredictor`. None of it
+needs torch; where torch is installed, the maps of where a network looks are Grad-CAM.
 """
 
 import argparse
@@ -11,38 +12,24 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
+from expression.app.examples import drawn_faces, portrait
 from expression.app.handlers import Handlers
 from expression.app.layout import build_demo
 from expression.app.page import CSS
 from expression.checkpoint import CHECKPOINTS
+from expression.networks import has_torch
 from expression.terminal import escape_unprintable
-from predict import load_network
 
 
 def make_handlers(folder: Path) -> Handlers:
-    """Answers from the checkpoints of a folder; with maps of where a network looks."""
+    """Answers from the checkpoints of a folder; with torch, maps by Grad-CAM."""
 
     def face_maps(checkpoint: Path, crops: list[Image.Image]) -> list[Image.Image]:
         from lab.face_maps import face_maps as draw  # torch: not before a map is wanted
 
         return draw(checkpoint, crops)
 
-    return Handlers(folder, load_network, face_maps)
-
-
-def portrait() -> list[list[Image.Image]]:
-    """A photo in the public domain that comes with scikit-image."""
-    from skimage.data import astronaut
-
-    return [[Image.fromarray(astronaut())]]
-
-
-def drawn_faces(count: int = 7, size: int = 224) -> list[list[Image.Image]]:
-    """Faces that the project draws itself, so that no person's picture is shipped."""
-    from lab.datasets import synthetic
-
-    faces = synthetic.load(train=1, validation=1, test=count, seed=7, size=size, label_noise=0.0)
-    return [[face.convert("RGB")] for face in faces["test"]["image"]]
+    return Handlers(folder, face_maps=face_maps if has_torch() else None)
 
 
 def main(arguments: list[str] | None = None) -> None:

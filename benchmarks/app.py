@@ -18,13 +18,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import av
-import numpy as np
 import torch
 from PIL import Image
 from skimage.data import astronaut
@@ -33,9 +32,7 @@ from benchmarks import harness
 from benchmarks.scenes import read_faces
 from benchmarks.subjects import (
     ExpressionPredictor,
-    TorchNetwork,
     answer_pictures,
-    open_onnx,
 )
 
 __all__ = ["BROWSERS", "CAMERA", "measure_folder", "measure_mirror", "served", "table",
@@ -69,12 +66,6 @@ WATCH = """() => {
 }"""
 
 
-def load_network(checkpoint: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """As `predict.py` opens it: the .onnx file beside the checkpoint, or else torch."""
-    exported = checkpoint.with_suffix(".onnx").exists()
-    return open_onnx(checkpoint) if exported else TorchNetwork.load(checkpoint)
-
-
 def measure_folder(faces: Path, rounds: int) -> dict[str, Any]:
     """`predict.py` in pictures a second, {what: one figure a round}."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -94,7 +85,7 @@ def measure_folder(faces: Path, rounds: int) -> dict[str, Any]:
 
         ways = {"twice": lambda: command(twice), "once": lambda: command(once)}
         runs = harness.paired_rounds(ways, rounds, warm_up=0)
-        predictor = ExpressionPredictor(load_network=load_network)
+        predictor = ExpressionPredictor()
         names = [str(path) for path in sorted(once.iterdir())]
         list(answer_pictures(predictor, names[:16]))
         started = [

@@ -15,6 +15,7 @@ from benchmarks import (
     detectors,
     growth,
     harness,
+    install,
     loop,
     speedrun,
     step,
@@ -56,6 +57,22 @@ faces, names expressions, draws them and writes the CSV. The cost of each furthe
 a folder with twice as many.
 
 {app.table(told)}"""
+
+
+def install_section(told: dict[str, Any]) -> str:
+    kinds = " ".join(row["kind"] for row in told["rows"])
+    first = told["rows"][0]
+    pip = f"{first['environment_megabytes'] - first['megabytes']:.0f}"
+    return f"""## What an installation costs
+
+`python -m benchmarks.install {kinds}` ({harness.described(told)}).
+New environments, filled from the package index without pip's cache. Sizes do not count an empty
+environment, whose pip has {pip} MB. The command answers one photo, from start to end; the demo is
+ready when its page is served. Other programs were running on the {told["machine"]["cores"]} cores:
+the last column says how many wanted one in the minute before, the processor's seconds what the
+first answer and its installation took of one.
+
+{install.table(told)}"""
 
 
 def detectors_section(told: dict[str, Any]) -> str:
@@ -203,6 +220,7 @@ than the labels of the data: {left_out}."""
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "app": app_section,
+    "install": install_section,
     "detectors": detectors_section,
     "crops": crops_section,
     "against_fer": against_fer_section,

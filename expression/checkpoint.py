@@ -32,7 +32,9 @@ __all__ = [
 ]
 
 CARD_KEY = "expression"  # of the card in a safetensors header and an .onnx file's metadata
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+HERE = Path(__file__).resolve().parent
+# A wheel brings the served checkpoints inside this package; a clone has them all at its root.
+CHECKPOINTS = (HERE if (HERE / "checkpoints").is_dir() else HERE.parent) / "checkpoints"
 
 
 def save_checkpoint(

@@ -14,10 +14,11 @@ from expression.checkpoint import list_checkpoints, resolve_checkpoint
 from expression.face_detector import FINER_SMALLEST, FaceFinder
 from expression.face_prediction import NOT_SURE, check_min_confidence
 from expression.files import shown
+from expression.networks import Network, export, open_network, program
 from expression.output_files import OutputFiles, check_folder
 from expression.picture_batches import answer_pictures
 from expression.pictures import expand, is_video
-from expression.predictor import ExpressionPredictor, Network, open_onnx
+from expression.predictor import ExpressionPredictor
 from expression.report import Report, Wanted
 from expression.sorting import check_sorting
 from expression.terminal import escape_unprintable
@@ -60,13 +61,11 @@ def arguments_parser() -> argparse.ArgumentParser:
 
 def main(
     arguments: Sequence[str] | None = None,
-    load_network: Callable[[Path], Network] = open_onnx,
-    export: Callable[[str | None, bool], Path] | None = None,
+    load_network: Callable[[Path], Network] = open_network,
 ) -> int:
     """Exit code 0, 2 when anything could not be answered, 130 when interrupted.
 
-    `load_network` opens a checkpoint's network; `export(checkpoint, overwrite)` writes its .onnx
-    where that can be done.
+    `load_network` opens a checkpoint's network.
     """
     escape_unprintable()
     args = arguments_parser().parse_args(arguments)
@@ -78,8 +77,6 @@ def main(
                 print(f"{name}: {headline(card)}{below}")
             return 0
         if args.export_onnx:
-            if export is None:
-                raise ValueError("exporting needs torch; from a clone: python predict.py")
             print(f"wrote {export(args.checkpoint, args.overwrite)}")
             if not args.inputs and args.webcam is None:
                 return 0
@@ -137,7 +134,7 @@ def check_arguments(args: argparse.Namespace) -> None:
             told = ", ".join("INPUT" if name == "inputs" else f"--{name}" for name in idle)
             raise ValueError(f"--webcam answers in a window; leave out {told}, or --webcam")
     elif not args.inputs:
-        raise ValueError("no picture given; try: python predict.py photo.jpg")
+        raise ValueError(f"no picture given; try: {program()} photo.jpg")
     if args.top_k is not None and args.top_k < 1:
         raise ValueError(f"--top-k is {args.top_k}; it must be 1 or more")
     if args.min_confidence is not None:

@@ -15,7 +15,10 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from expression.face_prediction import NOT_SURE, FacePrediction
 
-__all__ = ["COLOURS", "EMOJI", "colour_of", "draw_faces", "face_colour", "face_emoji", "layout"]
+__all__ = [
+    "COLOURS", "EMOJI", "colour_of", "draw_faces", "face_colour", "face_emoji", "layout",
+    "text_font",
+]  # fmt: skip
 
 EMOJI = {
     "angry": "😠",
@@ -38,6 +41,7 @@ COLOURS = {  # Okabe-Ito; similar hues differ in lightness
     "contempt": "#e69f00",
 }
 OTHER = "#777777"
+FONT = Path(__file__).resolve().parent / "fonts" / "DejaVuSans.ttf"
 UNSURE_COLOUR, UNSURE_EMOJI = "#ffffff", "🤔"  # not in the tables above: it is no expression
 BARS = 3  # the most likely classes, shown beside a face
 Rect = tuple[int, int, int, int]  # left, top, right, bottom in pixels
@@ -61,11 +65,9 @@ def face_emoji(face: FacePrediction) -> str:
 
 
 @lru_cache(maxsize=64)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    import matplotlib  # for the path of its fonts alone
-
-    fonts = Path(matplotlib.get_data_path(), "fonts", "ttf")
-    return ImageFont.truetype(fonts / "DejaVuSans.ttf", size)
+def text_font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with this package; `size` in pixels."""
+    return ImageFont.truetype(FONT, size)
 
 
 @lru_cache(maxsize=64)
@@ -158,7 +160,7 @@ def _with_panels(marks: list[Mark], text: int, gap: int, size: tuple[int, int]) 
     done = []
     for mark in marks:
         names = list(mark.face.probs)[:BARS]
-        width = math.ceil(max(map(_font(text).getlength, names), default=0) + 5.2 * text)
+        width = math.ceil(max(map(text_font(text).getlength, names), default=0) + 5.2 * text)
         height = round((1.3 * len(names) + 0.4) * text)
         panel = _panel(mark, width, height, gap, size, taken) if names else None
         taken += [panel] if panel else []
@@ -182,13 +184,13 @@ def layout(
         return line, 0, []
     face_width = median(box[2] - box[0] for _, box in inside)
     text = max(10, round(scale / 85), min(round(scale / 45), round(face_width / 6.5)))
-    widest = max(_font(100).getlength(_label(face)) / 100 for face, _ in inside) + 0.6
+    widest = max(text_font(100).getlength(_label(face)) / 100 for face, _ in inside) + 0.6
     text = max(5, min(text, int(size[0] / widest), int(size[1] / 1.5)))
 
     marks: list[Mark] = []
     boxes = [box for _, box in inside]
     for face, box in inside:
-        width = math.ceil(_font(text).getlength(_label(face)) + 0.6 * text)
+        width = math.ceil(text_font(text).getlength(_label(face)) + 0.6 * text)
         tags = [mark.tag for mark in marks]
         tag = _tag(box, width, round(1.4 * text), size, boxes, tags)
         marks.append(Mark(face, _label(face), face_colour(face), box, tag))
@@ -206,7 +208,7 @@ def _draw_bars(pen: ImageDraw.ImageDraw, mark: Mark, text: int) -> None:
     for k, (name, share) in enumerate(list(mark.face.probs.items())[:BARS]):
         middle = top + round((0.85 + 1.3 * k) * text)
         half = max(2, round(0.3 * text))
-        pen.text((left + 0.4 * text, middle), name, "#ffffff", _font(text), "lm")
+        pen.text((left + 0.4 * text, middle), name, "#ffffff", text_font(text), "lm")
         pen.rectangle((start, middle - half, end, middle + half), fill=(255, 255, 255, 60))
         filled = start + round(min(max(share, 0), 1) * (end - start))
         if filled > start:
@@ -255,5 +257,5 @@ def draw_faces(
         left, top, right, bottom = mark.tag
         pen.rectangle((left, top, right - 1, bottom - 1), fill=mark.colour)
         middle = ((left + right) / 2, (top + bottom) / 2)
-        pen.text(middle, mark.label, _ink(mark.colour), _font(text), "mm")
+        pen.text(middle, mark.label, _ink(mark.colour), text_font(text), "mm")
     return picture

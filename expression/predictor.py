@@ -22,31 +22,13 @@ from expression.face_prediction import (
     ranked,
     softmax,
 )
-from expression.onnx_network import OnnxNetwork, first_line
+from expression.networks import Network, open_network
+from expression.onnx_network import first_line
 from expression.pictures import Picture, open_picture
 from expression.preprocessing import Preprocess
 from expression.tracker import Tracker
 
-__all__ = ["ExpressionPredictor", "FacePrediction", "Network", "misfit", "open_onnx"]
-
-Network = Callable[[np.ndarray], np.ndarray]  # images (N, C, H, W) → logits (N, num_classes)
-
-
-def open_onnx(checkpoint: Path) -> OnnxNetwork:
-    """The .onnx file beside a checkpoint.
-
-    Raises FileNotFoundError where there is none, ValueError where it is of another training.
-    """
-    path = checkpoint.with_suffix(".onnx")
-    how = f"python predict.py --export-onnx --checkpoint {checkpoint}"
-    if not path.exists():
-        raise FileNotFoundError(f"there is no {path}; where torch is installed, {how} writes it")
-    network = OnnxNetwork(path)
-    if network.card != read_card(checkpoint):
-        raise ValueError(
-            f"{path} was exported from another {checkpoint.name}; again: {how} --overwrite"
-        )
-    return network
+__all__ = ["ExpressionPredictor", "FacePrediction", "misfit"]
 
 
 class ExpressionPredictor:
@@ -54,18 +36,19 @@ class ExpressionPredictor:
 
     `checkpoint` is a path, a name in checkpoints/ such as "expression", or None for the default.
     Classes, preprocessing and the crop around a face come from its card; its network is what
-    `load_network(path)` returns, by default the .onnx file beside it. A face whose largest
-    probability lies below `min_confidence`, in [0, 1), is answered with "not sure" (see
-    `FacePrediction.label`): None takes the card's threshold, 0 turns it off. Raises
-    FileNotFoundError when a file is missing and ValueError when it is broken, of another program,
-    or does not fit the network that its card names, or when the threshold is out of its range.
+    `load_network(path)` returns, by default the .onnx file beside it or an export of its first
+    use (see `expression.networks`). A face whose largest probability lies below `min_confidence`,
+    in [0, 1), is answered with "not sure" (see `FacePrediction.label`): None takes the card's
+    threshold, 0 turns it off. Raises FileNotFoundError when a file is missing and ValueError when
+    it is broken, of another program, or does not fit the network that its card names, or when the
+    threshold is out of its range.
     """
 
     def __init__(
         self,
         checkpoint: Path | str | None = None,
         finder: FaceFinder | None = None,
-        load_network: Callable[[Path], Network] = open_onnx,
+        load_network: Callable[[Path], Network] = open_network,
         min_confidence: float | None = None,
     ) -> None:
         if min_confidence is not None:  # before anything is read
@@ -100,7 +83,11 @@ class ExpressionPredictor:
 
     def probabilities(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Face crops → probabilities (N, num_classes) in the order of `class_names`."""
-        return softmax(self.logits(images) / self.temperature)
+        return self.answer(self.preprocess.batch(images))
+
+    def answer(self, inputs: np.ndarray) -> np.ndarray:
+        """Preprocessed images (N, C, H, W) → probabilities (N, num_classes)."""
+        return softmax(self.network(inputs) / self.temperature)
 
     def predict_batch(
         self, pictures: Sequence[Picture], top_k: int | None = None

@@ -1,28 +1,69 @@
-"""Expressions over time as a figure: one panel a face, probabilities stacked.
+"""Expressions over time: what a timeline shows, one panel a face, before anything is drawn.
 
-Needs matplotlib, which takes longer to import than most pictures take to answer; so this file is
-imported when a figure is wanted.
+`expression.timeline_picture` draws it. What is shown and how it looks are apart, so that tests ask
+for seconds and shares instead of pixels.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
 
 from expression.drawing import COLOURS, OTHER, colour_of
-from expression.face_prediction import NOT_SURE, is_sure
+from expression.face_prediction import is_sure
 
-__all__ = ["timeline_figure"]
+__all__ = ["Area", "Panel", "TimelineFigure", "timeline_figure"]
 
 PANELS = 6  # tracks in a timeline
 GAP = 1.0  # seconds after which a face counts as gone
-UNSURE: dict[str, Any] = {"facecolor": (1, 1, 1, 0.6), "edgecolor": "#767676", "hatch": "///",
-                          "linewidth": 0}  # fmt: skip
 Row = tuple[float, "int | None", Mapping[str, float]]  # seconds, track, probs
+Track = tuple[np.ndarray, np.ndarray]  # times (N,), shares (N, C)
+
+
+@dataclass(frozen=True)
+class Area:
+    """A stretch of a track without a gap: the shares of the classes are stacked there."""
+
+    times: np.ndarray  # (N,) seconds, sorted
+    shares: np.ndarray  # (N, C), smoothed, in the order of the figure's class names
+    unsure: list[tuple[float, float]]  # (start, seconds) of what names no expression
+
+    @property
+    def start(self) -> float:
+        return float(self.times[0])
+
+    @property
+    def end(self) -> float:
+        return float(self.times[-1])
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One face: its number (None: faces are not numbered) and where it was seen."""
+
+    track: int | None
+    areas: list[Area]
+
+
+@dataclass(frozen=True)
+class TimelineFigure:
+    """A timeline in figures, its panels in the order of appearance."""
+
+    title: str
+    class_names: tuple[str, ...]
+    colours: tuple[str, ...]  # '#rrggbb' by class
+    panels: list[Panel]
+    xlabel: str = ""
+
+    @property
+    def any_unsure(self) -> bool:
+        return any(area.unsure for panel in self.panels for area in panel.areas)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """First and last second that is shown. Raises ValueError when no face was seen."""
+        areas = [area for panel in self.panels for area in panel.areas]
+        return min(area.start for area in areas), max(area.end for area in areas)
 
 
 def _segments(times: np.ndarray) -> list[slice]:
@@ -62,37 +103,20 @@ def _unsure_spans(
     ]
 
 
-def _draw_track(
-    axes: Axes,
-    times: np.ndarray,
-    shares: np.ndarray,
-    colours: Sequence[str],
-    window: float,
-    min_confidence: float,
-) -> bool:
-    """Whether some of the track is "not sure"; that part is drawn lighter, and hatched."""
-    any_unsure = False
+def _areas(track: Track, window: float, min_confidence: float) -> list[Area]:
+    """The stretches of a track; one that is too short to be visible is drawn half a window wide."""
+    times, shares = track
+    areas = []
     for part in _segments(times):
         t, p = times[part], _smooth(times[part], shares[part], window)
-        if t[-1] - t[0] < window / 2:  # too short to be visible: drawn half a window wide
+        if t[-1] - t[0] < window / 2:
             t, p = np.array([t[0], t[0] + window / 2]), np.repeat(p.mean(axis=0)[None], 2, axis=0)
-        axes.stackplot(t, p.T, colors=colours, edgecolor="white", linewidth=0.4)
-        if spans := _unsure_spans(t, p, min_confidence):
-            axes.broken_barh(spans, (0, 1), **UNSURE)
-            any_unsure = True
-    return any_unsure
+        areas.append(Area(t, p, _unsure_spans(t, p, min_confidence)))
+    return areas
 
 
-def timeline_figure(
-    rows: Iterable[Row], class_names: Sequence[str], title: str, min_confidence: float = 0.0
-) -> Figure:
-    """Stacked probabilities over time, one panel for each of the six longest tracks.
-
-    Rows are (seconds, track, probs), in any order. Nothing is drawn where a track is missing for
-    more than a second. Where the largest probability, as drawn, lies below `min_confidence`, the
-    area is lighter and hatched: "not sure". The figure is not registered in pyplot: it can be
-    made in any thread, and its memory is freed with its last reference.
-    """
+def _tracks(rows: Iterable[Row], class_names: Sequence[str]) -> dict[int | None, Track]:
+    """The rows by track, sorted by time."""
     found: dict[int | None, list[tuple[float, list[float]]]] = {}
     for seconds, track, probs in rows:
         found.setdefault(track, []).append((seconds, [probs.get(n, 0.0) for n in class_names]))
@@ -100,6 +124,19 @@ def timeline_figure(
     for track, points in found.items():
         points.sort(key=lambda point: point[0])
         tracks[track] = np.array([p[0] for p in points]), np.array([p[1] for p in points])
+    return tracks
+
+
+def timeline_figure(
+    rows: Iterable[Row], class_names: Sequence[str], title: str, min_confidence: float = 0.0
+) -> TimelineFigure:
+    """Stacked probabilities over time, one panel for each of the six longest tracks.
+
+    Rows are (seconds, track, probs), in any order. Nothing is shown where a track is missing for
+    more than a second. Where the largest probability, as shown, lies below `min_confidence`, the
+    area is marked "not sure".
+    """
+    tracks = _tracks(rows, class_names)
 
     def duration(track: int | None) -> float:
         times = tracks[track][0]
@@ -108,36 +145,14 @@ def timeline_figure(
     shown = sorted(
         sorted(tracks, key=duration, reverse=True)[:PANELS], key=lambda t: tracks[t][0][0]
     )
-    figure = Figure(figsize=(10, 1.4 + 1.25 * max(len(shown), 1.5)), dpi=110, layout="constrained")
-    title_style = {"ha": "left", "fontsize": 13, "fontweight": "bold"}
-    figure.suptitle(title, x=0.01, **title_style, parse_math=False)  # "$" is in file names too
+    names, colours = tuple(class_names), tuple(_palette(class_names))
     if not shown:
-        axes = figure.subplots()
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, "no face was seen", ha="center", va="center", color="#767676")
-        return figure
-
+        return TimelineFigure(title, names, colours, [])
     start = min(tracks[track][0][0] for track in shown)
     end = max(tracks[track][0][-1] for track in shown)
-    window = max(0.5, (end - start) / 200)
-    colours = _palette(class_names)
-    panels = figure.subplots(len(shown), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    any_unsure = False
-    for axes, track in zip(panels, shown, strict=True):
-        any_unsure |= _draw_track(axes, *tracks[track], colours, window, min_confidence)
-        axes.set(xlim=(start, max(end, start + window / 2)), ylim=(0, 1), yticks=(0, 0.5, 1))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8, color="#767676")
-        axes.set_facecolor("#f7f7f7")
-        if track is not None:
-            axes.set_title(f"#{track}", loc="left", fontsize=10, pad=3)
+    window = max(0.5, float(end - start) / 200)
+    panels = [Panel(track, _areas(tracks[track], window, min_confidence)) for track in shown]
     xlabel = f"seconds (mean over {window:.1f} s"
     if len(tracks) > len(shown):
         xlabel += f"; the {len(shown)} longest of {len(tracks)} faces"
-    panels[-1].set_xlabel(f"{xlabel})", fontsize=9)
-    patches = [Patch(color=c, label=n) for n, c in zip(class_names, colours, strict=True)]
-    if any_unsure:
-        patches.insert(0, Patch(label=NOT_SURE, **UNSURE))
-    figure.legend(handles=patches[::-1], loc="outside right upper", frameon=False, fontsize=9)
-    return figure
+    return TimelineFigure(title, names, colours, panels, f"{xlabel})")

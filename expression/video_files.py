@@ -12,6 +12,8 @@ from expression.files import shown
 from expression.output_files import OutputFiles, safe_stem
 from expression.predictor import ExpressionPredictor
 from expression.timeline import read_timeline
+from expression.timeline_figure import timeline_figure
+from expression.timeline_picture import draw_timeline
 from expression.video import EachFrame, annotate_video
 
 __all__ = ["Progress", "follow_video"]
@@ -67,7 +69,5 @@ def follow_video(
 
 def save_timeline(table: Path, picture: Path, title: str, threshold: float) -> None:
     """Draw the figure of a video's table."""
-    from expression.timeline_figure import timeline_figure  # matplotlib: not before it is wanted
-
     names, rows = read_timeline(table)
-    timeline_figure(rows, names, title, threshold).savefig(picture, dpi=120)
+    draw_timeline(timeline_figure(rows, names, title, threshold)).save(picture)

@@ -236,7 +236,8 @@ def served_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
     from expression.checkpoint import CHECKPOINTS
 
     folder = tmp_path_factory.mktemp("served")
-    shutil.copy(CHECKPOINTS / "expression-fer2013.safetensors", folder)
+    for ending in (".safetensors", ".onnx"):
+        shutil.copy(CHECKPOINTS / f"expression-fer2013{ending}", folder)
     shutil.copy(checkpoint, folder / "tinyvgg-synthetic.safetensors")
     return folder
 
@@ -275,10 +276,22 @@ def letter(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def open_predictor() -> Callable[[Path | str], Any]:
-    """Makes a predictor that answers through torch where there is no .onnx, as predict.py does."""
+def load_network() -> Callable[[Path], Any]:
+    """Opens the .onnx file, or else the weights in torch: exporting takes seconds a checkpoint."""
+    from expression.networks import open_onnx
+    from lab.export import TorchNetwork
+
+    def load(checkpoint: Path) -> Any:
+        exported = checkpoint.with_suffix(".onnx").exists()
+        return open_onnx(checkpoint) if exported else TorchNetwork.load(checkpoint)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def open_predictor(load_network: Callable[[Path], Any]) -> Callable[[Path | str], Any]:
+    """Makes a predictor that answers through torch where there is no .onnx file."""
     from expression.predictor import ExpressionPredictor
-    from predict import load_network
 
     return lambda path: ExpressionPredictor(path, load_network=load_network)
 

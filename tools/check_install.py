@@ -17,12 +17,16 @@ from pathlib import Path
 
 __all__ = ["broken_pair", "fingerprint", "missing", "required"]
 
-REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = "requirements.txt"
 PAIR = ("torch", "torchvision")
 
 
-def required(path: Path = REQUIREMENTS) -> dict[str, str]:
-    """The packages that a requirements file names: {name: the whole line}."""
+def required(path: Path) -> dict[str, str]:
+    """The packages that a requirements file names: {name: the whole line}.
+
+    Other files that it names (-r, -c) are left out.
+    """
     lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
     return {
         re.split(r"[\s<>=!~\[;]", line)[0]: line
@@ -48,7 +52,11 @@ def fingerprint() -> str:
     """Versions and installation times of Python and the pair: different after reinstalling."""
     parts = [sys.version, sys.prefix]
     for name in PAIR:
-        found = distribution(name)
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            parts.append(f"no {name}")
+            continue
         record = Path(str(found.locate_file(f"{name}-{found.version}.dist-info/RECORD")))
         parts += [name, found.version, str(record.stat().st_mtime_ns) if record.exists() else "?"]
     return "\n".join(parts) + "\n"
@@ -96,9 +104,16 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="FILE",
         help="skip the imports while the pair is as it was when they last worked",
     )
+    parser.add_argument(
+        "--requirements",
+        default=REQUIREMENTS,
+        metavar="FILE",
+        help="what must be there; requirements-demo.txt does without torch (default: %(default)s)",
+    )
     options = parser.parse_args(arguments)
 
-    lines = required() if REQUIREMENTS.exists() else {name: name for name in PAIR}
+    file = ROOT / options.requirements
+    lines = required(file) if file.exists() else {name: name for name in PAIR}
     if options.verbose:
         print(f"python {sys.version.split()[0]}: {sys.executable}")
         print("\n".join(f"{name} {version(name) or 'missing'}" for name in lines))
@@ -106,17 +121,22 @@ def main(arguments: list[str] | None = None) -> int:
     if absent:
         print(
             f"Not installed for {sys.executable}: {', '.join(absent)}.\n"
-            f"    {sys.executable} -m pip install -r requirements.txt",
+            f"    {sys.executable} -m pip install -r {options.requirements}",
             file=sys.stderr,
         )
         return 2
+    if all(version(name) is None for name in PAIR):
+        if options.verbose:
+            print("There is no torch here, and nothing that was asked for needs it.")
+        return 0
     sound = options.remember
     now = fingerprint()
     if sound and sound.exists() and sound.read_text(encoding="utf-8") == now:
         return 0
     error = broken_pair()
     if error is not None:
-        print(advice(error, lines), file=sys.stderr)
+        whole = ROOT / REQUIREMENTS
+        print(advice(error, required(whole) if whole.exists() else lines), file=sys.stderr)
         return 2
     if sound:
         sound.write_text(now, encoding="utf-8")

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Make the virtual environment that `make` runs things in; where it stands already, only look.
 #
-#   tools/prepare.sh VENV PYTHON requirements.txt [asked]
+#   tools/prepare.sh VENV PYTHON requirements.txt [asked]      (or -demo.txt, or -dev.txt)
 #
 # Marks in the environment, written last, say where it was made and from which requirements. So an
 # interrupted installation is taken up again, a changed requirements file installs what is new,
@@ -60,18 +60,30 @@ if [ "$new" ]; then
     (cd "$venv" && pwd -P) > "$venv/.made-at"
 fi
 
+# What is installed for one purpose holds what a lighter one needs: dev > all > demo.
+size="up to 6 GB and 3 to 15 minutes" disk="10 GB" compile="" checked=requirements.txt
+case $requirements in
+    requirements-demo.txt)
+        holds="" checked=$requirements size="up to 500 MB and about a minute" disk="1 GB"
+        compile=--no-compile ;; # to be seen soon: Python compiles what it imports, and no more
+    requirements.txt) holds=requirements-demo.txt ;;
+    *) holds="requirements-demo.txt requirements.txt" ;;
+esac
+sum() { cat requirements.txt "$1" ${constraints:+"$constraints"} | cksum; }
+
 mark=$venv/.installed-$requirements
-want=$(cat requirements.txt "$requirements" ${constraints:+"$constraints"} | cksum)
+want=$(sum "$requirements")
 if [ ! -f "$mark" ] || [ "$(cat "$mark")" != "$want" ]; then
-    echo "Installing $requirements into $venv: up to 6 GB and 3 to 15 minutes the first time."
+    echo "Installing $requirements into $venv: $size the first time."
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip
     "$venv/bin/python" -m pip install --disable-pip-version-check -r "$requirements" \
-        ${constraints:+--constraint "$constraints"} ||
+        ${constraints:+--constraint "$constraints"} $compile ||
         stop "" "The installation did not finish; the lines above say why. It needs a package index" \
-             "within reach and about 10 GB of free disk. The same command takes it up again."
-    cat requirements.txt requirements.txt ${constraints:+"$constraints"} | cksum \
-        > "$venv/.installed-requirements.txt"
+             "within reach and about $disk of free disk. The same command takes it up again."
+    for lighter in $holds; do
+        [ ! -f "$lighter" ] || sum "$lighter" > "$venv/.installed-$lighter"
+    done
     echo "$want" > "$mark"
 fi
 
-"$venv/bin/python" tools/check_install.py --remember "$venv/.checked"
+"$venv/bin/python" tools/check_install.py --requirements "$checked" --remember "$venv/.checked"

@@ -24,9 +24,11 @@ from expression.app.page import faces_html, mirror_html, notice
 from expression.checkpoint import CHECKPOINTS, list_checkpoints
 from expression.drawing import draw_faces
 from expression.face_prediction import FacePrediction
+from expression.networks import Network, open_network
+from expression.occlusion import occlusion_maps
 from expression.picture_batches import answer_pictures
 from expression.pictures import open_picture
-from expression.predictor import ExpressionPredictor, Network, open_onnx
+from expression.predictor import ExpressionPredictor
 from expression.video_files import follow_video
 
 __all__ = ["SECONDS", "Handlers", "refuse"]
@@ -55,13 +57,13 @@ def without_path(error: Exception, file: str) -> str:
 class Handlers:
     """What the page's buttons call, for one folder of checkpoints.
 
-    `load_network` opens a checkpoint's network. `face_maps(checkpoint, crops)` draws a map of where
-    the network looks over each crop (None: the page offers no maps). Whatever cannot be answered
-    raises `gr.Error` with one sentence.
+    `load_network` opens a checkpoint's network. `face_maps(checkpoint, crops)` draws Grad-CAM of
+    where the network looks over each crop; None: parts of each face are covered instead, which does
+    without torch. Whatever cannot be answered raises `gr.Error` with one sentence.
     """
 
     folder: Path = CHECKPOINTS
-    load_network: Callable[[Path], Network] = open_onnx
+    load_network: Callable[[Path], Network] = open_network
     face_maps: FaceMaps | None = None
     _opened: dict[str, tuple[float, ExpressionPredictor]] = field(default_factory=dict)
 
@@ -116,10 +118,15 @@ class Handlers:
         shown = self.maps(predictor.path, crops) if maps else []
         return drawn, faces_html(found, crops), shown, faces
 
+    @property
+    def kind_of_maps(self) -> str:
+        return "Grad-CAM" if self.face_maps else "by covering parts of it"
+
     def maps(self, checkpoint: Path, crops: Sequence[Image.Image]) -> list[Image.Image]:
         """Where the network looked, over each crop; at most twelve."""
         if self.face_maps is None:
-            raise refuse("Grad-CAM needs torch, which is not installed here.", "No Grad-CAM")
+            asked = self.predictor(checkpoint.stem)
+            return occlusion_maps(crops[:12], asked.preprocess, asked.answer)
         try:
             return self.face_maps(checkpoint, crops[:12])
         except ValueError as error:  # no convolution, as in an SVM

@@ -10,6 +10,7 @@ from PIL import Image
 from expression.app.handlers import SECONDS, Handlers, refuse
 from expression.app.page import notice
 from expression.checkpoint import list_checkpoints
+from expression.networks import can_answer
 from expression.pictures import open_picture
 
 __all__ = ["build_demo"]
@@ -68,9 +69,7 @@ def photo_tab(
             image = FaceImage(sources=["upload", "clipboard", "webcam"], label="Photo", height=360)
             with gr.Row():
                 whole = gr.Checkbox(label="already cropped to one face")
-                cam = gr.Checkbox(
-                    label="show where it looks (Grad-CAM)", visible=handlers.face_maps is not None
-                )
+                cam = gr.Checkbox(label=f"show where it looks ({handlers.kind_of_maps})")
             button = gr.Button("Name the expressions", variant="primary")
             cleared = [image.clear]
             if photos:
@@ -159,12 +158,20 @@ def build_demo(
 ) -> gr.Blocks:
     """The app, with example `photos` and example `faces` that are cropped already.
 
-    What the notebook exported on this machine is offered first (see `list_checkpoints`). Raises
-    FileNotFoundError when there is no checkpoint to serve.
+    What the notebook exported on this machine is offered first (see `list_checkpoints`); without
+    torch, only what has an .onnx file is offered. Raises FileNotFoundError when there is no
+    checkpoint to serve.
     """
-    names = list(list_checkpoints(handlers.folder, notebook_first=True))
+    folder = handlers.folder
+    names = [
+        name
+        for name in list_checkpoints(folder, notebook_first=True)
+        if can_answer(folder / f"{name}.safetensors")
+    ]
     if not names:
-        raise FileNotFoundError(f"no checkpoint in {handlers.folder}; `make notebook` exports one")
+        raise FileNotFoundError(
+            f"no checkpoint in {folder} that can answer here; `make notebook` exports one"
+        )
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600)) as app:
         gr.Markdown(f"# {TITLE}\n{INTRO}")
         model = gr.Dropdown(names, value=names[0], label="Checkpoint")

@@ -20,7 +20,6 @@ import demo
 from expression.cli import arguments_parser
 from expression.video import VideoWriter
 from lab.datasets import ferplus_file
-from lab.export import export_checkpoint
 from lab.parsing import parse
 
 pytestmark = pytest.mark.slow
@@ -83,6 +82,15 @@ def check_python(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         assert not missing, f"{module} has no {missing}"
 
 
+def check_extras(what: str) -> None:
+    """What pip installs of this repository: "." or ".[name,name]"."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = project.partition("[project.optional-dependencies]")[2].partition("[project.")[0]
+    known = re.findall(r"^(\w+) = \[", extras, re.MULTILINE)
+    asked = re.fullmatch(r"\.(?:\[([\w,]+)\])?", what)
+    assert known and asked and set(filter(None, (asked[1] or "").split(","))) <= set(known), what
+
+
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_command_exists_with_its_options(words, capsys):
     program, *rest = words
@@ -90,6 +98,10 @@ def test_command_exists_with_its_options(words, capsys):
         check_make(rest)
     elif program == "python":
         check_python(rest, capsys)
+    elif program == "expression":
+        arguments_parser().parse_args(rest)
+    elif program == "pip" and rest[-1].startswith("."):
+        check_extras(rest[-1])
     else:
         required = (ROOT / "requirements.txt").read_text(encoding="utf-8")
         assert program == "pip" or re.search(rf"^{program}\W", required, re.MULTILINE)
@@ -106,6 +118,12 @@ def test_commands_in_sentences_exist():
             assert (ROOT / file).is_file()
         else:
             check_make([target])
+
+
+def test_extras_in_sentences_exist():
+    (sentence,) = re.findall(r"^Extras of .*$", README, re.MULTILINE)
+    for name in re.findall(r"`(\w+)`", sentence):
+        check_extras(f".[{name}]")
 
 
 def test_every_source_of_data_has_a_command_that_is_understood():
@@ -133,8 +151,8 @@ def desk(astronaut, tmp_path_factory) -> Path:
             video.write(astronaut, k / 5)
     shutil.copytree(ROOT / "expression", folder / "expression")
     (folder / "checkpoints").mkdir()
-    shutil.copy(ROOT / "checkpoints" / "expression.safetensors", folder / "checkpoints")
-    export_checkpoint(folder / "checkpoints" / "expression.safetensors")
+    for ending in (".safetensors", ".onnx"):
+        shutil.copy(ROOT / "checkpoints" / f"expression{ending}", folder / "checkpoints")
     return folder
 
 

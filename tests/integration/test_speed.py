@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import growth, harness, loop, report, speedrun, step, subjects
+from benchmarks import growth, harness, install, loop, report, speedrun, step, subjects
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded
 from lab.data import Packed, pack
@@ -127,6 +127,25 @@ def test_every_json_file_has_its_section_and_what_is_not_measured_is_left_out(mo
     monkeypatch.setattr(report, "read", lambda name: None if name == "step" else read(name))
     page = report.markdown()
     assert "benchmarks.step" not in page and "benchmarks.loop" in page
+
+
+# --- what an installation costs ---
+
+
+def test_a_size_counts_each_file_once_and_follows_no_link(tmp_path):
+    # An environment links to the system's Python, which it does not bring
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "weights").write_bytes(bytes(3_000_000))
+    (tmp_path / "outside").symlink_to(ROOT)
+    (tmp_path / "weights").symlink_to(tmp_path / "inside" / "weights")
+    assert install.megabytes(tmp_path) == pytest.approx(3, abs=0.01)
+
+
+def test_the_promised_sizes_are_those_that_were_measured():
+    told = harness.read_json(ROOT / "benchmarks" / "install.json")
+    sizes = {row["kind"]: row["megabytes"] for row in told["rows"]}
+    assert sizes["answer"] < 300 and sizes["demo"] < 500
+    assert all(f"{size:.0f}" in install.table(told) for size in sizes.values())
 
 
 # --- the loop beside the bare step ---

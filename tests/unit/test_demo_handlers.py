@@ -3,16 +3,22 @@
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import gradio as gr
 import pytest
-from PIL import Image, ImageColor
+from PIL import Image, ImageChops, ImageColor, ImageStat
 
 import demo
+from expression import networks
+from expression.app.examples import EXAMPLES
+from expression.app.handlers import Handlers
+from expression.app.layout import build_demo
 from expression.checkpoint import load_checkpoint
 from expression.drawing import colour_of
 from lab import face_maps, models
-from lab.export import save_network
+from lab.export import TorchNetwork, save_network
+from tools.draw_examples import example_pictures
 
 SERVED = "expression-fer2013"
 CENTRE = (224.5, 117.5)  # of the astronaut's face
@@ -137,7 +143,7 @@ def test_a_map_is_not_disturbed_by_another_visitors_answer(checkpoint, splits):
 
 def test_a_new_export_under_the_same_name_counts_at_once(checkpoint, drawn_face, tmp_path):
     path = shutil.copy(checkpoint, tmp_path / checkpoint.name)
-    handlers = demo.make_handlers(tmp_path)
+    handlers = Handlers(tmp_path, load_network=TorchNetwork.load)  # exporting takes seconds
     before = handlers.photo(str(drawn_face), path.stem, True, False)[3]
     state, card = load_checkpoint(path)
     model = models.restore(state, card)
@@ -168,3 +174,30 @@ def test_without_a_checkpoint_it_says_what_to_do(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         demo.main(["--checkpoints", str(tmp_path)])
     assert "make notebook" in capsys.readouterr().err
+
+
+def test_without_torch_the_page_offers_what_can_answer_and_maps_by_covering(
+    served_folder, portrait, tmp_path, monkeypatch
+):
+    for path in filter(Path.is_file, served_folder.iterdir()):  # no export of an earlier test
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(networks, "find_spec", lambda name: None)
+    light = demo.make_handlers(tmp_path)
+    blocks = list(build_demo(light, demo.portrait(), demo.drawn_faces()).blocks.values())
+    (offered,) = [b for b in blocks if getattr(b, "label", "") == "Checkpoint"]
+    assert [name for name, _ in offered.choices] == [SERVED]  # the TinyVGG has no .onnx
+    labels = " ".join(str(getattr(b, "label", "")) for b in blocks)
+    assert "covering" in labels and "Grad-CAM" not in labels
+    *_, maps, faces = light.photo(str(portrait), SERVED, False, True)
+    assert len(maps) == len(faces) == 1 and maps[0].size == (240, 240)
+
+
+def test_the_examples_are_those_that_the_laboratory_draws():
+    # A drawing that changed, and examples that nobody wrote again
+    drawn = dict(example_pictures())
+    assert {path.name for path in EXAMPLES.iterdir()} == drawn.keys()
+    for name, picture in drawn.items():
+        with Image.open(EXAMPLES / name) as kept:
+            apart = ImageStat.Stat(ImageChops.difference(kept.convert("RGB"), picture)).mean
+        assert max(apart) < 6, name  # JPEG
+    assert len(demo.portrait()) == 1 and len(demo.drawn_faces()) == len(drawn) - 1

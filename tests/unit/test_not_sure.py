@@ -6,11 +6,11 @@ No trained network: a fake one gives set logits, and the threshold is 0.5.
 import csv
 import json
 import math
+from dataclasses import replace
 
 import gradio as gr
 import numpy as np
 import pytest
-from matplotlib.collections import PolyCollection
 from PIL import Image
 
 from expression import cli, predictor, webcam
@@ -24,6 +24,7 @@ from expression.picture_batches import answer_pictures
 from expression.predictor import ExpressionPredictor
 from expression.timeline import COLUMNS, OLDER, Timeline, read_timeline
 from expression.timeline_figure import timeline_figure
+from expression.timeline_picture import draw_panel, draw_timeline
 from expression.video import VideoWriter
 
 NAMES = ["happy", "neutral", "sad"]
@@ -273,11 +274,9 @@ def test_a_table_of_an_earlier_version_is_still_read(tmp_path):
 
 
 def hatched(figure):
-    """(start, end) seconds of the areas that are marked in each panel."""
-    found = [a for axes in figure.axes for a in axes.collections if a.get_hatch()]
-    assert all(isinstance(area, PolyCollection) for area in found)
-    paths = [path for area in found for path in area.get_paths()]
-    return [(p.vertices[:, 0].min(), p.vertices[:, 0].max()) for p in paths]
+    """(start, end) seconds of what is marked in the panels."""
+    spans = [span for panel in figure.panels for area in panel.areas for span in area.unsure]
+    return [(start, start + seconds) for start, seconds in spans]
 
 
 def test_the_timeline_marks_where_no_expression_is_named():
@@ -285,10 +284,16 @@ def test_the_timeline_marks_where_no_expression_is_named():
     rows = [(k / 10, 1, p) for k, p in enumerate(probs)]
     figure = timeline_figure(rows, NAMES, "a video", 0.5)
     assert hatched(figure) == [(pytest.approx(4, abs=0.3), pytest.approx(8, abs=0.3))]
-    assert NOT_SURE in [text.get_text() for text in figure.legends[0].get_texts()]
     for other in (timeline_figure(rows, NAMES, "x"), timeline_figure(rows[:30], NAMES, "x", 0.5)):
-        assert not hatched(other)
-        assert NOT_SURE not in [text.get_text() for text in other.legends[0].get_texts()]
+        assert not hatched(other) and not other.any_unsure
+
+    panel = draw_panel(figure.panels[0], figure.colours, (1200, 120), (0, 12))
+    colours = [len(panel.crop((x, 100, x + 100, 101)).getcolors()) for x in (100, 550, 1050)]
+    assert colours[1] > max(colours[0], colours[2]), "only the middle is hatched"
+    marked = np.asarray(draw_timeline(figure)) != np.asarray(
+        draw_timeline(replace(figure, panels=timeline_figure(rows, NAMES, "x").panels))
+    )
+    assert marked[:, 1000:].any(), "the legend does not say what is hatched"
 
 
 def test_one_unsure_frame_alone_is_marked():

@@ -13,7 +13,6 @@ import av
 import pytest
 from PIL import Image
 
-import predict
 from expression import cli, output_files, video, video_files, webcam
 from expression.checkpoint import default_checkpoint, read_card
 from expression.output_files import MAX_NOTES, OutputFiles
@@ -275,7 +274,7 @@ def contents(folder):
 def main(*arguments):
     """`python predict.py` with these arguments; returns its exit code."""
     words = [str(argument) for argument in arguments]
-    return cli.main(words, load_network=predict.load_network, export=predict.export)
+    return cli.main(words)
 
 
 def run(capsys, *arguments):
@@ -356,6 +355,7 @@ def test_a_table_replaces_neither_a_file_nor_an_input(holiday, capsys):
 
 def test_the_checkpoint_is_an_input_too(tmp_path, capsys):
     path = shutil.copy(default_checkpoint(), tmp_path / "c.safetensors")
+    shutil.copy(default_checkpoint().with_suffix(".onnx"), tmp_path / "c.onnx")
     before, photo = path.read_bytes(), noise(tmp_path / "photo.png")
     run(capsys, photo, "--checkpoint", path, "--csv", path, "--overwrite")
     assert path.read_bytes() == before

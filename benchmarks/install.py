@@ -1,0 +1,208 @@
+"""What an installation costs: seconds and megabytes of a fresh environment, until the first answer.
+
+    python -m benchmarks.install answer demo                     → benchmarks/install.json
+    python -m benchmarks.install answer --out quick.json
+
+Each is a new environment, filled from the package index without pip's cache, from a copy of this
+repository. `answer` is `pip install .`, then the command on a photo; `demo` is `make demo`, until
+the page is served; `train` is `pip install ".[train]"`, gigabytes. Sizes count the bytes of all
+files; those of an empty environment (Python's own pip) are left out. "Others' load" is the mean
+number of other programs that wanted a core in the minute before (0: the machine was idle).
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import harness
+
+__all__ = ["KINDS", "megabytes", "table"]
+
+KINDS = {"answer": "`pip install .`", "demo": "`make demo`", "train": '`pip install ".[train]"`'}
+COPIED = ("expression", "lab", "tools", "checkpoints")
+HEADS = ("Fresh environment", "Packages", "MB", "First answer or page after", "Processor's seconds",
+         "Later ones", "Memory, MB", "Others' load")  # fmt: skip
+PATIENCE = 600  # seconds for the page
+
+
+def copied(folder: Path) -> Path:
+    """What an installation needs of this repository, without what stands around it here."""
+    target = folder / "repository"
+    for name in COPIED:
+        ignored = shutil.ignore_patterns("__pycache__", "*.pyi", ".expression_cache")
+        shutil.copytree(harness.ROOT / name, target / name, ignore=ignored)
+    for path in harness.ROOT.iterdir():
+        if path.suffix in (".py", ".toml", ".txt", ".md") or path.name in ("Makefile", "LICENSE"):
+            shutil.copy(path, target)
+    return target
+
+
+def megabytes(folder: Path) -> float:
+    """The bytes of all files in a folder, links not followed, in millions."""
+    found = (Path(top) / name for top, _, names in os.walk(folder) for name in names)
+    return sum(path.lstat().st_size for path in found) / 1e6
+
+
+def packages(python: Path) -> int:
+    """How many packages are installed, without pip and setuptools."""
+    listed = run([str(python), "-m", "pip", "list", "--format=freeze"]).stdout.splitlines()
+    return len([line for line in listed if line.split("==")[0] not in ("pip", "setuptools")])
+
+
+def run(words: Sequence[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A program without pip's cache; raises OSError with its last lines when it fails."""
+    environment = os.environ | {"PIP_NO_CACHE_DIR": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(f"{' '.join(words)} failed: {done.stderr[-1500:]}")
+    return done
+
+
+def seconds(words: Sequence[str], cwd: Path | None = None) -> float:
+    start = time.perf_counter()
+    run(words, cwd)
+    return time.perf_counter() - start
+
+
+def processor_seconds() -> float:
+    """What the programs that this one started and that have ended took of the processor."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def peak_memory(words: Sequence[str]) -> float:
+    """The most memory that a program holds, in MB, as the operating system counts it."""
+    program = (
+        "import resource, subprocess, sys\n"
+        "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    printed = run([sys.executable, "-c", program, *words]).stdout
+    return int(printed) / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def measure_pip(kind: str, folder: Path) -> dict[str, Any]:
+    """`pip install .`, then the command `expression` on the photo of the examples."""
+    repository, environment = copied(folder), folder / "environment"
+    what = "." if kind == "answer" else f".[{kind}]"
+    before, start = processor_seconds(), time.perf_counter()
+    run([sys._base_executable, "-m", "venv", str(environment)])  # type: ignore[attr-defined]
+    empty, made = megabytes(environment), time.perf_counter() - start
+    python = environment / "bin" / "python"
+    installed = made + seconds([str(python), "-m", "pip", "install", what], repository)
+    size = megabytes(environment) - empty
+    photo = repository / "expression" / "app" / "example_pictures" / "portrait.jpg"
+    command = [str(environment / "bin" / "expression"), str(photo)]
+    first = installed + seconds(command, folder)
+    used = processor_seconds() - before
+    later = [seconds(command, folder) for _ in range(5)]
+    return {
+        "kind": kind, "packages": packages(python), "megabytes": size,
+        "environment_megabytes": empty + size, "first_seconds": first, "processor_seconds": used,
+        "later_seconds": later, "memory_megabytes": peak_memory(command),
+    }  # fmt: skip
+
+
+def measure_demo(folder: Path) -> dict[str, Any]:
+    """`make demo`, from nothing until the page is served; then the same again."""
+    repository = copied(folder)
+    environment = folder / "environment"
+    run([sys._base_executable, "-m", "venv", str(folder / "empty")])  # type: ignore[attr-defined]
+    empty = megabytes(folder / "empty")
+    before = processor_seconds()
+    first = page_after(repository, environment)
+    used = processor_seconds() - before
+    size = megabytes(environment) - empty
+    later = [page_after(repository, environment) for _ in range(3)]
+    return {
+        "kind": "demo", "packages": packages(environment / "bin" / "python"), "megabytes": size,
+        "environment_megabytes": empty + size, "first_seconds": first, "processor_seconds": used,
+        "later_seconds": later,
+    }  # fmt: skip
+
+
+def page_after(repository: Path, environment: Path) -> float:
+    """Seconds until `make demo` serves its page; it is stopped then."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["make", "demo", f"VENV={environment}", f"PORT={port}"]
+    words += [f"PYTHON={sys._base_executable}"]  # type: ignore[attr-defined]
+    start = time.perf_counter()
+    outside = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    with open(environment.parent / "said.txt", "ab") as said, subprocess.Popen(
+        words, cwd=repository, env=outside | {"PIP_NO_CACHE_DIR": "1"}, stdout=said, stderr=said,
+        start_new_session=True,
+    ) as demo:  # fmt: skip
+        try:
+            while not answers(f"http://127.0.0.1:{port}/"):
+                if demo.poll() is not None or time.perf_counter() - start > PATIENCE:
+                    text = (environment.parent / "said.txt").read_text(errors="replace")
+                    raise OSError(f"the demo did not start: {text[-1500:]}")
+                time.sleep(0.1)
+            return time.perf_counter() - start
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(demo.pid, signal.SIGTERM)
+
+
+def answers(address: str) -> bool:
+    """Whether a page is served there; a proxy for the outside is not asked."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with suppress(OSError):
+        return opener.open(address, timeout=20).status == 200
+    return False
+
+
+def table(told: dict[str, Any]) -> str:
+    """A row a kind of installation."""
+    rows = []
+    for row in told["rows"]:
+        later = harness.Timing.of(row["later_seconds"])
+        memory = row.get("memory_megabytes")
+        rows.append((
+            KINDS[row["kind"]], str(row["packages"]), f"{row['megabytes']:.0f}",
+            f"{row['first_seconds']:.0f} s", f"{row['processor_seconds']:.0f}",
+            f"{later.median:.2f} s ({later.min:.2f}–{later.max:.2f})",
+            "–" if memory is None else f"{memory:.0f}", f"{row['load_before']:.1f}",
+        ))  # fmt: skip
+    return harness.markdown_table(HEADS, rows)
+
+
+@harness.exit_code
+def main(arguments: Sequence[str] | None = None) -> int:
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.install", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    made.add_argument("kinds", nargs="+", choices=KINDS)
+    made.add_argument("--out", type=Path, default=harness.HERE / "install.json", metavar="FILE")
+    args = made.parse_args(arguments)
+    told = harness.record("install", arguments, torch.device("cpu"), ["onnxruntime", "gradio"])
+    told["rows"] = []
+    for kind in args.kinds:
+        load = os.getloadavg()[0]
+        with tempfile.TemporaryDirectory() as folder:
+            measure = measure_demo if kind == "demo" else lambda at, k=kind: measure_pip(k, at)
+            told["rows"].append({**measure(Path(folder)), "load_before": load})
+    harness.write_json(args.out, told)
+    print(table(told))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
