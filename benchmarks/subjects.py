@@ -17,6 +17,7 @@ MODULES = {
     "expression.pictures": "open_picture",
     "expression.predictor": "ExpressionPredictor",
     "expression.preprocessing": "Preprocess",
+    "expression.video": "VideoWriter",
     "hf_collate": "Augment Batches Collate Decoded decode mixed",
     "lab.class_names": "UNCERTAIN canonical",
     "lab.data": "Faces preprocess read subset_indices",

@@ -16,7 +16,7 @@ from expression.checkpoint import CARD_KEY
 __all__ = ["OnnxNetwork", "first_line", "open_session"]
 
 
-def open_session(path: Path, threads: int = 0, spin: bool = False) -> Any:
+def open_session(path: Path, threads: int = 1, spin: bool = False) -> Any:
     """An ONNX file as an onnxruntime session on the CPU; several threads may call it at once.
 
     `threads` are the cores that share one call (0: onnxruntime's choice, all of them). Between
@@ -48,7 +48,7 @@ class OnnxNetwork:
     the file is missing, ValueError when it is not one of ours.
     """
 
-    def __init__(self, path: Path | str, threads: int = 0, spin: bool = False) -> None:
+    def __init__(self, path: Path | str, threads: int = 1, spin: bool = False) -> None:
         self.path = Path(path)
         self.session = open_session(self.path, threads, spin)
         self.card = self._read_card()

@@ -209,7 +209,9 @@ def test_the_second_look_turns_a_small_copy_of_a_photo(finder, astronaut, monkey
     photo = astronaut.rotate(-70, Image.Resampling.BICUBIC).resize((1536, 1536))
     turned, rotate = [], Image.Image.rotate
     monkeypatch.setattr(
-        Image.Image, "rotate", lambda self, *a, **k: turned.append(self.size) or rotate(self, *a, **k)
+        Image.Image,
+        "rotate",
+        lambda self, *a, **k: turned.append(self.size) or rotate(self, *a, **k),
     )
     (face,) = finder.find(photo)
     assert math.dist(middle(face.box), turned_place(-70, photo.size)) < 36
