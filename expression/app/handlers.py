@@ -25,7 +25,7 @@ from expression.checkpoint import CHECKPOINTS, list_checkpoints
 from expression.drawing import draw_faces
 from expression.face_prediction import FacePrediction
 from expression.picture_batches import answer_pictures
-from expression.pictures import open_picture
+from expression.pictures import LONGEST, open_picture
 from expression.predictor import ExpressionPredictor, Network, open_onnx
 from expression.video_files import follow_video
 
@@ -88,7 +88,7 @@ class Handlers:
             )
         try:
             predictor = self.predictor(checkpoint)
-            picture = open_picture(Path(image), longest=2048)
+            picture = open_picture(Path(image), longest=LONGEST)
             if whole:
                 return predictor, picture, predictor.predict_whole([picture])
             return predictor, picture, predictor.find(picture)
