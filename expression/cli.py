@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from expression.about import headline
 from expression.checkpoint import list_checkpoints
 from expression.face_detector import FaceFinder
 from expression.face_prediction import NOT_SURE, check_min_confidence
+from expression.input_names import expand, is_video, passed_over_words
 from expression.output_files import OutputFiles
 from expression.picture_batches import answer_pictures
-from expression.pictures import expand, is_video
 from expression.predictor import ExpressionPredictor, Network, open_onnx
 from expression.tables import Report
 from expression.video_files import Progress, follow_video
@@ -96,7 +97,7 @@ def answer(args: argparse.Namespace, load_network: Callable[[Path], Network]) ->
         from expression.webcam import mirror
 
         return mirror(predictor, args.webcam, folder)
-    names, failed = find_inputs(args.inputs)
+    names, failed, passed_over = find_inputs(args.inputs)
     videos = [name for name in names if is_video(name)]
     pictures = [name for name in names if not is_video(name)]
     read: list[Path | str] = [*names, predictor.path, predictor.path.with_suffix(".onnx")]
@@ -124,20 +125,26 @@ def answer(args: argparse.Namespace, load_network: Callable[[Path], Network]) ->
             except (OSError, ValueError) as error:
                 complain(str(error))
                 failed = True
+    if passed_over:
+        tqdm.write(passed_over_words(passed_over), file=sys.stderr)
     return 2 if failed else 0
 
 
-def find_inputs(inputs: Sequence[str]) -> tuple[list[str], bool]:
-    """(files and addresses, whether any of the inputs was none), each once and in order."""
+def find_inputs(inputs: Sequence[str]) -> tuple[list[str], bool, Counter[str]]:
+    """(files and addresses, each once and in order; whether any of the inputs was none; how many
+    files folders held that were passed over, by ending)."""
     names: dict[str, None] = {}
     failed = False
+    passed_over: Counter[str] = Counter()
     for given in inputs:
         try:
-            names |= dict.fromkeys(expand([given]))
+            found = expand([given])
+            names |= dict.fromkeys(found.names)
+            passed_over += found.passed_over
         except (OSError, ValueError) as error:
             complain(str(error))
             failed = True
-    return list(names), failed
+    return list(names), failed, passed_over
 
 
 def complain(reason: str) -> None:

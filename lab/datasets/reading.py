@@ -10,6 +10,9 @@ import PIL.Image
 import pyarrow as pa
 from datasets import Dataset, Features
 
+from expression.file_kinds import FORMATS, is_heic, register_heic
+from expression.files import shown
+
 __all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_digest", "with_column"]
 
 SHOWN = 20  # lines of a report
@@ -56,12 +59,18 @@ class Report:
 
 def printable(text: str) -> str:
     """The text with escapes where a file name is not valid UTF-8."""
-    return text.encode(errors="backslashreplace").decode()
+    return "\n".join(map(shown, text.split("\n")))
 
 
 def picture_digest(data: bytes) -> bytes:
-    """SHA-256 of an encoded picture. Raises nearly any error unless all its pixels decode."""
-    with PIL.Image.open(io.BytesIO(data)) as image:
+    """SHA-256 of an encoded picture. Raises nearly any error unless all its pixels decode.
+
+    HEIC is decoded, here and whenever the picture is read later, where pillow-heif is installed.
+    """
+    heic = is_heic(data[:64])
+    if heic and not register_heic():
+        raise PIL.UnidentifiedImageError("HEIC")
+    with PIL.Image.open(io.BytesIO(data), formats=("HEIF",) if heic else FORMATS) as image:
         image.load()  # `open` reads the header alone
     return hashlib.sha256(data).digest()
 
