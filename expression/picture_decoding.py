@@ -16,7 +16,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from expression.file_kinds import FORMATS, HEIC_ADVICE, is_heic, register_heic
+from expression.file_kinds import FORMATS, HEIC_ADVICE, heic_installed, is_heic, register_heic
 from expression.preprocessing import flatten, is_deep, value_range
 
 __all__ = ["MAX_BYTES", "decode", "upright_copy"]
@@ -67,6 +67,8 @@ def why_not(file: BinaryIO, name: str) -> str:
     head = file.read(2048)
     if not head:
         return f"{name} is an empty file; save or download it again"
+    if is_heic(head) and heic_installed():
+        return f"{name} is a broken picture (HEIC); export it again"
     if is_heic(head):
         return f"{name} is a HEIC picture; {HEIC_ADVICE}, or export it as JPEG"
     if b"<svg" in head:

@@ -22,8 +22,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from expression import download as fetching
-from expression import file_kinds
+from expression import file_kinds, picture_decoding
 from expression.download import fetch
+from expression.file_kinds import FORMATS
 from expression.pictures import open_picture
 from expression.preprocessing import Preprocess, flatten
 
@@ -175,7 +176,8 @@ HEIC_HEAD = b"\0\0\0\x18ftypheic\0\0\0\0mif1"
 
 
 def test_what_cannot_be_opened_is_one_sentence_with_its_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(file_kinds, "heic_installed", lambda: False)
+    for module in (file_kinds, picture_decoding):
+        monkeypatch.setattr(module, "heic_installed", lambda: False)
     noise = Image.effect_noise((200, 200), 60)
     svg = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
     cases = {
@@ -212,6 +214,37 @@ def test_what_cannot_be_opened_is_one_sentence_with_its_name(tmp_path, monkeypat
         open_picture("x" * 5000)
     with pytest.raises(ValueError, match="cannot be read .*null"):
         open_picture("a\0.jpg")
+
+
+def test_heic_opens_where_its_reader_is_installed(tmp_path):
+    pytest.importorskip("pillow_heif")
+    file_kinds.register_heic()
+    path = tmp_path / "IMG_1.HEIC"
+    marked(size=(128, 64)).save(path, "HEIF", quality=90)
+    opened = open_picture(path)
+    assert opened.size == (128, 64) and opened.mode == "RGB"
+    assert max(opened.getpixel((5, 3))) < 60 and min(opened.getpixel((100, 50))) > 200
+    assert open_picture(path.read_bytes()).tobytes() == opened.tobytes()
+    (tmp_path / "cut.heic").write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match="cut.heic is a broken picture"):
+        open_picture(tmp_path / "cut.heic")
+
+
+def test_avif_is_not_taken_for_heic(tmp_path):
+    # Both may call themselves "mif1"; the kinds they are compatible with tell them apart
+    content = encoded(marked(), "AVIF")
+    brands = int.from_bytes(content[:4], "big")
+    assert not file_kinds.is_heic(content[:64])
+    assert not file_kinds.is_heic(content[:8] + b"mif1" + content[12:64]) and brands < 64
+    assert file_kinds.is_heic(HEIC_HEAD)
+    assert file_kinds.looks_like_a_picture(content) and file_kinds.looks_like_a_picture(HEIC_HEAD)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_is_known_by_its_beginning(form):
+    image = marked("L") if form == "PPM" else marked()
+    assert file_kinds.looks_like_a_picture(encoded(image, form)[:64])
+    assert not file_kinds.looks_like_a_picture(b"<!doctype html><title>a</title>")
 
 
 @pytest.mark.filterwarnings("error")
