@@ -16,6 +16,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from expression.deep_colour import full_range
 from expression.file_kinds import FORMATS, HEIC_ADVICE, heic_installed, is_heic, register_heic
 from expression.preprocessing import flatten, is_deep, value_range
 
@@ -34,19 +35,36 @@ ROWS_PER_STRIP, ORIENTATION = 278, 274  # TIFF's and EXIF's numbers
 
 def decode(file: BinaryIO, name: str, longest: int | None) -> Image.Image:
     """The picture in an open file that can be read again; errors call it `name`."""
+    image = opened(file, name)
+    reduced = 1
+    if isinstance(image, JpegImageFile):
+        reduced = draft(image, name, longest)
+    else:
+        check_size(image, name)
+        try:
+            image = full_range(image, lambda: opened(file, name))
+        except Exception as error:
+            raise broken(name, error) from None
+    flat, turned = loaded(image, name, reduced)
+    del image  # its memory is needed to turn the copy
+    return upright(flat, turned)
+
+
+def opened(file: BinaryIO, name: str) -> Image.Image:
+    """The picture in a file, its pixels not read yet. Raises ValueError, see `decode`."""
+    file.seek(0)
     head = file.read(64)
     file.seek(0)
     try:
         with warnings.catch_warnings():  # `check_size` has a lower limit than pillow's error
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             if head.startswith(b"\xff\xd8\xff"):
-                image: Image.Image = JpegImageFile(file)  # `Image.open` refuses 180 megapixels
-            elif is_heic(head):
+                return JpegImageFile(file)  # `Image.open` refuses 180 megapixels
+            if is_heic(head):
                 if not register_heic():
                     raise UnidentifiedImageError
-                image = Image.open(file, formats=("HEIF",))
-            else:
-                image = Image.open(file, formats=FORMATS)
+                return Image.open(file, formats=("HEIF",))
+            return Image.open(file, formats=FORMATS)
     except (UnidentifiedImageError, KeyError):  # pillow before 11.3 does not know AVIF
         raise ValueError(why_not(file, name)) from None
     except Image.DecompressionBombError:
@@ -54,11 +72,12 @@ def decode(file: BinaryIO, name: str, longest: int | None) -> Image.Image:
             f"{name} has too many pixels to be opened safely; scale it down, or export it as JPEG"
         ) from None
     except Exception as error:  # decoders raise nearly any exception for a broken file
-        raise ValueError(f"{name} is a broken picture ({error}); export it again") from None
-    reduced = draft(image, name, longest) if isinstance(image, JpegImageFile) else 1
-    flat, turned = loaded(image, name, reduced)
-    del image  # its memory is needed to turn the copy
-    return upright(flat, turned)
+        raise broken(name, error) from None
+
+
+def broken(name: str, error: Exception) -> ValueError:
+    reason = str(error) or type(error).__name__
+    return ValueError(f"{name} is a broken picture ({reason}); export it again")
 
 
 def why_not(file: BinaryIO, name: str) -> str:
@@ -160,9 +179,8 @@ def loaded(image: Image.Image, name: str, reduced: int = 1) -> tuple[Image.Image
     check_size(image, name)
     try:
         image.load()
-    except Exception as error:  # as in decode
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"{name} is a broken picture ({reason}); export it again") from None
+    except Exception as error:  # as in `opened`
+        raise broken(name, error) from None
     factor = reduction(image.width * image.height)
     flat = flattened(image, factor)
     flat.info = {"reduced": reduced * factor}

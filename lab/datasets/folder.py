@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from expression.file_kinds import HEIC, HEIC_ADVICE, SYSTEM_NAMES, is_picture_name
 from expression.files import shown
-from lab.datasets.reading import Report, distinct, picture_digest
+from lab.datasets.reading import Report, distinct, picture_digest, with_full_range
 from lab.datasets.splits import SPLITS, build_split, seeded_hash, split_name
 
 __all__ = ["is_folder", "load"]
@@ -33,7 +33,7 @@ class _Picture:
     split: str  # "" without split folders
     label: str
     digest: bytes = b""
-    content: bytes | None = None  # of a file whose name the table cannot hold
+    content: bytes | None = None  # where the table holds the picture instead of its path
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -108,7 +108,9 @@ def _opened(found: list[_Picture], report: Report, progress: bool) -> list[_Pict
             report.line(f"{picture.name}: does not open ({reason}); left out")
             continue
         utf8 = shown(picture.file) == str(picture.file)  # the table holds no other names
-        kept.append(replace(picture, digest=digest, content=None if utf8 else content))
+        stored = with_full_range(content)
+        as_it_is = utf8 and stored is content  # then the table names the file
+        kept.append(replace(picture, digest=digest, content=None if as_it_is else stored))
     return kept
 
 
@@ -257,8 +259,7 @@ def load(
     splits = DatasetDict()
     for split in SPLITS:
         images = [
-            {"path": shown(p.file) if p.content else str(p.file), "bytes": p.content}
-            for p in parts[split]
+            {"path": None if p.content else str(p.file), "bytes": p.content} for p in parts[split]
         ]
         labels = [names.index(p.label) for p in parts[split]]
         splits[split] = build_split(images, labels, names)

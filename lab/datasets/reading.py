@@ -10,10 +10,12 @@ import PIL.Image
 import pyarrow as pa
 from datasets import Dataset, Features
 
+from expression.deep_colour import full_range
 from expression.file_kinds import FORMATS, is_heic, register_heic
 from expression.files import shown
 
-__all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_digest", "with_column"]
+__all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_digest", "with_column",
+           "with_full_range"]  # fmt: skip
 
 SHOWN = 20  # lines of a report
 
@@ -73,6 +75,19 @@ def picture_digest(data: bytes) -> bytes:
     with PIL.Image.open(io.BytesIO(data), formats=("HEIF",) if heic else FORMATS) as image:
         image.load()  # `open` reads the header alone
     return hashlib.sha256(data).digest()
+
+
+def with_full_range(data: bytes) -> bytes:
+    """An encoded picture, anew as PNG where it has few of 16 bits in colour: see `full_range`."""
+
+    def reopen() -> PIL.Image.Image:
+        return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+
+    if is_heic(data[:64]) or (bright := full_range(image := reopen(), reopen)) is image:
+        return data
+    file = io.BytesIO()
+    bright.save(file, "PNG", exif=bright.getexif())
+    return file.getvalue()
 
 
 class Labelled(Protocol):

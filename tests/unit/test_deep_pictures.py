@@ -1,6 +1,8 @@
 """Pictures with more than 8 bits, and every mode of pillow: never black, never another picture."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -121,3 +123,40 @@ def test_a_colour_that_counts_as_transparent_is_white():
     image.save(file, "PNG", transparency=(9, 9, 9))
     opened = open_picture(file.getvalue())
     assert opened.getpixel((1, 1)) == (255, 255, 255) and opened.getpixel((0, 0)) == (200, 0, 0)
+
+
+def png16(pixels):
+    """A PNG of 16 bits a channel, which pillow cannot write: (H, W, 3 or 4) uint16."""
+    height, width, bands = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    head = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[bands], 0, 0, 0)
+    chunks = (b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("clear", [False, True])
+def test_colours_of_12_bits_in_16_are_not_black(bits, clear):
+    # Pillow keeps the upper byte alone: of 12 bits, 0 to 15 of 255
+    colours = np.stack([FACE, FACE[::-1], FACE[:, ::-1]], axis=2)
+    deep = (colours.astype(np.uint32) * (2**bits - 1) // 255).astype(np.uint16)
+    if clear:
+        deep = np.dstack([deep, np.full(FACE.shape, 2**bits - 1, np.uint16)])
+    opened = open_picture(png16(deep))
+    assert opened.mode == "RGB" and np.abs(np.asarray(opened, int) - colours).max() <= 1
+
+
+def test_a_cut_picture_of_16_bits_is_broken_not_black():
+    content = png16(np.random.default_rng(0).integers(0, 4096, (40, 30, 3)).astype(np.uint16))
+    with pytest.raises(ValueError, match="broken picture"):
+        open_picture(content[: len(content) // 2])
+
+
+def test_a_transparent_colour_of_16_bits_does_not_stop_the_picture():
+    content = png16(np.full((4, 5, 3), 40000, np.uint16))
+    key = struct.pack(">HHH", 40000, 40000, 40000)
+    chunk = struct.pack(">I", 6) + b"tRNS" + key + struct.pack(">I", zlib.crc32(b"tRNS" + key))
+    assert open_picture(content[:33] + chunk + content[33:]).size == (5, 4)
