@@ -32,6 +32,8 @@ __all__ = ["LONGEST", "Picture", "Pictures", "as_picture", "as_pictures", "open_
 Picture = Image.Image | np.ndarray | os.PathLike | str | bytes | bytearray | memoryview | Any
 Pictures = Iterable[Picture] | Any  # several; an array (N, …) or a tensor (N, …) too
 LONGEST = 2048  # pixels: a larger JPEG may be decoded at a half, a quarter or an eighth
+# What a picture's metadata may hold that changes how it looks
+CARRIED = {"transparency", "exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 WANTED = (
     "give a path, a web address, a PIL picture, an opened file, a file's bytes, or OpenCV's array "
     "(H, W, 3)"
@@ -140,7 +142,7 @@ def as_picture(picture: Picture) -> Image.Image:
     if (
         isinstance(picture, Image.Image)
         and picture.mode in ("L", "RGB")
-        and not picture.info.keys() & {"transparency", "exif", "xmp", "XML:com.adobe.xmp"}
+        and not picture.info.keys() & CARRIED
         and picture.info.get("reduced", 1) == 1
         and type(picture) is Image.Image  # no file that is still to be read
         and min(picture.size) > 0
