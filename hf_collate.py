@@ -147,7 +147,8 @@ def decode(
 
     raw = dataset.select_columns([image_key]).cast_column(image_key, ImageFeature(decode=False))
     rule = {k: v for k, v in preprocess.settings().items() if k not in ("mean", "std")}
-    key = hashlib.sha256(json.dumps([rule, Image.__version__], sort_keys=True).encode())
+    version = getattr(preprocess, "VERSION", 1)  # of the rule behind the settings
+    key = hashlib.sha256(json.dumps([rule, version, Image.__version__], sort_keys=True).encode())
     for row in raw:
         key.update(encoded_bytes(row[image_key]))
     shape = (len(labels), *preprocess.pixels(Image.new("RGB", (8, 8))).shape)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,10 @@ from expression.checkpoint import list_checkpoints, resolve_checkpoint
 from expression.face_detector import FINER_SMALLEST, FaceFinder
 from expression.face_prediction import NOT_SURE, check_min_confidence
 from expression.files import shown
+from expression.input_names import expand, is_video, passed_over_words
 from expression.networks import Network, export, open_network, program
 from expression.output_files import OutputFiles, check_folder
 from expression.picture_batches import answer_pictures
-from expression.pictures import expand, is_video
 from expression.predictor import ExpressionPredictor
 from expression.report import Report, Wanted
 from expression.sorting import check_sorting
@@ -98,7 +99,7 @@ def answer(args: argparse.Namespace, load_network: Callable[[Path], Network]) ->
         from expression.webcam import mirror
 
         return mirror(predictor, args.webcam, check_folder(args.annotate or Path("out")))
-    names, failed = find_inputs(args.inputs)
+    names, failed, passed_over = find_inputs(args.inputs)
     if args.sort_into:
         check_sorting(args.sort_into, args.inputs, names)
     videos = [name for name in names if is_video(name)]
@@ -123,6 +124,8 @@ def answer(args: argparse.Namespace, load_network: Callable[[Path], Network]) ->
         report.finish()
         for video in videos:
             failed |= not answer_video(predictor, video, args.annotate, files, report)
+    if passed_over:
+        tqdm.write(passed_over_words(passed_over), file=sys.stderr)
     return 2 if failed else 0
 
 
@@ -164,17 +167,21 @@ def answer_video(
     return True
 
 
-def find_inputs(inputs: Sequence[str]) -> tuple[list[str], bool]:
-    """(files and addresses, whether any of the inputs was none), each once and in order."""
+def find_inputs(inputs: Sequence[str]) -> tuple[list[str], bool, Counter[str]]:
+    """(files and addresses, each once and in order; whether any of the inputs was none; how many
+    files folders held that were passed over, by ending)."""
     names: dict[str, None] = {}
     failed = False
+    passed_over: Counter[str] = Counter()
     for given in inputs:
         try:
-            names |= dict.fromkeys(expand([given]))
+            found = expand([given])
+            names |= dict.fromkeys(found.names)
+            passed_over += found.passed_over
         except (OSError, ValueError) as error:
             complain(str(error))
             failed = True
-    return list(names), failed
+    return list(names), failed, passed_over
 
 
 def complain(reason: str) -> None:

@@ -18,7 +18,17 @@ from http.client import HTTPException, HTTPResponse, responses
 from typing import Any
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from expression.file_kinds import looks_like_a_picture
+
 __all__ = ["fetch", "is_url"]
+
+# What servers call a file whose kind they do not know
+UNKNOWN = frozenset(
+    "application/octet-stream binary/octet-stream application/x-octet-stream application/binary "
+    "application/x-binary application/unknown application/x-unknown unknown/unknown */* "
+    "application/force-download application/x-force-download application/download "
+    "application/x-download multipart/form-data text/plain".split()
+)
 
 
 def is_url(name: object) -> bool:
@@ -38,9 +48,10 @@ def fetch(
 
     Proxies of the environment are not used, because what they connect to cannot be checked.
     `timeout`, in seconds, is for everything together; `kinds` are beginnings of the content types
-    that are taken, beside none and application/octet-stream. Raises ValueError for what is refused
-    (scheme, credentials, address, type, size, redirects), TimeoutError, and ConnectionError for
-    other failures, also for an answer such as 404.
+    that are taken. A picture is also taken by how it begins, where the type is missing or only says
+    that the server does not know it, such as application/octet-stream or text/plain. Raises
+    ValueError for what is refused (scheme, credentials, address, type, size, redirects),
+    TimeoutError, and ConnectionError for other failures, also for an answer such as 404.
     """
     deadline = time.monotonic() + timeout
     for _ in range(max_redirects + 1):
@@ -182,6 +193,17 @@ class Stream(io.RawIOBase):
         return io.BufferedReader(self)
 
 
+def check_kind(kind: str, head: bytes, shown: str, kinds: Sequence[str]) -> None:
+    """Raises ValueError where an answer of an unwanted type begins like nothing that is wanted."""
+    pictures = "image/" in kinds
+    unknown = not kind or "/" not in kind or kind in UNKNOWN
+    if unknown and (looks_like_a_picture(head) if pictures else kind != "text/plain"):
+        return
+    wanted = "picture" if pictures else "file of that kind"
+    found = repr(kind[:60]) if kind else "of no stated type"
+    raise ValueError(f"{shown} is {found}, no {wanted}; give the {wanted}'s own address")
+
+
 def get(
     stream: Stream, parts: SplitResult, host: str, shown: str, max_bytes: int, kinds: Sequence[str]
 ) -> bytes | str:
@@ -203,10 +225,10 @@ def get(
         meaning = responses.get(response.status, "no success")
         raise HTTPException(f"it answered {response.status} {meaning}")
     kind = (response.getheader("Content-Type") or "").split(";")[0].strip().lower()
-    if kind and not kind.startswith(("application/octet-stream", *kinds)):
-        wanted = "picture" if "image/" in kinds else "file of that kind"
-        raise ValueError(f"{shown} is {kind[:60]!r}, no {wanted}; give the {wanted}'s own address")
     announced, body = response.length, bytearray()
+    if not kind.startswith(tuple(kinds)):
+        body += response.read(64)
+        check_kind(kind, bytes(body), shown, kinds)
     while (announced or 0) <= max_bytes and len(body) <= max_bytes:
         part = response.read(65536)
         body += part

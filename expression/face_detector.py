@@ -13,8 +13,10 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
+from expression.face_prediction import enlarged
 from expression.faces import Box, CropRule, Face, keep_best, largest_first, turn_back
 from expression.onnx_network import open_session
+from expression.pictures import Picture, Pictures, as_picture, as_pictures, reduced
 
 __all__ = ["DETECTOR", "FINER_SMALLEST", "Box", "CropRule", "Face", "FaceFinder", "measure_crop"]
 
@@ -54,17 +56,20 @@ class FaceFinder:
         self.smallest, self.least, self.detail, self.pixels = smallest, least, detail, pixels
         self.session = open_session(DETECTOR, threads)
 
-    def find(self, image: Image.Image, tilted: bool = True) -> list[Face]:
+    def find(self, picture: Picture, tilted: bool = True) -> list[Face]:
         """All faces, the largest first.
 
-        `image` is "L" or "RGB", upright. Where there is none, the picture is searched turned by
+        `picture` is whatever `expression.pictures` opens; boxes are in pixels of what was given.
+        Where there is none, the picture is searched turned by
         ±40°, lying on its sides and on its head; `tilted=False` leaves that out.
         """
+        image = as_picture(picture)
         found = self.search(image)
         if self.smallest is None and is_crowd(found, image.size):
             finer = self.surer(self.search(image, FINER_SMALLEST), FINER_DOUBT)
             found = largest_first(keep_best([*found, *finer]))
-        return found or (self.find_turned(image) if tilted else [])
+        found = found or (self.find_turned(image) if tilted else [])
+        return [enlarged(face, reduced(image)) for face in found]
 
     def surer(self, faces: Sequence[Face], doubt: int) -> list[Face]:
         """Those of which `doubt` times less doubt is left than a first look may leave.
@@ -85,9 +90,10 @@ class FaceFinder:
             found += [turn_back(face, angle, size, turned.size, scale) for face in faces]
         return largest_first(keep_best(found))
 
-    def find_batch(self, images: Sequence[Image.Image]) -> list[list[Face]]:
+    def find_batch(self, pictures: Pictures) -> list[list[Face]]:
         """The first search of `find` alone, for several pictures."""
-        return [self.search(image) for image in images]
+        images = as_pictures(pictures)
+        return [[enlarged(f, reduced(image)) for f in self.search(image)] for image in images]
 
     def search(self, image: Image.Image, smallest: float | None = None) -> list[Face]:
         """All faces of one picture as it is, the largest first; `smallest` instead of its own."""
@@ -97,19 +103,20 @@ class FaceFinder:
         faces = [face for face, _ in self.run(image, finest, NONE_HELD, detail)]
         return largest_first(keep_best(faces))
 
-    def follow(self, image: Image.Image, faces: Sequence[Face]) -> list[Face | None]:
+    def follow(self, picture: Picture, faces: Sequence[Face]) -> list[Face | None]:
         """Where faces of the last frame are now; None for a face that is gone.
 
         One pass of the last network, at the old places: some times as fast as `find`. A face
         may have moved by about a quarter of its size.
         """
+        image = as_picture(picture)
         if not faces:
             return []
-        held = np.array([face.box for face in faces], np.float32)
+        held = np.array([face.box for face in faces], np.float32) / reduced(image)
         held[:, 2:] += held[:, :2]
         found: list[Face | None] = [None] * len(faces)
         for face, row in self.run(image, 1.0, held, self.detail):
-            found[row] = face
+            found[row] = enlarged(face, reduced(image))
         return found
 
     def run(

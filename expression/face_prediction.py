@@ -6,6 +6,7 @@ An answer whose largest probability lies below the checkpoint's threshold is sho
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ __all__ = [
     "Box",
     "FacePrediction",
     "check_min_confidence",
+    "enlarged",
     "is_sure",
     "ranked",
     "scaled",
@@ -22,6 +24,7 @@ __all__ = [
 
 Box = tuple[int, int, int, int]  # x, y, width, height in pixels
 NOT_SURE = "not sure"
+AnyFace = TypeVar("AnyFace", bound=Any)  # has a box
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class FacePrediction:
     def label(self) -> str:
         """The word to show: the most likely class, or "not sure"."""
         return self.expression if self.sure else NOT_SURE
+
+
+def enlarged(face: AnyFace, times: int) -> AnyFace:
+    """A face found in a picture that was made `times` smaller, with its box in the original."""
+    return face if times == 1 else replace(face, box=tuple(v * times for v in face.box))
 
 
 def is_sure(confidence: float, min_confidence: float) -> bool:

@@ -1,15 +1,34 @@
-"""Write a file so that its name always belongs to a whole one.
+"""Write a file so that its name always belongs to a whole one, and show a name safely.
 
-Why: a full disk, a crash or Ctrl-C in the middle of writing must leave what stood there before.
+Why: a full disk, a crash or Ctrl-C in the middle of writing must leave what stood there before. And
+file names are bytes: one that is no UTF-8 can be opened, but no text file and no terminal takes it.
 """
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 __all__ = ["atomic_path", "atomic_write", "shown"]
+
+
+def shown(name: object) -> str:
+    """A file's name for a person, a table or JSON: always encodable as UTF-8, always one line.
+
+    Bytes that are no UTF-8 and control characters become escapes: "caf\\xe9.png". Only for
+    showing: open a file by its own name.
+    """
+    text = "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) == "Cc" else c
+        for c in str(name)
+    )
+    try:
+        content = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a surrogate pair, which no file system gave
+        content = text.encode("utf-8", "backslashreplace")
+    return content.decode("utf-8", "backslashreplace")
 
 
 @contextmanager
@@ -37,11 +56,3 @@ def atomic_write(path: Path | str) -> Iterator[BinaryIO]:
         yield file
         file.flush()
         os.fsync(file.fileno())
-
-
-def shown(name: Path | str) -> str:
-    """A file name as text that can be printed and stored: bytes that are no UTF-8 as escapes.
-
-    `caf\\xe9.png` on the disk is "caf\\udce9.png" in Python, which no file in UTF-8 can hold.
-    """
-    return str(name).encode("utf-8", "backslashreplace").decode()

@@ -14,13 +14,12 @@ from PIL import Image
 
 from expression.face_detector import Face, FaceFinder
 from expression.face_prediction import FacePrediction
-from expression.pictures import open_picture
+from expression.pictures import LONGEST, open_picture
 from expression.predictor import ExpressionPredictor
 
 __all__ = ["PictureAnswer", "answer_pictures"]
 
 GROUP, AHEAD = 8, 6  # pictures that go through the networks together; such groups at once
-LONGEST = 2048  # pixels: a larger JPEG may be decoded at a half, a quarter or an eighth
 
 
 @dataclass

@@ -1,33 +1,43 @@
-"""Pictures from anywhere: a file, a folder, a web address, bytes, an OpenCV array → a PIL picture.
+"""Pictures from anywhere: a file, a web address, bytes, an array, a tensor → a PIL picture.
 
-Why: people give sideways photos from phones, text files named .jpg, OpenCV frames in BGR, and
-addresses inside the own network. Each is read here, once and safely, or refused in one sentence
-that says what to do.
+Why: people give sideways photos from phones, text files named .jpg, OpenCV frames in BGR, photos
+that do not fit into memory, and addresses inside the own network. Each is read here, once and
+safely, or refused in one sentence that says what to do.
 """
 
-import glob
 import io
 import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from expression.download import fetch, is_url
-from expression.preprocessing import flatten
+from expression.files import shown
+from expression.picture_arrays import (
+    from_array,
+    from_tensor,
+    is_tensor,
+    split_array,
+    split_tensor,
+)
+from expression.picture_decoding import MAX_BYTES, decode, upright_copy
 
-__all__ = ["PICTURES", "VIDEOS", "Picture", "expand", "is_video", "open_picture"]
+__all__ = ["LONGEST", "Picture", "Pictures", "as_picture", "as_pictures", "open_picture", "reduced"]
 
-Picture = Image.Image | np.ndarray | Path | str | bytes
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"})
-MEGAPIXELS = 100
-# Not EPS: pillow would start another program, Ghostscript, with a stranger's file
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
-HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+# A file, an address, a file's content, an opened file, an array or a tensor (which has no type
+# here, because nothing that answers needs torch)
+Picture = Image.Image | np.ndarray | os.PathLike | str | bytes | bytearray | memoryview | Any
+Pictures = Iterable[Picture] | Any  # several; an array (N, …) or a tensor (N, …) too
+LONGEST = 2048  # pixels: a larger JPEG may be decoded at a half, a quarter or an eighth
+# What a picture's metadata may hold that changes how it looks
+CARRIED = {"transparency", "exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+WANTED = (
+    "give a path, a web address, a PIL picture, an opened file, a file's bytes, or OpenCV's array "
+    "(H, W, 3)"
+)
 
 
 def open_picture(
@@ -35,163 +45,141 @@ def open_picture(
 ) -> Image.Image:
     """A new picture, fully read and upright, of mode "L" or "RGB"; an animation's first frame.
 
-    Arrays are uint8 as OpenCV gives them: (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGRA.
-    Strings that begin with http:// or https:// are fetched. With `longest`, a larger JPEG may be
-    decoded at 1/2, 1/4 or 1/8 of its size, never smaller than `longest`; boxes then refer to the
-    returned picture, and boxes times `info["reduced"]` (1, 2, 4 or 8) to the file. Raises
-    FileNotFoundError; ValueError for a folder, a file that is no picture, a broken picture or one
-    with more than 100 megapixels; and the errors of `fetch`.
+    Arrays are as OpenCV gives them: uint8 (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGRA, or 16 bit.
+    Tensors are as torch means them: (3, H, W) RGB, uint8 or floats in [0, 1]. Strings that begin
+    with http:// or https:// are fetched.
+
+    With `longest`, a larger JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, never smaller than
+    `longest`; a file of more than 30 megapixels is made smaller in any case. Boxes then refer to
+    the returned picture, and boxes times `info["reduced"]` (1, 2, 4, …) to the file. Raises
+    FileNotFoundError; ValueError for a folder, a file that is no picture, a broken picture, one
+    that takes too much memory to decode, or what is no picture at all; and the errors of `fetch`.
     """
     if longest is not None and longest < 1:
         raise ValueError(f"longest is {longest}; it must be 1 pixel or more")
     if isinstance(picture, np.ndarray):
         return upright_copy(from_array(picture), "the array")
+    if is_tensor(picture):
+        return upright_copy(from_tensor(picture), "the tensor")
     if isinstance(picture, Image.Image):
-        return upright_copy(picture, str(getattr(picture, "filename", "") or "the picture"))
-    if isinstance(picture, bytes):
+        name = getattr(picture, "filename", "") or "the picture"
+        return upright_copy(picture, shown(name))
+    if isinstance(picture, bytes | bytearray | memoryview):
         return decode(io.BytesIO(picture), "the picture", longest)
-    if is_url(picture):
-        content = fetch(str(picture), allow_private=allow_private)
-        return decode(io.BytesIO(content), str(picture).split("?")[0], longest)
-    path = Path(picture)
+    if hasattr(picture, "read"):
+        return decode(seekable(picture), "the opened file", longest)
+    if isinstance(picture, str) and is_url(picture):
+        content = fetch(picture, allow_private=allow_private)
+        return decode(io.BytesIO(content), picture.split("?")[0], longest)
+    if isinstance(picture, str | os.PathLike):
+        return open_file(picture, longest)
+    raise ValueError(no_picture(picture))
+
+
+def open_file(given: str | os.PathLike, longest: int | None) -> Image.Image:
+    path = Path(os.fsdecode(given))
+    name = shown(path)
     if os.path.isdir(path):  # unlike pathlib's, False for a name too long to exist
-        raise ValueError(f"{path} is a folder; give its pictures, as in {path}/*.jpg")
+        raise ValueError(f"{name} is a folder; give its pictures, as in {name}/*.jpg")
     if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"{path} is a device or a pipe; give a picture file")
+        raise ValueError(f"{name} is a device or a pipe; give a picture file")
     try:
         file = path.open("rb")
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"there is no picture at {path}; check the name and the folder"
+            f"there is no picture at {name}; check the name and the folder"
         ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{path} cannot be read ({reason}); check name and rights") from None
+        raise ValueError(f"{name} cannot be read ({reason}); check name and rights") from None
     with file:
-        return decode(file, str(path), longest)
+        return decode(file, name, longest)
 
 
-def from_array(array: np.ndarray) -> Image.Image:
-    """OpenCV's uint8 (H, W), (H, W, 3) BGR or (H, W, 4) BGRA → PIL picture."""
-    channels = array.shape[2] if array.ndim == 3 else None
-    known = array.ndim == 2 or channels in (3, 4)
-    if array.dtype != np.uint8 or not known or not array.size:
-        raise ValueError(
-            f"the array has shape {array.shape} and dtype {array.dtype}; give uint8 "
-            "(H, W) gray, (H, W, 3) BGR or (H, W, 4) BGRA"
-        )
-    order: Any = {None: ..., 3: np.s_[..., ::-1], 4: np.s_[..., [2, 1, 0, 3]]}[channels]
-    return Image.fromarray(np.ascontiguousarray(array[order]))
-
-
-def decode(file: BinaryIO, name: str, longest: int | None) -> Image.Image:
-    """The picture in an open file; errors call it `name`."""
+def seekable(file: Any) -> BinaryIO:
+    """An opened file that can be read from its beginning; one that cannot is read to its end."""
     try:
-        with warnings.catch_warnings():  # `check_size` has a lower limit than pillow's error
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=FORMATS)
-    except (UnidentifiedImageError, KeyError):  # pillow before 11.3 does not know AVIF
-        raise ValueError(why_not(file, name)) from None
-    except Image.DecompressionBombError:
+        if file.seekable():
+            file.seek(0)
+            if isinstance(file.read(0), bytes):
+                return file
+        content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError, AttributeError, TypeError) as error:  # closed, or only writable
         raise ValueError(
-            f"{name} has too many pixels to be opened safely; at most {MEGAPIXELS} megapixels "
-            "are opened; scale it down"
+            f'the opened file cannot be read ({error}); open it with mode "rb"'
         ) from None
-    except Exception as error:  # decoders raise nearly any exception for a broken file
-        raise ValueError(f"{name} is a broken picture ({error}); export it again") from None
-    check_size(image.size, name)
-    reduced = 1
-    if longest is not None and image.format in ("JPEG", "MPO"):
-        divisor = max(max(image.size) // longest, 1)
-        smaller = max(image.width // divisor, 1), max(image.height // divisor, 1)
-        before, drafted = image.width, image.draft(None, smaller)
-        reduced = round(before / drafted[1][2]) if drafted else 1
-    return upright_copy(image, name, reduced)
-
-
-def why_not(file: BinaryIO, name: str) -> str:
-    """The error message for a file that pillow does not know."""
-    file.seek(0)
-    head = file.read(2048)
-    if not head:
-        return f"{name} is an empty file; save or download it again"
-    if head[4:8] == b"ftyp" and head[8:12] in HEIC:
-        return f"{name} is a HEIC picture; HEIC is not supported; export as JPEG"
-    if b"<svg" in head:
-        return f"{name} is a drawing of lines (SVG), which has no pixels; export it as PNG"
-    return f"{name} is not a picture that can be read; give JPEG, PNG or WebP"
-
-
-def check_size(size: tuple[int, int], name: str) -> None:
-    if min(size) < 1:
-        raise ValueError(f"{name} is {size[0]} × {size[1]} pixels; give a picture with pixels")
-    if (millions := size[0] * size[1] / 1e6) > MEGAPIXELS:
+    if not isinstance(content, bytes):
+        raise ValueError('the file was opened as text; open it with mode "rb"')
+    if len(content) > MAX_BYTES:
         raise ValueError(
-            f"{name} has {max(round(millions), MEGAPIXELS + 1)} megapixels; "
-            f"at most {MEGAPIXELS} are opened; scale it down"
+            f"the opened file is larger than {MAX_BYTES / 1e6:.0f} MB; save it and give its path"
         )
+    return io.BytesIO(content)
 
 
-def upright_copy(image: Image.Image, name: str, reduced: int = 1) -> Image.Image:
-    """A new picture: read to the end, turned upright, flattened, without the file's metadata."""
-    check_size(image.size, name)
-    try:
-        image.load()
-    except Exception as error:  # as in decode
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"{name} is a broken picture ({reason}); export it again") from None
-    try:
-        upright = ImageOps.exif_transpose(image)
-    except Exception:  # broken EXIF data do not mean broken pixels
-        upright = image.copy()
-    flat = flatten(upright)
-    # Whoever gets the picture would apply EXIF or transparency that is kept here a second time
-    flat.info = {"reduced": reduced}
-    return flat
+def no_picture(given: object) -> str:
+    """The error message for what is no picture: what was given, and what is wanted."""
+    if given is None:
+        return (
+            "None was given instead of a picture (cv2.imread answers None where it cannot read a "
+            f"file); {WANTED}"
+        )
+    kind = type(given).__name__
+    if isinstance(given, list | tuple):
+        return (
+            f"a {kind} of {len(given)} was given instead of one picture; give one of them, or use "
+            "a method for several, such as find_batch"
+        )
+    return f"{kind} was given instead of a picture; {WANTED}"
 
 
-# --- names ---
+def as_picture(picture: Picture) -> Image.Image:
+    """Whatever `open_picture` opens, as a picture of mode "L" or "RGB" to look at, not to change.
 
-
-def is_video(name: str) -> bool:
-    """Whether a file has the ending of a video; False for a web address."""
-    return not is_url(name) and Path(name).suffix.lower() in VIDEOS
-
-
-def inside(folder: str) -> list[str]:
-    """Pictures and videos in and below a folder, sorted, without hidden files and folders."""
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in files if not name.startswith(".")]
-    return [str(path) for path in sorted(found) if path.suffix.lower() in PICTURES | VIDEOS]
-
-
-def expand(arguments: Sequence[str]) -> list[str]:
-    """Files, folders, globs and web addresses → files and web addresses, each once, in order.
-
-    Folders and globs give only files with the ending of a picture or a video. A file given by name
-    is kept, whatever its ending and even if it is missing: opening it then raises. Raises
-    ValueError for a folder without pictures or a glob without matches.
+    An upright PIL picture of such a mode is returned as it is, without a copy. Boxes in it times
+    `info.get("reduced", 1)` are in pixels of what was given. Raises as `open_picture`.
     """
-    names: dict[str, str] = {}  # a file given by two names counts once
-    for argument in map(str, arguments):
-        if is_url(argument):
-            names.setdefault(argument, argument)
-            continue
-        if os.path.isdir(argument):
-            found = inside(argument)
-            if not found:
-                raise ValueError(f"{argument} is a folder without pictures; give another")
-        elif glob.has_magic(argument) and not os.path.exists(argument):
-            found = []
-            for match in sorted(glob.glob(argument, recursive=True)):
-                known = Path(match).suffix.lower() in PICTURES | VIDEOS
-                found += inside(match) if os.path.isdir(match) else [match] if known else []
-            if not found:
-                raise ValueError(f"{argument} fits no picture; check the folder and the ending")
-        else:
-            found = [argument]
-        for name in found:
-            names.setdefault(os.path.abspath(name), name)
-    return list(names.values())
+    if (
+        isinstance(picture, Image.Image)
+        and picture.mode in ("L", "RGB")
+        and not picture.info.keys() & CARRIED
+        and picture.info.get("reduced", 1) == 1
+        and type(picture) is Image.Image  # no file that is still to be read
+        and min(picture.size) > 0
+    ):
+        return picture
+    return open_picture(picture, longest=LONGEST)
+
+
+def reduced(image: Image.Image) -> int:
+    """By how much an opened picture is smaller than what was given: see `as_picture`."""
+    return int(image.info.get("reduced", 1))
+
+
+def as_pictures(pictures: Pictures) -> list[Image.Image]:
+    """Several pictures, each as `as_picture` returns it: a list, or an array or a tensor (N, …).
+
+    Raises ValueError for one picture or none, and names the place of one that cannot be opened.
+    """
+    if is_tensor(pictures):
+        several: list[Any] = split_tensor(pictures)
+    elif isinstance(pictures, np.ndarray):
+        several = split_array(pictures)
+    elif (
+        pictures is None
+        or isinstance(pictures, str | bytes | bytearray | memoryview | os.PathLike | Mapping)
+        or isinstance(pictures, Image.Image)
+        or hasattr(pictures, "read")
+        or not isinstance(pictures, Iterable)
+    ):
+        given = "None" if pictures is None else f"one {type(pictures).__name__}"
+        raise ValueError(f"{given} was given instead of several pictures; give a list of them")
+    else:
+        several = list(pictures)
+    opened = []
+    for number, picture in enumerate(several, 1):
+        try:
+            opened.append(as_picture(picture))
+        except ValueError as error:
+            raise ValueError(f"picture {number} of {len(several)}: {error}") from None
+    return opened

@@ -19,12 +19,13 @@ from expression.face_prediction import (
     Box,
     FacePrediction,
     check_min_confidence,
+    enlarged,
     ranked,
     softmax,
 )
 from expression.networks import Network, open_network
 from expression.onnx_network import first_line
-from expression.pictures import Picture, open_picture
+from expression.pictures import Picture, Pictures, as_picture, as_pictures, reduced
 from expression.preprocessing import Preprocess
 from expression.tracker import Tracker
 
@@ -89,13 +90,15 @@ class ExpressionPredictor:
         """Preprocessed images (N, C, H, W) → probabilities (N, num_classes)."""
         return softmax(self.network(inputs) / self.temperature)
 
-    def predict_batch(
-        self, pictures: Sequence[Picture], top_k: int | None = None
-    ) -> list[dict[str, float]]:
-        """As `predict` without a box, for several pictures in one pass through the network."""
-        if not pictures:
+    def predict_batch(self, pictures: Pictures, top_k: int | None = None) -> list[dict[str, float]]:
+        """As `predict` without a box, for several pictures in one pass through the network.
+
+        `pictures` is a list, or an array or a tensor (N, …).
+        """
+        images = as_pictures(pictures)
+        if not images:
             return []
-        probs = self.probabilities([open_picture(picture) for picture in pictures])
+        probs = self.probabilities(images)
         return [dict(list(ranked(row, self.class_names).items())[:top_k]) for row in probs]
 
     def predict(
@@ -103,32 +106,49 @@ class ExpressionPredictor:
     ) -> dict[str, float]:
         """Probabilities in [0, 1] of one face by class name, the most likely first.
 
-        `box` is a face's (x, y, width, height) in pixels, as a detector gives it; it is
+        `picture` is whatever `open_picture` takes: a path, a web address, an OpenCV array, a PIL
+        picture, an opened file, its bytes, a torch tensor.
+        `box` is a face's (x, y, width, height) in pixels of it, as a detector gives it; it is
         cropped as the training pictures were. Without it the whole picture is the face.
         `top_k` keeps the first few. These are probabilities whatever the threshold; `find` and
         `predict_whole` also say whether the answer is sure. Raises FileNotFoundError or
         ValueError for a picture that cannot be read, ValueError for a box outside it.
         """
-        image = open_picture(picture)
+        image = as_picture(picture)
         if box is not None:
             image = self.crop(image, check_box(box, image))
         return self.predict_batch([image], top_k)[0]
 
-    def predict_whole(self, pictures: Sequence[Picture]) -> list[FacePrediction]:
+    def predict_whole(self, pictures: Pictures) -> list[FacePrediction]:
         """Pictures that are one face each, cropped already: the box is the whole picture."""
-        images = [open_picture(picture) for picture in pictures]
+        images = as_pictures(pictures)
         return [
-            FacePrediction((0, 0, *image.size), probs, min_confidence=self.min_confidence)
+            enlarged(
+                FacePrediction((0, 0, *image.size), probs, min_confidence=self.min_confidence),
+                reduced(image),
+            )
             for image, probs in zip(images, self.predict_batch(images), strict=True)
         ]
 
     def find(self, picture: Picture) -> list[FacePrediction]:
-        """Every face in a picture with its probabilities, the largest first; [] without faces."""
-        return self.find_batch([open_picture(picture)])[0]
+        """Every face in a picture with its probabilities, the largest first; [] without faces.
 
-    def find_batch(self, images: Sequence[Image.Image]) -> list[list[FacePrediction]]:
-        """As `find`, for several opened pictures; all their faces in one pass of the network."""
-        return self.predict_faces(images, [self.finder.find(image) for image in images])
+        Boxes are in pixels of what is given: of the file for a path, of the picture for a PIL
+        picture or an array. Raises FileNotFoundError or ValueError for what cannot be read.
+        """
+        return self.find_opened([as_picture(picture)])[0]
+
+    def find_batch(self, pictures: Pictures) -> list[list[FacePrediction]]:
+        """As `find`, for several pictures; all their faces in one pass of the network."""
+        return self.find_opened(as_pictures(pictures))
+
+    def find_opened(self, images: Sequence[Image.Image]) -> list[list[FacePrediction]]:
+        """`find_batch` for pictures from `as_pictures`; boxes in pixels of what was given there."""
+        found = self.predict_faces(images, [self.finder.find(image) for image in images])
+        return [
+            [enlarged(face, reduced(image)) for face in faces]
+            for image, faces in zip(images, found, strict=True)
+        ]
 
     def predict_faces(
         self, images: Sequence[Image.Image], faces: Sequence[Sequence[Face]]
@@ -170,16 +190,17 @@ class ExpressionPredictor:
         That package has no "not sure", so `min_confidence` changes nothing here: compare the
         largest probability with it, or use `find`.
         """
-        image = open_picture(img)
+        image = as_picture(img)
         if face_rectangles is None:
-            predictions = self.find(image)
+            predictions = self.find_opened([image])[0]
+            boxes = [p.box for p in predictions]
         else:
-            whole = ((int(x), int(y), int(w), int(h)) for x, y, w, h in face_rectangles)
-            boxes = [check_box(box, image) for box in whole]
-            predictions = self.predict_faces([image], [[Face(box, 1.0) for box in boxes]])[0]
+            boxes = [whole_box(box) for box in face_rectangles]
+            faces = [Face(check_box(box, image), 1.0) for box in boxes]
+            predictions = self.predict_faces([image], [faces])[0]
         return [
-            {"box": p.box, "emotions": {n: round(p.probs[n], 2) for n in self.class_names}}
-            for p in predictions
+            {"box": box, "emotions": {n: round(p.probs[n], 2) for n in self.class_names}}
+            for box, p in zip(boxes, predictions, strict=True)
         ]
 
     def top_emotion(self, img: np.ndarray | Picture) -> tuple[str | None, float | None]:
@@ -202,11 +223,31 @@ def misfit(checkpoint: Path, error: Exception) -> ValueError:
     return ValueError(f"{checkpoint} does not fit this version of the project ({reason})")
 
 
-def check_box(box: Box, image: Image.Image) -> Box:
-    """The box itself; ValueError when no part of it lies in the picture, or it is far larger."""
-    x, y, width, height = box
-    if min(x + width, image.width) <= max(x, 0) or min(y + height, image.height) <= max(y, 0):
-        raise ValueError(f"box {box} holds no part of a {image.width} × {image.height} picture")
-    if max(width, height) > 3 * max(image.size):
-        raise ValueError(f"box {box} is far larger than a {image.width} × {image.height} picture")
-    return box
+def whole_box(given: Any) -> Box:
+    """A box of any numbers → of integers. Raises ValueError for what is no box."""
+    try:
+        x, y, width, height = (int(value) for value in given)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"box is {given!r}; give (x, y, width, height) in pixels, as find answers"
+        ) from None
+    return x, y, width, height
+
+
+def check_box(given: Any, image: Image.Image) -> Box:
+    """A box in pixels of what was given → in the opened picture's, which may be smaller.
+
+    Raises ValueError for what is no box, when no part of it lies in the picture, or when it is far
+    larger.
+    """
+    whole_box(given)
+    x, y, width, height = given
+    times = reduced(image)
+    full = image.width * times, image.height * times
+    if min(x + width, full[0]) <= max(x, 0) or min(y + height, full[1]) <= max(y, 0):
+        raise ValueError(f"box {given} holds no part of a {full[0]} × {full[1]} picture")
+    if max(width, height) > 3 * max(full):
+        raise ValueError(f"box {given} is far larger than a {full[0]} × {full[1]} picture")
+    if times == 1:
+        return given
+    return round(x / times), round(y / times), round(width / times), round(height / times)

@@ -6,14 +6,14 @@ and serving builds the same rule from them.
 Needs numpy and pillow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["Preprocess", "flatten"]
+__all__ = ["Preprocess", "flatten", "is_deep", "to_8_bit", "value_range"]
 
 BANDS = {"L": 1, "RGB": 3}  # by mode
 RESIZES = ("squash", "crop")
@@ -28,6 +28,8 @@ class Preprocess:
     shape) or "crop" (shorter side to `size`, then the middle). `mean` and `std`, one for each
     channel, refer to pixel values in [0, 1]. Raises ValueError when the settings do not fit.
     """
+
+    VERSION: ClassVar[int] = 2  # raised when the same settings give other pixels: caches name it
 
     size: int
     mode: str = "RGB"
@@ -86,17 +88,75 @@ class Preprocess:
         return asdict(self)
 
 
-def flatten(image: Image.Image) -> Image.Image:
-    """Any PIL mode → "L" or "RGB": transparency on white, 16 bit and float scaled to 8 bit."""
-    if image.mode in BANDS:
+def flatten(image: Image.Image, values: tuple[float, float] | None = None) -> Image.Image:
+    """Any PIL mode → "L" or "RGB": transparency on white, wider types scaled to 8 bit.
+
+    `values` are those that mean black and white in a picture with more than 8 bits, for a part of
+    a picture: `value_range` of the whole. Without them they are judged from this picture.
+    """
+    clear = image.has_transparency_data
+    if image.mode in BANDS and not clear:
         return image
-    if image.mode == "1":
+    if is_deep(image):
+        pixels = np.asarray(image)
+        return Image.fromarray(to_8_bit(pixels, *(values or value_range([pixels]))))
+    if image.mode == "1" and not clear:
         return image.convert("L")
-    if image.mode == "F" or image.mode.startswith("I"):
-        pixels = np.nan_to_num(np.asarray(image, dtype=np.float32))
-        top = 65535 if pixels.max(initial=0) > 255 else 255  # 8-bit values in a wider type stay
-        return Image.fromarray((pixels.clip(0, top) * (255 / top)).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    if image.mode == "LAB":
+        return lab_to_rgb(image)
+    if clear:
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+def lab_to_rgb(image: Image.Image) -> Image.Image:
+    """CIE L*a*b* → RGB, which `Image.convert` cannot."""
+    from PIL import ImageCms  # hardly ever needed
+
+    rgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
+    assert converted is not None  # None is for a conversion in place
+    return converted
+
+
+# --- pictures with more than 8 bits ---
+
+FULL_SCALES = (255, 1023, 4095, 16383, 65535)  # white in 8, 10, 12, 14 and 16 bits
+NEARLY_BLACK = 16  # of 255: a picture that is no brighter was not meant on that scale
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether a picture's gray values are floats or integers of more than 8 bits."""
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def value_range(parts: Iterable[np.ndarray]) -> tuple[float, float]:
+    """The values that mean black and white in a picture whose parts are given.
+
+    The type does not tell: 12 bits come in a 16-bit file, and floats go to 1 or to 255. So white
+    is the smallest full scale that no value exceeds: 1, 255, 1023, 4095, 16383 or 65535; the
+    largest value itself between 1 and 16 and above 65535. With clearly negative values, black and
+    white are -1 and 1, or the smallest and the largest value. Values that are no finite number do
+    not count.
+    """
+    lowest = highest = 0.0
+    for part in parts:
+        if (finite := part[np.isfinite(part)]).size:
+            lowest = min(lowest, float(finite.min()))
+            highest = max(highest, float(finite.max()))
+    if lowest < -0.1 * max(highest, 0):  # less is the ringing of a filter
+        return (-1, 1) if lowest >= -1 and highest <= 1 else (lowest, highest)
+    if highest <= NEARLY_BLACK:
+        return 0, max(highest, 1)
+    return 0, next((scale for scale in FULL_SCALES if highest <= scale), highest)
+
+
+def to_8_bit(pixels: np.ndarray, black: float, white: float) -> np.ndarray:
+    """Values of any number type → uint8 of the same shape: `black` is 0, `white` is 255."""
+    scaled = pixels.astype(np.float32)  # a copy, changed in place: these pictures are large
+    with np.errstate(invalid="ignore"):  # infinite values are clipped below
+        scaled -= np.float32(black)
+        scaled *= np.float32(255 / max(white - black, 1e-30))
+    np.nan_to_num(scaled, copy=False, nan=0, posinf=255, neginf=0)
+    return np.rint(scaled, out=scaled).clip(0, 255, out=scaled).astype(np.uint8)

@@ -23,6 +23,7 @@ from expression.face_prediction import FacePrediction, scaled
 from expression.files import shown
 from expression.output_files import OutputFiles, OutputGroup, check_folder, safe_stem
 from expression.picture_batches import PictureAnswer
+from expression.pictures import reduced
 from expression.sorting import class_folder, copy_picture, reserve_copy
 from expression.summary import Tally, bar, no_face_words, video_words
 from expression.tables import FaceTable, JsonAnswers
@@ -103,7 +104,7 @@ class Report:
             label = class_folder(answer.faces)
             copy = reserve_copy(self.files, self.wanted.sort_into, name, label)
             self._save(self.pool.submit(copy_picture, Path(name), copy))
-        times = image.info.get("reduced", 1)
+        times = reduced(image)
         size = image.width * times, image.height * times
         faces = scaled(answer.faces, times)
         self.tally.add(faces, size)

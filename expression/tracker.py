@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from expression.face_detector import CropRule, Face, FaceFinder
-from expression.face_prediction import FacePrediction, check_min_confidence, ranked
+from expression.face_prediction import FacePrediction, check_min_confidence, enlarged, ranked
+from expression.pictures import Picture, as_picture, reduced
 
 __all__ = ["Tracker"]
 
@@ -51,17 +52,27 @@ class Tracker:
         memory: float = 2.0,
         smooth: float = 0.3,
         min_confidence: float = 0.0,
+        open_frame: Callable[[Picture], Image.Image] = as_picture,
     ) -> None:
         self.finder, self.crop, self.classify = finder, crop, classify
         self.class_names = tuple(class_names)
         self.every, self.memory, self.smooth = every, memory, smooth
         self.min_confidence = check_min_confidence(min_confidence)
+        self.open_frame = open_frame
         self.tracks: list[Track] = []
         self.searched = self.time = -math.inf  # of the last search, of the last frame
         self.count = 0
 
-    def __call__(self, image: Image.Image, seconds: float) -> list[FacePrediction]:
-        """Faces of this frame, the largest first. A time before the last one starts anew."""
+    def __call__(self, frame: Picture, seconds: float) -> list[FacePrediction]:
+        """Faces of this frame, the largest first. A time before the last one starts anew.
+
+        `frame` is a PIL picture, an OpenCV array or whatever else `open_picture` takes; boxes are
+        in its pixels. Raises ValueError for what is no picture or no time.
+        """
+        if not isinstance(seconds, int | float | np.number) or not math.isfinite(seconds):
+            raise ValueError(f"seconds is {seconds!r}; give the frame's time in the video")
+        image = self.open_frame(frame)
+        times = reduced(image)
         if seconds < self.time:
             self.tracks, self.searched = [], -math.inf
         self.time = seconds
@@ -80,13 +91,16 @@ class Tracker:
             track.last_seen = seconds
         visible.sort(key=lambda t: -t.face.box[2] * t.face.box[3])
         return [
-            FacePrediction(
-                t.face.box,
-                ranked(t.probs, self.class_names),
-                t.face.score,
-                t.face.tilt,
-                t.number,
-                self.min_confidence,
+            enlarged(
+                FacePrediction(
+                    t.face.box,
+                    ranked(t.probs, self.class_names),
+                    t.face.score,
+                    t.face.tilt,
+                    t.number,
+                    self.min_confidence,
+                ),
+                times,
             )
             for t in visible
             if t.probs is not None

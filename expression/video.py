@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from expression.face_prediction import FacePrediction, scaled
-from expression.files import atomic_path
+from expression.files import atomic_path, shown
 from expression.output_files import same_file
 from expression.timeline import Timeline
 
@@ -88,13 +88,13 @@ class VideoInfo:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     if not path.exists():
-        raise FileNotFoundError(f"there is no video at {path}")
+        raise FileNotFoundError(f"there is no video at {shown(path)}")
     try:
         # Absolute: FFmpeg takes what stands before a colon in "day 1:walk.mp4" for a protocol.
         container = av.open(path.absolute(), options=SAFE, metadata_errors="replace")
     except av.FFmpegError as error:
         raise ValueError(
-            f"{path} is not a video that can be read ({error.strerror}); give {KINDS}, "
+            f"{shown(path)} is not a video that can be read ({error.strerror}); give {KINDS}, "
             "and record or export it again if it is cut off"
         ) from None
     with container:
@@ -102,7 +102,9 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             s for s in container.streams.video if not s.disposition & Disposition.attached_pic
         ]
         if not moving:
-            raise ValueError(f"{path} holds no moving picture, only sound or data; give a video")
+            raise ValueError(
+                f"{shown(path)} holds no moving picture, only sound or data; give a video"
+            )
         moving[0].thread_type = "AUTO"
         yield container, moving[0]
 
@@ -121,7 +123,9 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.Vide
 
 
 def _nothing(path: Path) -> ValueError:
-    return ValueError(f"{path} holds no frame that can be decoded; export it again as H.264 MP4")
+    return ValueError(
+        f"{shown(path)} holds no frame that can be decoded; export it again as H.264 MP4"
+    )
 
 
 def _turn(frame: av.VideoFrame) -> Image.Transpose | None:

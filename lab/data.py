@@ -15,6 +15,7 @@ from PIL import Image
 
 from expression.face_detector import measure_crop
 from expression.files import atomic_write
+from expression.pictures import as_picture
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded, decode
 from lab import duplicates
@@ -44,7 +45,7 @@ class Faces:
     @cached_property
     def crop(self) -> dict[str, Any]:
         """Where the detector finds the face in training pictures, for the checkpoint's card."""
-        return measure_crop(row["image"] for row in self.splits["train"]).settings()
+        return measure_crop(as_picture(row["image"]) for row in self.splits["train"]).settings()
 
     @cached_property
     def in_train(self) -> dict[str, np.ndarray]:

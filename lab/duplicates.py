@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from expression.files import atomic_path
+from expression.preprocessing import flatten
 from hf_collate import Decoded
 
 __all__ = ["SAME_PICTURE", "hashes", "in_train", "report", "same_picture"]
@@ -69,7 +70,10 @@ def hashes(rows: Any, cache: Path | None = None) -> np.ndarray:
     if cache is not None and cache.exists():
         with np.load(cache, allow_pickle=False) as file:
             return np.asarray(file["hashes"])
-    bits = [imagehash.phash(picture.convert("L"), hash_size=16).hash for picture in pictures(rows)]
+    bits = [
+        imagehash.phash(flatten(picture).convert("L"), hash_size=16).hash
+        for picture in pictures(rows)
+    ]
     found = np.packbits(np.reshape(bits, (len(bits), 256)), axis=1)
     if cache is not None:
         with atomic_path(cache) as part:

@@ -24,10 +24,11 @@ from expression.app.page import faces_html, mirror_html, notice
 from expression.checkpoint import CHECKPOINTS, list_checkpoints
 from expression.drawing import draw_faces
 from expression.face_prediction import FacePrediction
+from expression.files import shown
 from expression.networks import Network, open_network
 from expression.occlusion import occlusion_maps
 from expression.picture_batches import answer_pictures
-from expression.pictures import open_picture
+from expression.pictures import LONGEST, open_picture
 from expression.predictor import ExpressionPredictor
 from expression.video_files import follow_video
 
@@ -48,9 +49,10 @@ def refuse(reason: str, title: str = "No answer") -> gr.Error:
 
 def without_path(error: Exception, file: str) -> str:
     """The reason, without the folder of an upload, which visitors must not learn."""
+    name = shown(Path(file).name)
     if not Path(file).exists():
-        return f"{Path(file).name} is no longer kept here; choose it again."
-    return str(error).replace(file, Path(file).name)
+        return f"{name} is no longer kept here; choose it again."
+    return str(error).replace(file, name).replace(shown(file), name)
 
 
 @dataclass
@@ -90,7 +92,7 @@ class Handlers:
             )
         try:
             predictor = self.predictor(checkpoint)
-            picture = open_picture(Path(image), longest=2048)
+            picture = open_picture(Path(image), longest=LONGEST)
             if whole:
                 return predictor, picture, predictor.predict_whole([picture])
             return predictor, picture, predictor.find(picture)
@@ -160,9 +162,11 @@ class Handlers:
             raise refuse(f"{len(files)} pictures are too many at once; at most {FILES}")
         gallery = []
         for answer in answer_pictures(self.predictor(checkpoint), files):
-            name = Path(answer.name).name
+            name = shown(Path(answer.name).name)
             if answer.image is None:
-                gr.Warning(answer.error.replace(answer.name, name))
+                gr.Warning(
+                    answer.error.replace(answer.name, name).replace(shown(answer.name), name)
+                )
                 continue
             words = ", ".join(face.label for face in answer.faces) or "no face found"
             drawn = draw_faces(answer.image, answer.faces, bars=False)

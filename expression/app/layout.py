@@ -10,6 +10,7 @@ from PIL import Image
 from expression.app.handlers import SECONDS, Handlers, refuse
 from expression.app.page import notice
 from expression.checkpoint import list_checkpoints
+from expression.file_kinds import picture_endings
 from expression.networks import can_answer
 from expression.pictures import open_picture
 
@@ -104,7 +105,10 @@ def photo_tab(
     label = gr.Label(label="expression", visible=False)
     gr.Button(visible=False).click(handlers.predict, [image, model], label, api_name="predict")
     with gr.Accordion("Several pictures at once", open=False):
-        files = gr.File(file_count="multiple", file_types=["image"], label="Pictures", height=140)
+        files = gr.File(
+            file_count="multiple", file_types=["image", *sorted(picture_endings())],
+            label="Pictures", height=140,
+        )  # fmt: skip
         gallery = gr.Gallery(
             label="Faces found", columns=4, object_fit="contain", elem_classes="found",
             buttons=["download", "fullscreen"],

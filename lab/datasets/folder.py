@@ -16,13 +16,13 @@ import PIL.Image
 from datasets import DatasetDict
 from tqdm import tqdm
 
-from lab.datasets.reading import Report, distinct, picture_digest
+from expression.file_kinds import HEIC, HEIC_ADVICE, SYSTEM_NAMES, is_picture_name
+from expression.files import shown
+from lab.datasets.reading import Report, distinct, picture_digest, with_full_range
 from lab.datasets.splits import SPLITS, build_split, seeded_hash, split_name
 
 __all__ = ["is_folder", "load"]
 
-_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .webp .gif .tif .tiff".split())
-_SYSTEM = frozenset(("__macosx", "thumbs.db", "desktop.ini"))  # written by operating systems
 _WANT = "train/<class>/ and test/<class>/ (validation/<class>/ too), or one folder a class"
 
 
@@ -33,17 +33,18 @@ class _Picture:
     split: str  # "" without split folders
     label: str
     digest: bytes = b""
+    content: bytes | None = None  # where the table holds the picture instead of its path
 
 
 def _inside(folder: Path) -> list[Path]:
     """A folder's entries without hidden and system files, sorted the same on every machine."""
-    found = [p for p in folder.iterdir() if p.name[0] != "." and p.name.lower() not in _SYSTEM]
+    found = [p for p in folder.iterdir() if p.name[0] != "." and p.name.lower() not in SYSTEM_NAMES]
     return sorted(found, key=lambda p: p.name)
 
 
 def _holds_pictures(folder: Path) -> bool:
     try:
-        return any(p.suffix.lower() in _SUFFIXES and p.name[0] != "." for p in folder.iterdir())
+        return any(is_picture_name(p) and p.name[0] != "." for p in folder.iterdir())
     except OSError:  # no permission to open it
         return False
 
@@ -83,12 +84,13 @@ def _scan(root: Path, report: Report) -> tuple[list[_Picture], set[tuple[str, st
             folders.add((split, label))
             for file in _inside(folder):
                 name = f"{prefix}/{file.name}"
-                if file.suffix.lower() in _SUFFIXES:
+                if is_picture_name(file):
                     found.append(_Picture(file, name, split, label))
                 elif file.is_dir():
                     report.line(f"{name}: a folder inside a class folder; left out")
                 else:
-                    report.line(f"{name}: no picture ({file.suffix or 'no suffix'}); left out")
+                    how = f", {HEIC_ADVICE}" if file.suffix.lower() in HEIC else ""
+                    report.line(f"{name}: no picture ({file.suffix or 'no suffix'}{how}); left out")
     return sorted(found, key=lambda p: p.name), folders
 
 
@@ -97,15 +99,18 @@ def _opened(found: list[_Picture], report: Report, progress: bool) -> list[_Pict
     kept = []
     for picture in tqdm(found, desc="checking pictures", unit="", disable=not progress):
         try:
-            str(picture.file).encode()  # the table can hold valid UTF-8 names only
-            digest = picture_digest(picture.file.read_bytes())
+            content = picture.file.read_bytes()
+            digest = picture_digest(content)
         except Exception as error:  # decoders raise nearly any exception for a broken file
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             if isinstance(error, PIL.UnidentifiedImageError):  # its message names a Python object
                 reason = "no known picture format"
             report.line(f"{picture.name}: does not open ({reason}); left out")
             continue
-        kept.append(replace(picture, digest=digest))
+        utf8 = shown(picture.file) == str(picture.file)  # the table holds no other names
+        stored = with_full_range(content)
+        as_it_is = utf8 and stored is content  # then the table names the file
+        kept.append(replace(picture, digest=digest, content=None if as_it_is else stored))
     return kept
 
 
@@ -253,7 +258,9 @@ def load(
     names = sorted({p.label for p in parts["train"]})
     splits = DatasetDict()
     for split in SPLITS:
-        images = [{"path": str(p.file), "bytes": None} for p in parts[split]]
+        images = [
+            {"path": None if p.content else str(p.file), "bytes": p.content} for p in parts[split]
+        ]
         labels = [names.index(p.label) for p in parts[split]]
         splits[split] = build_split(images, labels, names)
         splits[split].info.description = report.text(head, how)

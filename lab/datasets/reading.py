@@ -10,7 +10,12 @@ import PIL.Image
 import pyarrow as pa
 from datasets import Dataset, Features
 
-__all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_digest", "with_column"]
+from expression.deep_colour import full_range
+from expression.file_kinds import FORMATS, is_heic, register_heic
+from expression.files import shown
+
+__all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_digest", "with_column",
+           "with_full_range"]  # fmt: skip
 
 SHOWN = 20  # lines of a report
 
@@ -56,14 +61,33 @@ class Report:
 
 def printable(text: str) -> str:
     """The text with escapes where a file name is not valid UTF-8."""
-    return text.encode(errors="backslashreplace").decode()
+    return "\n".join(map(shown, text.split("\n")))
 
 
 def picture_digest(data: bytes) -> bytes:
-    """SHA-256 of an encoded picture. Raises nearly any error unless all its pixels decode."""
-    with PIL.Image.open(io.BytesIO(data)) as image:
+    """SHA-256 of an encoded picture. Raises nearly any error unless all its pixels decode.
+
+    HEIC is decoded, here and whenever the picture is read later, where pillow-heif is installed.
+    """
+    heic = is_heic(data[:64])
+    if heic and not register_heic():
+        raise PIL.UnidentifiedImageError("HEIC")
+    with PIL.Image.open(io.BytesIO(data), formats=("HEIF",) if heic else FORMATS) as image:
         image.load()  # `open` reads the header alone
     return hashlib.sha256(data).digest()
+
+
+def with_full_range(data: bytes) -> bytes:
+    """An encoded picture, anew as PNG where it has few of 16 bits in colour: see `full_range`."""
+
+    def reopen() -> PIL.Image.Image:
+        return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+
+    if is_heic(data[:64]) or (bright := full_range(image := reopen(), reopen)) is image:
+        return data
+    file = io.BytesIO()
+    bright.save(file, "PNG", exif=bright.getexif())
+    return file.getvalue()
 
 
 class Labelled(Protocol):

@@ -44,4 +44,4 @@ def build_split(
 
 def seeded_hash(seed: int, name: str) -> bytes:
     """A random-looking sort key that is the same on every machine and in every library version."""
-    return hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()

@@ -16,6 +16,7 @@ from expression.app.handlers import Handlers
 from expression.app.layout import build_demo
 from expression.checkpoint import load_checkpoint
 from expression.drawing import colour_of
+from expression.file_kinds import picture_endings
 from lab import face_maps, models
 from lab.export import TorchNetwork, save_network
 from tools.draw_examples import example_pictures
@@ -120,6 +121,28 @@ def test_what_cannot_be_answered_is_one_sentence(handlers, portrait, letter):
         assert reason in caught.value.message and "\n" not in caught.value.message
         # Where uploads lie is nobody's business
         assert str(letter.parent) not in caught.value.message
+
+
+def test_a_name_that_is_no_utf8_tells_no_folder_either(handlers, tmp_path, monkeypatch):
+    # Errors show such a name with escapes: looked for as it is, the folder would stay in them
+    odd = os.path.join(tmp_path, os.fsdecode(b"caf\xe9.jpg"))
+    try:
+        Path(odd).write_bytes(b"no picture")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(gr.Error) as caught:
+        handlers.photo(odd, SERVED, False, False)
+    warned = []
+    monkeypatch.setattr(gr, "Warning", warned.append)
+    assert handlers.several([odd], SERVED) == []
+    for said in (caught.value.message, *warned):
+        assert said.startswith("caf\\xe9.jpg is not a picture") and str(tmp_path) not in said
+
+
+def test_the_page_takes_every_form_that_opens(handlers):
+    page = build_demo(handlers)
+    (files,) = (b for b in page.blocks.values() if isinstance(b, gr.File) and b.file_types)
+    assert picture_endings() <= set(files.file_types)
 
 
 def test_a_map_is_not_disturbed_by_another_visitors_answer(checkpoint, splits):

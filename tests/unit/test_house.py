@@ -235,9 +235,10 @@ IN_BENCHMARKS = {
     "fastai",
     "ai_edge_litert",
     "kagglehub",
+    "pillow_heif",
     "fer",
     "tensorflow",
-}  # used where they are installed; kagglehub is the extra `kaggle`
+}  # used where they are installed; kagglehub is the extra `kaggle`, pillow_heif `heic`
 
 
 def requirements() -> dict[str, str]:

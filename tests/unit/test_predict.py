@@ -221,6 +221,24 @@ def test_boxes_of_a_large_photo_are_in_its_own_pixels(committed, portrait, tmp_p
     box = json.loads(run(capsys, large, "--json")[1])[0]["faces"][0]["box"]
     wanted = [9 * v for v in committed.find(portrait)[0].box]
     assert box == pytest.approx(wanted, abs=0.05 * 4608)
+    assert [list(face.box) for face in committed.find(large)] == [box]  # the library says the same
+
+
+def test_a_folders_run_ends_with_what_it_passed_over(checkpoint, face, tmp_path, capsys):
+    # A folder of raw photos with one JPEG was answered for the JPEG, without a word of the rest
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(face, folder / "a.jpe")
+    for name in ("IMG_1.CR2", "IMG_2.CR2", "notes.txt"):
+        (folder / name).touch()
+    given = (folder, "--checkpoint", checkpoint, "--whole", "--json")
+    code, out, err = run(capsys, *given)
+    assert code == 0 and len(json.loads(out)) == 1, "standard output is for programs"
+    (line,) = err.splitlines()
+    assert "3 files" in line and "2 .cr2" in line and "1 .txt" in line
+    for name in ("IMG_1.CR2", "IMG_2.CR2", "notes.txt"):
+        (folder / name).unlink()
+    assert run(capsys, *given)[2] == ""
 
 
 def test_video_becomes_an_annotated_video_a_table_and_a_figure(portrait, tmp_path, capsys):

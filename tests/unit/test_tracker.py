@@ -36,6 +36,12 @@ class Finder:
         return [now(face) for face in held]
 
 
+class Frame(dict):
+    """What the tracker makes of a frame: it is opened already."""
+
+    info: dict = {}
+
+
 class Film:
     """A tracker and its finder, fed frame by frame."""
 
@@ -44,7 +50,12 @@ class Film:
         classify = classify or (lambda crops: np.full((len(crops), 3), 1 / 3))
         # The "crop" is the box itself: classify sees who is where.
         self.tracker = Tracker(
-            self.finder, lambda frame, box, tilt: box, classify, NAMES, **settings
+            self.finder,
+            lambda frame, box, tilt: box,
+            classify,
+            NAMES,
+            open_frame=Frame,
+            **settings,
         )
 
     def __call__(self, frame, seconds):
