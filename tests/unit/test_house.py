@@ -163,7 +163,8 @@ def test_answering_needs_no_torch(path: Path) -> None:
 def test_what_answers_imports_only_what_pip_installs_for_it(path: Path) -> None:
     # matplotlib, scikit-image and others come with [train]; on a light machine they are missing
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    light = project["dependencies"] + project["optional-dependencies"]["demo"]
+    extras = project["optional-dependencies"]
+    light = project["dependencies"] + extras["demo"] + extras["heic"]
     packages = {re.split(r"[<>=]", line)[0] for line in light}
     known = {MODULE_OF.get(name, name) for name in packages} | set(sys.stdlib_module_names)
     found = imports_of(path) - known - own_names() - {"."}
@@ -214,6 +215,7 @@ def test_no_file_changes_where_python_looks() -> None:
 # --- requirements ---
 
 MODULE_OF = {
+    "pillow-heif": "pillow_heif",
     "ImageHash": "imagehash",
     "pillow": "PIL",
     "scikit-learn": "sklearn",
