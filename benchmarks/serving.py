@@ -22,7 +22,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +42,14 @@ PICTURES, FPS, FILM_SECONDS = 200, 30, 8
 PACKAGES = ("onnxruntime", "numpy", "pillow", "av")
 BUSY = "while True: pass"
 
+# A small process starts the command: a child counts the memory of the process it was forked from.
+LAUNCH = """
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+print(json.dumps([os.waitstatus_to_exitcode(status), time.perf_counter() - start, usage.ru_maxrss]))
+"""
 # Each program prints one JSON value. Ours run in a checkout, fer's anywhere.
 OURS = """
 import json, sys, time
@@ -150,17 +157,14 @@ def ask(who: Contender, program: str, *arguments: Any) -> Any:
 
 def command(who: Contender, words: Sequence[Any]) -> tuple[float, float]:
     """Seconds and peak memory in MB of a whole command."""
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [who.python, *map(str, words)], cwd=who.folder,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", LAUNCH, who.python, *map(str, words)], cwd=who.folder,
+        capture_output=True, text=True,
     )  # fmt: skip
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise ChildProcessError(f"{who.name}: {words[0]} ended with {process.returncode}")
-    return seconds, usage.ru_maxrss / 1024
+    code, seconds, kilobytes = json.loads(done.stdout)
+    if code:
+        raise ChildProcessError(f"{who.name}: {words[0]} ended with {code}")
+    return seconds, kilobytes / 1024
 
 
 # --- pictures and a film ---

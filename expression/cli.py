@@ -23,7 +23,6 @@ from expression.predictor import ExpressionPredictor
 from expression.report import Report, Wanted
 from expression.sorting import check_sorting
 from expression.terminal import escape_unprintable
-from expression.video_files import Progress, follow_video
 
 __all__ = ["main"]
 
@@ -153,6 +152,8 @@ def answer_video(
     report: Report,
 ) -> bool:
     """Follow the faces of one video and report them; False where it could not be read."""
+    from expression.video_files import follow_video  # loads FFmpeg: not for a picture
+
     try:
         with tqdm(unit="s", desc=shown(Path(video).name), disable=None) as ticks:
             each = partial(report.add_frame, video)
@@ -188,7 +189,7 @@ def complain(reason: str) -> None:
     tqdm.write(f"error: {reason}", file=sys.stderr)
 
 
-def ticker(bar: Any) -> Progress:
+def ticker(bar: Any) -> Callable[[float, float | None], None]:
     """Shows the seconds of a video that are done on a progress bar."""
 
     def tick(done: float, total: float | None) -> None:
