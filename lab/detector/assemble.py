@@ -25,6 +25,7 @@ from onnx import helper
 
 from expression.face_detector import DETECTOR
 from expression.files import atomic_write
+from expression.terminal import escape_unprintable
 from lab.detector import networks
 from lab.detector.onnx_graph import BOOL, FLOAT, INT64, UINT8, Branch, Graph, Value, tensor
 
@@ -304,6 +305,7 @@ def logit(probability: float) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
+    escape_unprintable()
     path = Path(arguments[0]) if arguments else DETECTOR
     model = assemble(read_weights())
     with atomic_write(path) as file:
