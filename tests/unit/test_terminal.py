@@ -111,7 +111,7 @@ def test_programs_run_where_nothing_is_utf8(words):
     [
         ("photo.png", "photo.png"),
         ("漢.png", "漢.png"),
-        (os.fsdecode(b"caf\xe9.png"), r"caf\udce9.png"),
+        (os.fsdecode(b"caf\xe9.png"), r"caf\xe9.png"),
     ],
 )
 def test_a_name_that_is_no_utf8_can_be_stored(name, text):
