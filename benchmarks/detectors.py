@@ -135,9 +135,9 @@ def compare_detectors(
                 rows[name][key] = rows[name].get(key, 0) + value(detector(image), place)
 
     count("350 px", ((p, None) for p in portraits), lambda boxes, _: bool(boxes))
-    for kind, (size, angle) in KINDS.items():
-        shown = (scenes.scene(face, size, angle) for face in pasted)
-        count(kind, shown, lambda boxes, place: any(hit(box, place) for box in boxes))
+    for name, kind in KINDS.items():
+        shown = (scenes.scene_of(face, kind) for face in pasted)
+        count(name, shown, lambda boxes, place: any(hit(box, place) for box in boxes))
     empty = ((scenes.background(), None) for _ in range(counts["backgrounds"]))
     count("false boxes", empty, lambda boxes, _: len(boxes))
     timed = (

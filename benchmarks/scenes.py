@@ -9,27 +9,44 @@ import io
 import random
 import tarfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import skimage.data
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from benchmarks.subjects import Box
 
-__all__ = ["KINDS", "TEXTURES", "Scenes", "hit", "read_faces"]
+__all__ = ["KINDS", "TEXTURES", "Kind", "Scenes", "hit", "read_faces"]
 
 TEXTURES = (
     "coffee chelsea rocket brick grass gravel coins page text moon hubble_deep_field "
     "immunohistochemistry retina clock"
 ).split()
-KINDS = {  # pasted size in pixels, turned by degrees either way
-    "200 px": (200, 0),
-    "80 px": (80, 0),
-    "50 px": (50, 0),
-    "30 px": (30, 0),
-    "200 px, 20°": (200, 20),
-    "200 px, 40°": (200, 40),
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a face is pasted: its size in pixels, turned by degrees either way, behind a mask."""
+
+    size: int
+    angle: float = 0
+    masked: bool = False
+
+
+KINDS = {
+    "200 px": Kind(200),
+    "80 px": Kind(80),
+    "50 px": Kind(50),
+    "30 px": Kind(30),
+    "200 px, 20°": Kind(200, 20),
+    "200 px, 40°": Kind(200, 40),
+    "200 px, 90°": Kind(200, 90),
+    "200 px, 180°": Kind(200, 180),
+    "200 px, masked": Kind(200, masked=True),
 }
+MASKS = ((150, 190, 215), (245, 245, 245), (25, 25, 30), (200, 80, 90))  # blue, white, black, red
+MASK = ((0.08, 0.58), (0.5, 0.5), (0.92, 0.58), (0.86, 0.94), (0.5, 1.0), (0.14, 0.94))
 
 
 def read_faces(where: Path, count: int, seed: int) -> list[Image.Image]:
@@ -87,6 +104,17 @@ class Scenes:
                 u, v = pick.randrange(256 - block), pick.randrange(256 - block)
                 out.paste(pick.choice(some).crop((u, v, u + block, v + block)), (x, y))
         return out.filter(ImageFilter.GaussianBlur(1))  # hides the edges of the blocks
+
+    def scene_of(self, face: Image.Image, kind: Kind) -> tuple[Image.Image, Box]:
+        """A background with a face of a kind, and where it lies."""
+        return self.scene(self.masked(face) if kind.masked else face, kind.size, kind.angle)
+
+    def masked(self, face: Image.Image) -> Image.Image:
+        """A face behind a mask from the bridge of the nose down, of one of four colours."""
+        out = face.copy()
+        corners = [(x * out.width, y * out.height) for x, y in MASK]
+        ImageDraw.Draw(out).polygon(corners, fill=self.random.choice(MASKS))
+        return out
 
     def scene(self, face: Image.Image, size: int, angle: float = 0) -> tuple[Image.Image, Box]:
         """A background with a face of `size` pixels, turned either way, and where it lies."""

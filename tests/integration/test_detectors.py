@@ -41,9 +41,18 @@ def test_a_hit_has_the_place_and_the_size_of_the_face():
 
 def test_a_scene_says_where_the_face_is(faces):
     blue = Scenes([Image.new("RGB", (256, 256), "blue")], seed=0)
-    for size, angle in KINDS.values():
-        image, place = blue.scene(faces[0], size, angle)
-        assert image.size == (640, 480) and hit(magenta(image)[0], place), (size, angle)
+    for kind in KINDS.values():
+        image, place = blue.scene(faces[0], kind.size, kind.angle)
+        assert image.size == (640, 480) and hit(magenta(image)[0], place), kind
+
+
+def test_a_masked_face_is_covered_from_the_nose_down():
+    scenes, face = (
+        Scenes([Image.new("RGB", (256, 256), "blue")], seed=0),
+        Image.new("RGB", (99, 99)),
+    )
+    masked = scenes.masked(face)
+    assert masked.getpixel((50, 80)) != masked.getpixel((50, 40)) == face.getpixel((50, 80))
 
 
 def test_pictures_are_read_by_seed_and_film_frames_passed_over(tmp_path: Path):
