@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 MODULES = {
+    "expression.appearance": "Appearance WEIGHTS gradients thumbnail upright_gray",
     "expression.checkpoint": "CHECKPOINTS list_checkpoints read_card",
     "expression.face_detector": "Box Face FaceFinder",
     "expression.files": "atomic_write",
