@@ -113,7 +113,7 @@ def thumbnail(image: Image.Image) -> np.ndarray:
 def is_cut(before: np.ndarray, now: np.ndarray) -> bool:
     """Whether a thumbnail shows another scene than the one before; a change of light is none."""
     before, now = before - before.mean(), now - now.mean()
-    return bool(np.abs(now - before).mean() > 0.5 * max(float(np.abs(before).mean()), 8.0))
+    return bool(np.abs(now - before).mean() > max(float(np.abs(before).mean()) / 2, 12.0))
 
 
 def sample(image: Image.Image, face: Face) -> np.ndarray:

@@ -22,7 +22,7 @@ __all__ = ["Tracker"]
 SURE = 0.95  # score of a face from which its appearance is learned
 LOOK_EVERY, LOOK_SHARE = 1.0, 0.2  # seconds, and what a further look counts: slow against errors
 LEAST_LOOKS = 2  # of a face that is remembered: it was visible for a second
-JUMP = 0.5  # correlation of a face's pixels in two frames, below which it may be another person
+JUMP = 0.6  # correlation of a face's pixels in two frames, below which it may be another person
 
 
 @dataclass
@@ -164,17 +164,21 @@ class Tracker:
         """Let go of tracks that, after a cut, follow another person at the same place."""
         scene, self.scene = self.scene, thumbnail(image)
         cut = scene is not None and is_cut(scene, self.scene)
+        suspects: list[Track] = []
+        others: list[Track] = []
         for track in self.tracks:
             track.placed = track.placed and not cut
-            if not track.visible:
-                continue
-            pixels, track.pixels = track.pixels, sample(image, track.face)
-            if cut or (pixels is not None and pixels @ track.pixels < JUMP):
+            if track.visible:
+                pixels, track.pixels = track.pixels, sample(image, track.face)
+                jumped = pixels is not None and pixels @ track.pixels < JUMP
+                (suspects if cut or jumped else others).append(track)
+        for tracks in (suspects, others):  # where one face is another's, the others may be too
+            for track in tracks:
                 alike = track.likeness(appearance(image, track.face))
-                if alike < appearance.near or (cut and math.isnan(alike)):
-                    track.visible = track.placed = False
-                else:
-                    track.placed = True
+                parted = alike < appearance.near or (cut and math.isnan(alike))
+                track.visible = track.placed = not parted
+            if all(track.visible for track in tracks):
+                break
 
     def learn(self, image: Image.Image, seconds: float, appearance: Appearance) -> None:
         """Look at one face, the one longest not looked at: what it costs a frame is bounded."""

@@ -22,7 +22,7 @@ from expression.video import VideoWriter, annotate_video
 from lab.datasets.synthetic import EXPRESSIONS, draw_face
 
 NAMES = ("happy", "neutral", "sad")
-SEEDS = {"ann": 3, "bob": 5, "cem": 8}  # of three people who do not look alike
+SEEDS = {"ann": 8, "bob": 29, "cem": 32}  # of three people who do not look alike
 SIZE, FPS = 96, 10
 LEFT, MIDDLE, RIGHT = (30, 60), (180, 60), (330, 60)
 
@@ -49,6 +49,7 @@ class Film:
 
     def __init__(self, faces, **settings):
         self.faces, self.rng, self.shown, self.index = faces, np.random.default_rng(0), {}, 0
+        self.score = 0.99
         self.tracker = Tracker(
             self,
             lambda image, box, tilt: box,
@@ -71,13 +72,13 @@ class Film:
         return image
 
     def find_batch(self, images):
-        return [[Face(box, 0.99) for box in self.shown.values()]]
+        return [[Face(box, self.score) for box in self.shown.values()]]
 
     def follow(self, image, held):
         def now(face):
             x, y, width, _ = face.box
             near = [b for b in self.shown.values() if math.dist(b[:2], (x, y)) < width / 2]
-            return Face(near[0], 0.99) if near else None
+            return Face(near[0], self.score) if near else None
 
         return [now(face) for face in held]
 
@@ -178,8 +179,7 @@ def test_a_returning_face_starts_its_average_anew(faces):
 
 def test_an_unsure_face_teaches_nothing(faces):
     film = Film(faces)
-    film.find_batch = lambda images: [[Face(box, 0.9) for box in film.shown.values()]]
-    film.follow = lambda image, held: [Face(box, 0.9) for box in film.shown.values()]
+    film.score = 0.9
     film.play({"ann": LEFT}, 4)
     assert [t.looks for t in film.tracker.tracks] == [0]
 
@@ -193,26 +193,22 @@ def test_who_comes_back_half_out_of_the_frame_gets_the_number_once_clear(faces):
     assert film.play({"ann": LEFT, "bob": RIGHT}, 3) == first
 
 
-class Random:
-    """Appearances of a crowd: every look is another person's."""
+class Crowd:
+    """The appearances of a crowd: after each absence comes another person."""
 
-    same, near, other = 2.0, 2.0, -2.0
-
-    def __init__(self):
-        self.rng = np.random.default_rng(0)
+    same, near, other, person = 0.5, 0.5, -0.5, 0
 
     def __call__(self, image, face):
-        look = self.rng.normal(size=128).astype(np.float32)
-        return look / np.linalg.norm(look)
+        return np.eye(128, dtype=np.float32)[self.person]
 
 
 def test_however_many_people_pass_only_the_last_are_remembered(faces):
-    film = Film(faces, appearance=Random(), remember=5)
-    for _ in range(20):
+    crowd = Crowd()
+    film = Film(faces, appearance=crowd, remember=5)
+    for crowd.person in range(20):
         film.play({"ann": LEFT}, 2.5)
         film.play({}, 2.5)
-    tracks = film.tracker.tracks
-    assert film.tracker.count == 20 and [t.number for t in tracks] == [16, 17, 18, 19, 20]
+    assert [t.number for t in film.tracker.tracks] == [16, 17, 18, 19, 20]
 
 
 def test_a_cut_is_told_from_a_change_of_light():
