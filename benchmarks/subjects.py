@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 MODULES = {
+    "expression.appearance": "Appearance WEIGHTS gradients upright_gray",
     "expression.checkpoint": "CHECKPOINTS list_checkpoints read_card",
     "expression.face_detector": "Box Face FaceFinder",
     "expression.files": "atomic_write",
@@ -17,6 +18,7 @@ MODULES = {
     "expression.pictures": "open_picture",
     "expression.predictor": "ExpressionPredictor",
     "expression.preprocessing": "Preprocess",
+    "expression.tracker": "Tracker",
     "expression.video": "VideoWriter",
     "hf_collate": "Augment Batches Collate Decoded decode mixed",
     "lab.class_names": "UNCERTAIN canonical",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from expression.appearance import default_appearance
 from expression.checkpoint import read_card, resolve_checkpoint
 from expression.face_detector import CropRule, Face, FaceFinder
 from expression.face_prediction import (
@@ -176,7 +177,8 @@ class ExpressionPredictor:
 
     def tracker(self, **settings: Any) -> Tracker:
         """For frames of one video, one after the other: see `expression.tracker.Tracker`."""
-        settings = {"min_confidence": self.min_confidence, **settings}
+        standard = {"min_confidence": self.min_confidence, "appearance": default_appearance()}
+        settings = {**standard, **settings}
         return Tracker(self.finder, self.crop, self.probabilities, self.class_names, **settings)
 
     def detect_emotions(

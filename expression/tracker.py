@@ -13,11 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from expression.appearance import Appearance, is_cut, sample, thumbnail
 from expression.face_detector import CropRule, Face, FaceFinder
 from expression.face_prediction import FacePrediction, check_min_confidence, enlarged, ranked
 from expression.pictures import Picture, as_picture, reduced
 
 __all__ = ["Tracker"]
+
+SURE = 0.95  # score of a face from which its appearance is learned
+LOOK_EVERY, LOOK_SHARE = 1.0, 0.2  # seconds, and what a further look counts: slow against errors
+LEAST_LOOKS = 2  # of a face that is remembered: it was visible for a second
+JUMP = 0.6  # correlation of a face's pixels in two frames, below which it may be another person
 
 
 @dataclass
@@ -30,16 +36,26 @@ class Track:
     probs: np.ndarray | None = None  # (num_classes,), smoothed
     visible: bool = True  # in the last frame
     missed: int = 0  # searches of the whole frame in a row that did not find it
+    placed: bool = True  # no cut since: who is where it was may be the same person
+    look: np.ndarray | None = None  # (128,) average of the face's appearance, a unit vector
+    looks: int = 0  # that are in the average
+    looked: float = -math.inf  # seconds: the last of them
+    pixels: np.ndarray | None = None  # (64,) of the last frame
+
+    def likeness(self, look: np.ndarray) -> float:
+        """Of this face and a look, in [-1, 1]; nan while it has no look."""
+        return math.nan if self.look is None else float(self.look @ look)
 
 
 class Tracker:
     """Call it with each frame and its time in seconds: gives the faces, with their track numbers.
 
     `classify` maps face crops to probabilities (N, num_classes). `every` is the time between two
-    searches of the whole frame, `memory` how long a face may be missing and keep its number,
-    `smooth` the time constant of the average, all in seconds. A face is "not sure" while its
-    averaged probabilities stay below `min_confidence`. Only the faces of the last `memory`
-    seconds are kept, however long the video is.
+    searches of the whole frame, `memory` how long a face may be missing and keep its number by its
+    place alone, `smooth` the time constant of the average, all in seconds. With `appearance`, the
+    last `remember` faces that were visible for a second keep their numbers for as long as the video
+    lasts; without, or above that, the face longest gone is forgotten, so memory stays bounded. A
+    face is "not sure" while its averaged probabilities stay below `min_confidence`.
     """
 
     def __init__(
@@ -53,13 +69,17 @@ class Tracker:
         smooth: float = 0.3,
         min_confidence: float = 0.0,
         open_frame: Callable[[Picture], Image.Image] = as_picture,
+        appearance: Appearance | None = None,
+        remember: int = 30,
     ) -> None:
         self.finder, self.crop, self.classify = finder, crop, classify
         self.class_names = tuple(class_names)
         self.every, self.memory, self.smooth = every, memory, smooth
         self.min_confidence = check_min_confidence(min_confidence)
         self.open_frame = open_frame
+        self.appearance, self.remember = appearance, remember
         self.tracks: list[Track] = []
+        self.scene: np.ndarray | None = None  # the last frame's thumbnail
         self.searched = self.time = -math.inf  # of the last search, of the last frame
         self.count = 0
 
@@ -74,7 +94,7 @@ class Tracker:
         image = self.open_frame(frame)
         times = reduced(image)
         if seconds < self.time:
-            self.tracks, self.searched = [], -math.inf
+            self.tracks, self.searched, self.scene = [], -math.inf, None
         self.time = seconds
         self.locate(image, seconds)
         visible = [track for track in self.tracks if track.visible]
@@ -108,41 +128,162 @@ class Tracker:
 
     def locate(self, image: Image.Image, seconds: float) -> None:
         """Update each track: where it is in this frame, or that it is not visible."""
-        self.tracks = [t for t in self.tracks if seconds - t.last_seen <= self.memory]
+        self.forget(seconds)
         before = [t for t in self.tracks if t.visible]
         moved = self.finder.follow(image, [t.face for t in before])
         for track, face in zip(before, moved, strict=True):
             track.visible = face is not None
             track.face = face or track.face
+        if self.appearance is not None:
+            self.part_others(image, self.appearance)
         lost = any(not t.visible for t in before)
         due = self.every if before else self.every / 3  # an empty frame is searched more often
-        if not lost and seconds - self.searched < due:
-            return
+        if lost or seconds - self.searched >= due:
+            self.search(image, seconds)
+        if self.appearance is not None:
+            self.learn(image, seconds, self.appearance)
+
+    def search(self, image: Image.Image, seconds: float) -> None:
+        """Find the faces of the whole frame, and whose each is."""
         self.searched = seconds
         found = self.finder.find_batch([image])[0]
-        pairs = matched(found, self.tracks, seconds)
+        pairs = self.pair(image, found, seconds)
         for track in self.tracks:
             track.missed += 1
             # Two searches in a row may miss a face that the last network still follows; after the
             # third, the track is dropped: the network follows something that is no face.
             track.visible = track.visible and track.missed < 3
         for i, face in enumerate(found):
-            if i in pairs:
-                pairs[i].face, pairs[i].visible, pairs[i].missed = face, True, 0
-            else:
+            if i not in pairs:
                 self.count += 1
                 self.tracks.append(Track(self.count, face, seconds))
-        self.tracks = without_doubles(self.tracks)
+                continue
+            track = pairs[i]
+            if seconds - track.last_seen > self.memory:
+                track.probs = None  # what it showed then is no part of what it shows now
+            if not track.visible:
+                track.pixels = None
+            track.face, track.visible, track.missed, track.placed = face, True, 0, True
+        self.tracks = self.without_doubles(image)
+
+    def forget(self, seconds: float) -> None:
+        """Drop faces that are gone, but for the last `remember` whose appearance is known."""
+        gone = [t for t in self.tracks if seconds - t.last_seen > self.memory]
+        known = [t for t in gone if t.looks >= LEAST_LOOKS]
+        known.sort(key=lambda t: -t.last_seen)
+        dropped = {t.number for t in gone} - {t.number for t in known[: self.remember]}
+        self.tracks = [t for t in self.tracks if t.number not in dropped]
+
+    def part_others(self, image: Image.Image, appearance: Appearance) -> None:
+        """Let go of tracks that, after a cut, follow another person at the same place."""
+        scene, self.scene = self.scene, thumbnail(image)
+        cut = scene is not None and is_cut(scene, self.scene)
+        suspects: list[Track] = []
+        others: list[Track] = []
+        for track in self.tracks:
+            track.placed = track.placed and not cut
+            if track.visible:
+                pixels, track.pixels = track.pixels, sample(image, track.face)
+                jumped = pixels is not None and pixels @ track.pixels < JUMP
+                (suspects if cut or jumped else others).append(track)
+        for tracks in (suspects, others):  # where one face is another's, the others may be too
+            for track in tracks:
+                alike = track.likeness(appearance(image, track.face))
+                parted = alike < appearance.near or (cut and math.isnan(alike))
+                track.visible = track.placed = not parted
+            if all(track.visible for track in tracks):
+                break
+
+    def learn(self, image: Image.Image, seconds: float, appearance: Appearance) -> None:
+        """Look at one face, the one longest not looked at: what it costs a frame is bounded."""
+        due = [t for t in self.tracks if t.visible and seconds - t.looked >= LOOK_EVERY]
+        for track in sorted(due, key=lambda t: t.looked)[:1]:
+            others = [t.face for t in self.tracks if t.visible and t is not track]
+            if not is_clear(image, track.face, others):
+                track.looked = seconds - LOOK_EVERY / 2  # soon again, after the others
+                continue
+            look, track.looked = appearance(image, track.face), seconds
+            if track.looks < LEAST_LOOKS:
+                self.recognise(track, look, appearance.same)
+            if track.likeness(look) < appearance.other:
+                continue  # turned away, covered, or another person: nothing to learn
+            if track.look is not None:
+                look = track.look + LOOK_SHARE * (look - track.look)
+            track.look = look / max(float(np.linalg.norm(look)), 1e-6)
+            track.looks += 1
+
+    def recognise(self, young: Track, look: np.ndarray, same: float) -> None:
+        """Give a new track the number of a remembered one: faces often come back half covered."""
+        known = [t for t in self.tracks if not t.visible and t.likeness(look) >= same]
+        if known:
+            old = max(known, key=lambda t: t.likeness(look))
+            young.number, young.look, young.looks = old.number, old.look, old.looks
+            self.tracks = [t for t in self.tracks if t is not old]
+            self.tracks.sort(key=lambda t: t.number)
+
+    def pair(self, image: Image.Image, found: Sequence[Face], seconds: float) -> dict[int, Track]:
+        """{index of a face: its track}.
+
+        First come the faces of the last frame, at their places; then remembered faces by their
+        appearance, the most alike first; then those that were lost a moment ago, by place alone.
+        """
+        visible = [t for t in self.tracks if t.visible]
+        places = near_places(found, visible, seconds)
+        pairs = {i: visible[j] for i, j in best_first(places).items()}
+        lost = [t for t in self.tracks if not t.visible]
+        rest = [i for i in range(len(found)) if i not in pairs]
+        places = [p for p in near_places(found, lost, seconds) if p[1] in rest]
+        if self.appearance is not None and any(t.look is not None for t in lost):
+            level, near = self.appearance, {(i, j) for _, i, j in places}
+            looks = {i: level(image, found[i]) for i in rest}
+            alike = {(i, j): lost[j].likeness(looks[i]) for i in rest for j in range(len(lost))}
+            sure = [
+                (-value, i, j)
+                for (i, j), value in alike.items()
+                if value >= (level.near if (i, j) in near else level.same)
+            ]
+            pairs.update({i: lost[j] for i, j in best_first(sure).items()})
+            places = [p for p in places if not alike[p[1:]] < level.other]  # nan: not known
+        taken = {t.number for t in pairs.values()}
+        places = [
+            (apart, i, j)
+            for apart, i, j in places
+            if i not in pairs
+            and lost[j].number not in taken
+            and lost[j].placed
+            and seconds - lost[j].last_seen <= self.memory
+        ]
+        return pairs | {i: lost[j] for i, j in best_first(places).items()}
+
+    def without_doubles(self, image: Image.Image) -> list[Track]:
+        """The tracks, only one of those that follow the same face: the older, or the more alike.
+
+        The other one is dropped, or hidden if its appearance is known: one person walked past
+        the other.
+        """
+        dropped = set()
+        shown: list[Track] = []
+        for track in (t for t in self.tracks if t.visible):
+            other = next((t for t in shown if distance(track.face, t.face) <= 0.3), None)
+            if other is None:
+                shown.append(track)
+            elif self.appearance is not None and other.looks and track.looks:
+                look = self.appearance(image, other.face)
+                hidden = other if track.likeness(look) > other.likeness(look) else track
+                hidden.visible = False
+                shown = [t for t in [*shown, track] if t.visible]
+            else:
+                dropped.add(track.number)
+        return [t for t in self.tracks if t.number not in dropped]
 
 
-def without_doubles(tracks: list[Track]) -> list[Track]:
-    """The tracks, without those that follow the same face as an older one."""
-    kept: list[Track] = []
-    for track in tracks:
-        others = [t for t in kept if t.visible and track.visible]
-        if all(distance(track.face, t.face) > 0.3 for t in others):
-            kept.append(track)
-    return kept
+def is_clear(image: Image.Image, face: Face, others: Sequence[Face]) -> bool:
+    """Whether a face is sure, inside the frame but for a tenth, and no other one is close."""
+    x, y, width, height = face.box
+    across, down = width / 10, height / 10
+    inside = x >= -across and x + width <= image.width + across
+    inside = inside and y >= -down and y + height <= image.height + down
+    return face.score >= SURE and inside and all(distance(face, f) >= 1 for f in others)
 
 
 def distance(one: Face, other: Face) -> float:
@@ -152,8 +293,10 @@ def distance(one: Face, other: Face) -> float:
     return apart / max((w + h + p + q) / 4, 1)
 
 
-def matched(faces: Sequence[Face], tracks: Sequence[Track], seconds: float) -> dict[int, Track]:
-    """{index of a face: its track}. The nearest pairs are matched first.
+def near_places(
+    faces: Sequence[Face], tracks: Sequence[Track], seconds: float
+) -> list[tuple[float, int, int]]:
+    """(distance, index of a face, index of a track) of pairs that may be one by their places.
 
     A face may be the further away the longer its track was not visible, and must be of similar
     size.
@@ -166,8 +309,13 @@ def matched(faces: Sequence[Face], tracks: Sequence[Track], seconds: float) -> d
             apart = distance(face, track.face)
             if apart < reach and 1 / 3 < ratio < 3:
                 pairs.append((apart, i, j))
+    return pairs
+
+
+def best_first(pairs: Sequence[tuple[float, int, int]]) -> dict[int, int]:
+    """{index of a face: index of a track} from (cost, face, track): the lowest costs first."""
     chosen: dict[int, int] = {}
     for _, i, j in sorted(pairs):
         if i not in chosen and j not in chosen.values():
             chosen[i] = j
-    return {i: tracks[j] for i, j in chosen.items()}
+    return chosen
