@@ -9,6 +9,7 @@ It is a hint for one video, not recognition: most pictures of other days are not
 stay in memory, and are forgotten with the tracker. Needs numpy and pillow.
 """
 
+import math
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,11 +29,13 @@ __all__ = [
 ]
 
 WEIGHTS = Path(__file__).resolve().parent / "weights" / "appearance.npz"
-SIDE, CELL, BINS = 48, 8, 8  # pixels of the gray face, pixels of a cell, directions
+SIDE, CELL, BINS = 48, 8, 8  # pixels of the gray face, of a cell; directions, a power of two
 LOOSE = 68  # pixels: holds a square of SIDE, whichever way it is turned
 SQUARE = CropRule(size=1.0)  # the square of the box's area
 ROWS = np.arange(SIDE) // CELL
 CELLS = (ROWS[:, None] * (SIDE // CELL) + ROWS) * BINS  # (SIDE, SIDE): where a pixel's bins begin
+SIZE = (SIDE // CELL) ** 2 * BINS
+EDGED = np.clip(np.arange(-1, SIDE // CELL + 1), 0, SIDE // CELL - 1)  # cells, the edge's twice
 FAINT = 5.0  # gray levels: gradients of a cell below that are noise
 
 
@@ -58,17 +61,14 @@ def gradients(gray: np.ndarray) -> np.ndarray:
     across[:, 1:-1] = gray[:, 2:] - gray[:, :-2]
     down[1:-1] = gray[2:] - gray[:-2]
     strength = np.hypot(across, down)
-    turn = np.arctan2(down, across) * np.float32(BINS / np.pi) % BINS  # a direction and its reverse
+    turn = np.arctan2(down, across) * np.float32(BINS / np.pi)
+    turn[turn < 0] += BINS  # a direction and its reverse are one
     first = turn.astype(np.intp)
-    share = turn - first
-    first %= BINS  # a turn that rounds up to BINS is 0 again
-    count = (SIDE // CELL) ** 2 * BINS
-    sums = np.bincount((CELLS + first).ravel(), (strength * (1 - share)).ravel(), count)
-    sums += np.bincount(
-        (CELLS + (first + 1) % BINS).ravel(), (strength * share).ravel(), count
-    )  # between two directions: shared by both
+    upper = strength * (turn - first)  # between two directions: shared by both
+    sums = np.bincount((CELLS + (first & (BINS - 1))).ravel(), (strength - upper).ravel(), SIZE)
+    sums += np.bincount((CELLS + (first + 1 & (BINS - 1))).ravel(), upper.ravel(), SIZE)
     cells = sums.reshape(SIDE // CELL, SIDE // CELL, BINS)
-    power = np.pad((cells**2).sum(-1), 1, "edge")
+    power = (cells * cells).sum(-1)[EDGED][:, EDGED]
     power = power[:-2] + power[1:-1] + power[2:]
     power = (power[:, :-2] + power[:, 1:-1] + power[:, 2:]) / 9
     return np.sqrt(cells / np.sqrt(power + FAINT**2)[..., None]).astype(np.float32).ravel()
@@ -105,15 +105,15 @@ def default_appearance() -> Appearance:
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:
-    """A frame as gray means, (9, 16) float32: enough to see a cut, quick to make."""
-    few = image.resize((64, 36), Image.Resampling.NEAREST).convert("L")
-    return np.asarray(few.reduce(4), np.float32)
+    """A frame as gray means less their mean, (144,) float32: shows a cut, and is quick to make."""
+    few = image.resize((64, 36), Image.Resampling.NEAREST).convert("L").reduce(4)
+    return centred(few)
 
 
 def is_cut(before: np.ndarray, now: np.ndarray) -> bool:
     """Whether a thumbnail shows another scene than the one before; a change of light is none."""
-    before, now = before - before.mean(), now - now.mean()
-    return bool(np.abs(now - before).mean() > max(float(np.abs(before).mean()) / 2, 12.0))
+    change = float(np.abs(now - before).sum()) / len(now)  # gray levels
+    return change > 12 and change > float(np.abs(before).sum()) / len(now) / 2
 
 
 def sample(image: Image.Image, face: Face) -> np.ndarray:
@@ -122,7 +122,14 @@ def sample(image: Image.Image, face: Face) -> np.ndarray:
     left, top = min(max(x, 0), image.width - 1), min(max(y, 0), image.height - 1)
     right, bottom = min(x + width, image.width), min(y + height, image.height)
     box = (left, top, max(right, left + 1), max(bottom, top + 1))
-    few = image.resize((16, 16), Image.Resampling.NEAREST, box=box).convert("L")
-    values = np.asarray(few.reduce(2), np.float32).ravel()
-    values = values - values.mean()
-    return values / max(float(np.linalg.norm(values)), 1e-6)
+    values = centred(
+        image.resize((16, 16), Image.Resampling.NEAREST, box=box).convert("L").reduce(2)
+    )
+    return values / max(math.sqrt(values @ values), 1e-6)
+
+
+def centred(gray: Image.Image) -> np.ndarray:
+    """Its pixels less their mean, float32, in one row."""
+    values = np.array(gray, np.float32).ravel()
+    values -= float(values.sum()) / len(values)
+    return values
