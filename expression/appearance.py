@@ -9,7 +9,7 @@ It is a hint for one video, not recognition: most pictures of other days are not
 stay in memory, and are forgotten with the tracker. Needs numpy and pillow.
 """
 
-import math
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,7 +24,7 @@ __all__ = [
     "default_appearance",
     "gradients",
     "is_cut",
-    "sample",
+    "samples",
     "thumbnail",
 ]
 
@@ -43,9 +43,11 @@ def upright_gray(image: Image.Image, face: Face) -> np.ndarray:
     """The face, turned upright, (48, 48) float32 in [0, 255]."""
     left, top, side = SQUARE.square(face.box)
     reach = side * (LOOSE / SIDE - 1) / 2
-    loose = cut(image, left - reach, top - reach, side + 2 * reach)
-    gray = loose.convert("L")
-    small = gray.resize((LOOSE, LOOSE), Image.Resampling.BILINEAR, reducing_gap=1.1)
+    left, top, side = round(left - reach), round(top - reach), max(round(side + 2 * reach), 1)
+    box = (left, top, left + side, top + side)
+    if left < 0 or top < 0 or box[2] > image.width or box[3] > image.height:
+        image, box = cut(image, left, top, side), (0, 0, side, side)
+    small = image.resize((LOOSE, LOOSE), Image.Resampling.BILINEAR, box, 1.1).convert("L")
     edge = (LOOSE - SIDE) // 2
     if abs(face.tilt) > 1:
         small = small.rotate(face.tilt, Image.Resampling.BILINEAR)
@@ -107,7 +109,8 @@ def default_appearance() -> Appearance:
 def thumbnail(image: Image.Image) -> np.ndarray:
     """A frame as gray means less their mean, (144,) float32: shows a cut, and is quick to make."""
     few = image.resize((64, 36), Image.Resampling.NEAREST).convert("L").reduce(4)
-    return centred(few)
+    values = np.array(few, np.float32).ravel()
+    return values - float(values.sum()) / len(values)
 
 
 def is_cut(before: np.ndarray, now: np.ndarray) -> bool:
@@ -116,20 +119,18 @@ def is_cut(before: np.ndarray, now: np.ndarray) -> bool:
     return change > 12 and change > float(np.abs(before).sum()) / len(now) / 2
 
 
-def sample(image: Image.Image, face: Face) -> np.ndarray:
-    """What is in a face's box, as a unit vector (64,): from frame to frame it hardly changes."""
-    x, y, width, height = face.box
-    left, top = min(max(x, 0), image.width - 1), min(max(y, 0), image.height - 1)
-    right, bottom = min(x + width, image.width), min(y + height, image.height)
-    box = (left, top, max(right, left + 1), max(bottom, top + 1))
-    values = centred(
-        image.resize((16, 16), Image.Resampling.NEAREST, box=box).convert("L").reduce(2)
-    )
-    return values / max(math.sqrt(values @ values), 1e-6)
+def samples(image: Image.Image, faces: Sequence[Face]) -> np.ndarray:
+    """What is in each face's box, as unit vectors (N, 64): they hardly change in one frame's time.
 
-
-def centred(gray: Image.Image) -> np.ndarray:
-    """Its pixels less their mean, float32, in one row."""
-    values = np.array(gray, np.float32).ravel()
-    values -= float(values.sum()) / len(values)
-    return values
+    Means of four pixels each: single ones change with every small step of a face.
+    """
+    few = []
+    for x, y, width, height in (face.box for face in faces):
+        left, top = min(max(x, 0), image.width - 1), min(max(y, 0), image.height - 1)
+        right, bottom = min(x + width, image.width), min(y + height, image.height)
+        box = (left, top, max(right, left + 1), max(bottom, top + 1))
+        small = image.resize((16, 16), Image.Resampling.NEAREST, box).convert("L").reduce(2)
+        few.append(np.asarray(small))
+    values = np.array(few, np.float32).reshape(len(few), -1)
+    values -= values.mean(1, keepdims=True)
+    return values / np.maximum(np.sqrt((values * values).sum(1, keepdims=True)), 1e-6)

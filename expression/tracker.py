@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from expression.appearance import Appearance, is_cut, sample, thumbnail
+from expression.appearance import Appearance, is_cut, samples, thumbnail
 from expression.face_detector import CropRule, Face, FaceFinder
 from expression.face_prediction import FacePrediction, check_min_confidence, ranked
 
@@ -40,6 +40,11 @@ class Track:
     looks: int = 0  # that are in the average
     looked: float = -math.inf  # seconds: the last of them
     pixels: np.ndarray | None = None  # (64,) of the last frame
+
+    @property
+    def look_every(self) -> float:
+        """Seconds between two looks: a new face is learned sooner."""
+        return LOOK_EVERY if self.looks < LEAST_LOOKS else 2 * LOOK_EVERY
 
     def likeness(self, look: np.ndarray) -> float:
         """Of this face and a look, in [-1, 1]; nan while it has no look."""
@@ -164,14 +169,18 @@ class Tracker:
         """Let go of tracks that, after a cut, follow another person at the same place."""
         scene, self.scene = self.scene, thumbnail(image)
         cut = scene is not None and is_cut(scene, self.scene)
-        suspects: list[Track] = []
-        others: list[Track] = []
         for track in self.tracks:
             track.placed = track.placed and not cut
-            if track.visible:
-                pixels, track.pixels = track.pixels, sample(image, track.face)
-                jumped = pixels is not None and pixels @ track.pixels < JUMP
-                (suspects if cut or jumped else others).append(track)
+        visible = [t for t in self.tracks if t.visible]
+        if not visible:
+            return
+        suspects: list[Track] = []
+        others: list[Track] = []
+        now = samples(image, [t.face for t in visible])
+        for track, pixels in zip(visible, now, strict=True):
+            jumped = track.pixels is not None and track.pixels @ pixels < JUMP
+            (suspects if cut or jumped else others).append(track)
+            track.pixels = pixels
         for tracks in (suspects, others):  # where one face is another's, the others may be too
             for track in tracks:
                 alike = track.likeness(appearance(image, track.face))
@@ -182,11 +191,11 @@ class Tracker:
 
     def learn(self, image: Image.Image, seconds: float, appearance: Appearance) -> None:
         """Look at one face, the one longest not looked at: what it costs a frame is bounded."""
-        due = [t for t in self.tracks if t.visible and seconds - t.looked >= LOOK_EVERY]
+        due = [t for t in self.tracks if t.visible and seconds - t.looked >= t.look_every]
         for track in sorted(due, key=lambda t: t.looked)[:1]:
             others = [t.face for t in self.tracks if t.visible and t is not track]
             if not is_clear(image, track.face, others):
-                track.looked = seconds - LOOK_EVERY / 2  # soon again, after the others
+                track.looked = seconds - track.look_every / 2  # soon again, after the others
                 continue
             look, track.looked = appearance(image, track.face), seconds
             if track.looks < LEAST_LOOKS:

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from expression.appearance import Appearance, default_appearance, is_cut, thumbnail
+from expression.appearance import Appearance, default_appearance, is_cut, samples, thumbnail
 from expression.face_detector import Face
 from expression.timeline import read_timeline
-from expression.tracker import Tracker
+from expression.tracker import JUMP, Tracker
 from expression.video import VideoWriter, annotate_video
 from lab.datasets.synthetic import EXPRESSIONS, draw_face
 
@@ -216,8 +216,23 @@ def test_a_cut_is_told_from_a_change_of_light():
     scene = Image.fromarray(noise).resize((320, 180), Image.Resampling.NEAREST).convert("RGB")
     darker = scene.point(lambda v: v * 0.7)
     other = scene.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    assert not is_cut(thumbnail(scene), thumbnail(darker))
-    assert is_cut(thumbnail(scene), thumbnail(other))
+    before, light, cut = (thumbnail(image) for image in (scene, darker, other))
+    assert not is_cut(before, light)
+    assert is_cut(before, cut)
+
+
+@pytest.mark.parametrize("size", [60, 240])
+def test_a_small_step_of_a_face_is_no_other_face(faces, size):
+    # Single pixels of a small face, without a mean, differ as much as another person's.
+    def seen(name, step, light):
+        image = Image.new("RGB", (1280, 720), (90, 90, 90))
+        face = faces[name][0].resize((size, size)).point(lambda v: min(round(v * light), 255))
+        image.paste(face, (500 + step, 200 + step))
+        return samples(image, [Face(box_of(500 + step, 200 + step + 1, size), 0.99)])[0]
+
+    first = [seen("ann", 0, 1) @ seen("ann", step, 0.85) for step in range(1, 8)]
+    assert min(first) > JUMP
+    assert seen("ann", 0, 1) @ seen("cem", 0, 1) < min(first)
 
 
 def test_faces_at_the_edge_and_of_one_pixel_are_described():
