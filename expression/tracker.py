@@ -44,7 +44,7 @@ class Track:
     @property
     def look_every(self) -> float:
         """Seconds between two looks: a new face is learned sooner."""
-        return LOOK_EVERY if self.looks < LEAST_LOOKS else 2 * LOOK_EVERY
+        return LOOK_EVERY if self.looks < LEAST_LOOKS else 4 * LOOK_EVERY
 
     def likeness(self, look: np.ndarray) -> float:
         """Of this face and a look, in [-1, 1]; nan while it has no look."""
@@ -166,11 +166,15 @@ class Tracker:
         self.tracks = [t for t in self.tracks if t.number not in dropped]
 
     def part_others(self, image: Image.Image, appearance: Appearance) -> None:
-        """Let go of tracks that, after a cut, follow another person at the same place."""
+        """Let go of tracks that follow another person at the same place.
+
+        After a cut, all compete by appearance alone, the most alike first. Where only a face has
+        changed, each is asked whether it is still the same.
+        """
         scene, self.scene = self.scene, thumbnail(image)
-        cut = scene is not None and is_cut(scene, self.scene)
-        for track in self.tracks:
-            track.placed = track.placed and not cut
+        if scene is not None and is_cut(scene, self.scene):
+            for track in self.tracks:
+                track.visible = track.placed = False
         visible = [t for t in self.tracks if t.visible]
         if not visible:
             return
@@ -179,13 +183,12 @@ class Tracker:
         now = samples(image, [t.face for t in visible])
         for track, pixels in zip(visible, now, strict=True):
             jumped = track.pixels is not None and track.pixels @ pixels < JUMP
-            (suspects if cut or jumped else others).append(track)
+            (suspects if jumped else others).append(track)
             track.pixels = pixels
         for tracks in (suspects, others):  # where one face is another's, the others may be too
             for track in tracks:
-                alike = track.likeness(appearance(image, track.face))
-                parted = alike < appearance.near or (cut and math.isnan(alike))
-                track.visible = track.placed = not parted
+                if track.likeness(appearance(image, track.face)) < appearance.near:
+                    track.visible = track.placed = False
             if all(track.visible for track in tracks):
                 break
 
@@ -195,7 +198,9 @@ class Tracker:
         for track in sorted(due, key=lambda t: t.looked)[:1]:
             others = [t.face for t in self.tracks if t.visible and t is not track]
             if not is_clear(image, track.face, others):
-                track.looked = seconds - track.look_every / 2  # soon again, after the others
+                track.looked = (
+                    seconds - track.look_every + LOOK_EVERY / 2
+                )  # soon again, after the others
                 continue
             look, track.looked = appearance(image, track.face), seconds
             if track.looks < LEAST_LOOKS:
@@ -235,7 +240,7 @@ class Tracker:
             sure = [
                 (-value, i, j)
                 for (i, j), value in alike.items()
-                if value >= (level.near if (i, j) in near else level.same)
+                if value >= (level.near if lost[j].placed and (i, j) in near else level.same)
             ]
             pairs.update({i: lost[j] for i, j in best_first(sure).items()})
             places = [p for p in places if not alike[p[1:]] < level.other]  # nan: not known
