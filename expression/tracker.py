@@ -185,12 +185,15 @@ class Tracker:
             jumped = track.pixels is not None and track.pixels @ pixels < JUMP
             (suspects if jumped else others).append(track)
             track.pixels = pixels
-        for tracks in (suspects, others):  # where one face is another's, the others may be too
-            for track in tracks:
-                if track.likeness(appearance(image, track.face)) < appearance.near:
-                    track.visible = track.placed = False
-            if all(track.visible for track in tracks):
-                break
+        if self.part(image, suspects, appearance):  # where one face is another's, others may be too
+            self.part(image, others, appearance)
+
+    def part(self, image: Image.Image, tracks: Sequence[Track], appearance: Appearance) -> bool:
+        """Let go of those that no longer look like themselves; whether there were any."""
+        for track in tracks:
+            if track.likeness(appearance(image, track.face)) < appearance.near:
+                track.visible = track.placed = False
+        return not all(track.visible for track in tracks)
 
     def learn(self, image: Image.Image, seconds: float, appearance: Appearance) -> None:
         """Look at one face, the one longest not looked at: what it costs a frame is bounded."""
@@ -203,6 +206,13 @@ class Tracker:
                 )  # soon again, after the others
                 continue
             look, track.looked = appearance(image, track.face), seconds
+            mistaken = [
+                t for t in self.tracks if t is not track and t.likeness(look) > appearance.same
+            ]
+            if track.likeness(look) < appearance.near and mistaken:  # a change that was missed
+                self.part(image, [t for t in self.tracks if t.visible], appearance)
+                self.searched = -math.inf
+                continue
             if track.looks < LEAST_LOOKS:
                 self.recognise(track, look, appearance.same)
             if track.likeness(look) < appearance.other:
