@@ -1,4 +1,4 @@
-"""Tell whether two faces of one video are the same person's, in a tenth of a millisecond or so.
+"""Tell whether two faces of one video are the same person's, in about a millisecond.
 
 Why: a face that leaves and comes back should keep its number. What is compared is a histogram of
 oriented gradients (Dalal and Triggs 2005) of the gray face, after a linear projection that keeps
