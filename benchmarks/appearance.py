@@ -212,7 +212,8 @@ class ThreeFaces:
 def milliseconds(rounds: int, frames: int = 300) -> dict[str, float]:
     """Processor time that appearance adds to a frame of 1280 × 720 at 30 frames a second.
 
-    The median of the rounds: of all frames, and of the slowest frame in a hundred.
+    The least of the rounds, as other work on the machine slows some of them: the mean of all
+    frames, and the slowest frame in a hundred.
     """
     noise = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
     frame, times = Image.fromarray(noise), defaultdict(list)
@@ -228,7 +229,7 @@ def milliseconds(rounds: int, frames: int = 300) -> dict[str, float]:
                 tracker(frame, index / 30)
                 spent.append(1000 * (time.thread_time() - start))
             times[name].append((np.mean(spent), np.quantile(spent, 0.99)))
-    mean, slowest = np.median(times["with"], axis=0) - np.median(times["without"], axis=0)
+    mean, slowest = np.min(times["with"], axis=0) - np.min(times["without"], axis=0)
     return {"three_faces": round(float(mean), 3), "slowest_of_100": round(float(slowest), 3)}
 
 

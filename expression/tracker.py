@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from expression.appearance import Appearance, is_cut, sample, thumbnail
+from expression.appearance import Appearance, is_cut, samples, thumbnail
 from expression.face_detector import CropRule, Face, FaceFinder
 from expression.face_prediction import FacePrediction, check_min_confidence, enlarged, ranked
 from expression.pictures import Picture, as_picture, reduced
@@ -41,6 +41,11 @@ class Track:
     looks: int = 0  # that are in the average
     looked: float = -math.inf  # seconds: the last of them
     pixels: np.ndarray | None = None  # (64,) of the last frame
+
+    @property
+    def look_every(self) -> float:
+        """Seconds between two looks: a new face is learned sooner."""
+        return LOOK_EVERY if self.looks < LEAST_LOOKS else 4 * LOOK_EVERY
 
     def likeness(self, look: np.ndarray) -> float:
         """Of this face and a look, in [-1, 1]; nan while it has no look."""
@@ -175,34 +180,53 @@ class Tracker:
         self.tracks = [t for t in self.tracks if t.number not in dropped]
 
     def part_others(self, image: Image.Image, appearance: Appearance) -> None:
-        """Let go of tracks that, after a cut, follow another person at the same place."""
+        """Let go of tracks that follow another person at the same place.
+
+        After a cut, all compete by appearance alone, the most alike first. Where only a face has
+        changed, each is asked whether it is still the same.
+        """
         scene, self.scene = self.scene, thumbnail(image)
-        cut = scene is not None and is_cut(scene, self.scene)
+        if scene is not None and is_cut(scene, self.scene):
+            for track in self.tracks:
+                track.visible = track.placed = False
+        visible = [t for t in self.tracks if t.visible]
+        if not visible:
+            return
         suspects: list[Track] = []
         others: list[Track] = []
-        for track in self.tracks:
-            track.placed = track.placed and not cut
-            if track.visible:
-                pixels, track.pixels = track.pixels, sample(image, track.face)
-                jumped = pixels is not None and pixels @ track.pixels < JUMP
-                (suspects if cut or jumped else others).append(track)
-        for tracks in (suspects, others):  # where one face is another's, the others may be too
-            for track in tracks:
-                alike = track.likeness(appearance(image, track.face))
-                parted = alike < appearance.near or (cut and math.isnan(alike))
-                track.visible = track.placed = not parted
-            if all(track.visible for track in tracks):
-                break
+        now = samples(image, [t.face for t in visible])
+        for track, pixels in zip(visible, now, strict=True):
+            jumped = track.pixels is not None and track.pixels @ pixels < JUMP
+            (suspects if jumped else others).append(track)
+            track.pixels = pixels
+        if self.part(image, suspects, appearance):  # where one face is another's, others may be too
+            self.part(image, others, appearance)
+
+    def part(self, image: Image.Image, tracks: Sequence[Track], appearance: Appearance) -> bool:
+        """Let go of those that no longer look like themselves; whether there were any."""
+        for track in tracks:
+            if track.likeness(appearance(image, track.face)) < appearance.near:
+                track.visible = track.placed = False
+        return not all(track.visible for track in tracks)
 
     def learn(self, image: Image.Image, seconds: float, appearance: Appearance) -> None:
         """Look at one face, the one longest not looked at: what it costs a frame is bounded."""
-        due = [t for t in self.tracks if t.visible and seconds - t.looked >= LOOK_EVERY]
+        due = [t for t in self.tracks if t.visible and seconds - t.looked >= t.look_every]
         for track in sorted(due, key=lambda t: t.looked)[:1]:
             others = [t.face for t in self.tracks if t.visible and t is not track]
             if not is_clear(image, track.face, others):
-                track.looked = seconds - LOOK_EVERY / 2  # soon again, after the others
+                track.looked = (
+                    seconds - track.look_every + LOOK_EVERY / 2
+                )  # soon again, after the others
                 continue
             look, track.looked = appearance(image, track.face), seconds
+            mistaken = [
+                t for t in self.tracks if t is not track and t.likeness(look) > appearance.same
+            ]
+            if track.likeness(look) < appearance.near and mistaken:  # a change that was missed
+                self.part(image, [t for t in self.tracks if t.visible], appearance)
+                self.searched = -math.inf
+                continue
             if track.looks < LEAST_LOOKS:
                 self.recognise(track, look, appearance.same)
             if track.likeness(look) < appearance.other:
@@ -240,7 +264,7 @@ class Tracker:
             sure = [
                 (-value, i, j)
                 for (i, j), value in alike.items()
-                if value >= (level.near if (i, j) in near else level.same)
+                if value >= (level.near if lost[j].placed and (i, j) in near else level.same)
             ]
             pairs.update({i: lost[j] for i, j in best_first(sure).items()})
             places = [p for p in places if not alike[p[1:]] < level.other]  # nan: not known
