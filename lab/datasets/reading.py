@@ -14,8 +14,8 @@ from expression.deep_colour import full_range
 from expression.file_kinds import FORMATS, is_heic, register_heic
 from expression.files import shown
 
-__all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_digest", "with_column",
-           "with_full_range"]  # fmt: skip
+__all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_digest", "why_not_open",
+           "with_column", "with_full_range"]  # fmt: skip
 
 SHOWN = 20  # lines of a report
 
@@ -75,6 +75,13 @@ def picture_digest(data: bytes) -> bytes:
     with PIL.Image.open(io.BytesIO(data), formats=("HEIF",) if heic else FORMATS) as image:
         image.load()  # `open` reads the header alone
     return hashlib.sha256(data).digest()
+
+
+def why_not_open(error: Exception) -> str:
+    """What `picture_digest`, or reading the file, raised, in words for a report."""
+    if isinstance(error, PIL.UnidentifiedImageError):  # its message names a Python object
+        return "no known picture format"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def with_full_range(data: bytes) -> bytes:
