@@ -46,12 +46,16 @@ class Report:
         self._entry(f"{reason}: {place}")
         self.places.setdefault(printable(reason), []).append(printable(str(place)))
 
-    def text(self, *head: str) -> str:
+    def reasons(self) -> list[str]:
+        """One line a reason that was counted: how often, and the first places."""
         counted = []
         for reason, places in self.places.items():
             shown = places if len(places) <= 3 else [*places[:3], "…"]
             counted.append(f"{len(places):,} × {reason}: {', '.join(shown)}")
-        return "\n".join([*head, *self.notes, *first_lines(self.lines + counted)])
+        return counted
+
+    def text(self, *head: str) -> str:
+        return "\n".join([*head, *self.notes, *first_lines(self.lines + self.reasons())])
 
     def _entry(self, text: str) -> str:
         if self.strict:
@@ -90,6 +94,10 @@ def with_full_range(data: bytes) -> bytes:
     def reopen() -> PIL.Image.Image:
         return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
 
+    if data.startswith((b"\xff\xd8", b"GIF8")) or (
+        data[:4] == b"\x89PNG" and data[24:25] <= b"\x08"
+    ):
+        return data  # 8 bits or fewer, said by its first bytes: opening it again takes as long
     if is_heic(data[:64]) or (bright := full_range(image := reopen(), reopen)) is image:
         return data
     file = io.BytesIO()
