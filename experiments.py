@@ -51,8 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:  # data from anywhere, drivers, full disks: never a trace
         if os.environ.get("EXPRESSION_TRACEBACK"):
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        raise SystemExit(2) from error
+        ended = SystemExit(f"error: {one_line(error)}")
+        print(ended, file=sys.stderr)  # Python itself prints it with exit code 1 alone
+        ended.code = 2
+        raise ended from error
 
 
 def one_line(error: Exception) -> str:
