@@ -20,7 +20,7 @@
 "synthetic"; or a packed file. Only the validation split is measured until `--final` opens the
 test split.
 Writes checkpoints/, results/ and runs/ below `--out` (with --quick: out/quick).
-Exit codes: 0 done, 1 something failed, 2 the command line asks for what cannot be.
+Exit codes: 0 done, 2 not done, or not all of it: one line `error: …` says why; 1 interrupted.
 EXPRESSION_TRACEBACK=1 shows the whole traceback of an error.
 """
 
@@ -32,7 +32,6 @@ from collections.abc import Sequence
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 from expression.terminal import escape_unprintable
-from lab.checks import UsageError
 from lab.commands import run_command
 from lab.options import Flagship
 from lab.parsing import parse
@@ -49,13 +48,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not isinstance(command, Flagship) and "--resume" not in words:
             again.append("--resume")  # a flagship goes on by itself
         run_command(command, recipes, shlex.join(again))
-    except (OSError, ValueError, FloatingPointError, RuntimeError) as error:
+    except Exception as error:  # data from anywhere, drivers, full disks: never a trace
         if os.environ.get("EXPRESSION_TRACEBACK"):
             raise
-        if isinstance(error, UsageError):
-            print(f"experiments.py: {error}", file=sys.stderr)
-            raise SystemExit(2) from error
-        raise SystemExit(f"{type(error).__name__}: {error}") from error
+        ended = SystemExit(f"error: {one_line(error)}")
+        print(ended, file=sys.stderr)  # Python itself prints it with exit code 1 alone
+        ended.code = 2
+        raise ended from error
+
+
+def one_line(error: Exception) -> str:
+    """An error and the notes on it in one line; those that nobody wrote words for with their kind.
+
+    From Python 3.11 on an error may have notes, such as who named the data.
+    """
+    lines = [*str(error).splitlines(), *getattr(error, "__notes__", [])]
+    text = "; ".join(line.strip().rstrip(";") for line in lines if line.strip())
+    known = isinstance(error, OSError | ValueError | FloatingPointError | RuntimeError)
+    if known and text:
+        return text
+    return f"{type(error).__name__}: {text} (EXPRESSION_TRACEBACK=1 shows where)"
 
 
 if __name__ == "__main__":

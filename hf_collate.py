@@ -177,7 +177,7 @@ def write_pixels(
             for row in range(shape[0]):
                 try:
                     file.write(preprocess.pixels(dataset[row][image_key]).tobytes())
-                except (OSError, ValueError, AttributeError, SyntaxError) as error:
+                except (OSError, ValueError, AttributeError, TypeError, SyntaxError) as error:
                     raise ValueError(
                         f"row {row}: the picture does not open ({error}); "
                         "drop or mend it before decoding"

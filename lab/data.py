@@ -230,7 +230,7 @@ def unpack(path: Path) -> Packed:
                 splits[split] = Decoded(pixels, labels, names, Preprocess(pixels.shape[-1], "L"))
                 if f"{split}_votes" in file:
                     votes[split] = torch.from_numpy(file[f"{split}_votes"])
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is not a packed data set ({error}); make one with "
             "`python experiments.py pack --data fer2013`"

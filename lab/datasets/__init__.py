@@ -27,6 +27,7 @@ from .ferplus_file import votes_file
 from .hub import HubUnavailable
 from .kaggle import KaggleUnavailable
 from .splits import SPLITS, check_columns, rename_splits
+from .table_rows import usable
 
 __all__ = [
     "DEFAULT_HUB_ID",
@@ -182,7 +183,10 @@ def _load_one(
         return _mark(normalise(splits, name), f"kaggle {handle}")
     if isinstance(where, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         try:
-            splits = join(hub.load(name, timeout=timeout, **kwargs))
+            options = {k: v for k, v in kwargs.items() if k != "class_names"}
+            found = hub.load(name, timeout=timeout, **options)
+            splits = join(usable(found, name, class_names=kwargs.get("class_names"), seed=seed,
+                                 strict=strict, progress=sys.stderr.isatty()))  # fmt: skip
             return _mark(normalise(splits, name), f"hub {name}")
         except HubUnavailable as error:
             if name != DEFAULT_HUB_ID:

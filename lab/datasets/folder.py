@@ -8,18 +8,17 @@ machine, with any version of any library, also for a class too small for a libra
 split.
 """
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import PIL.Image
 from datasets import DatasetDict
 from tqdm import tqdm
 
 from expression.file_kinds import HEIC, HEIC_ADVICE, SYSTEM_NAMES, is_picture_name
 from expression.files import shown
-from lab.datasets.reading import Report, distinct, picture_digest, with_full_range
-from lab.datasets.splits import SPLITS, build_split, seeded_hash, split_name
+from lab.datasets.drawn_splits import check_given, check_sizes, compare, complete
+from lab.datasets.reading import Report, picture_digest, why_not_open, with_full_range
+from lab.datasets.splits import SPLITS, build_split, split_name
 
 __all__ = ["is_folder", "load"]
 
@@ -102,10 +101,7 @@ def _opened(found: list[_Picture], report: Report, progress: bool) -> list[_Pict
             content = picture.file.read_bytes()
             digest = picture_digest(content)
         except Exception as error:  # decoders raise nearly any exception for a broken file
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            if isinstance(error, PIL.UnidentifiedImageError):  # its message names a Python object
-                reason = "no known picture format"
-            report.line(f"{picture.name}: does not open ({reason}); left out")
+            report.line(f"{picture.name}: does not open ({why_not_open(error)}); left out")
             continue
         utf8 = shown(picture.file) == str(picture.file)  # the table holds no other names
         stored = with_full_range(content)
@@ -114,109 +110,14 @@ def _opened(found: list[_Picture], report: Report, progress: bool) -> list[_Pict
     return kept
 
 
-def _distinct(pool: list[_Picture], report: Report) -> list[_Picture]:
-    """One of each set of identical pictures; none where their classes differ."""
-    kept, copies, contradicting = distinct(pool)
-    if contradicting:
-        first = contradicting[0][0]
-        other = next(p for p in contradicting[0] if p.label != first.label)
-        report.note(
-            f"{sum(map(len, contradicting)):,} × same picture in different classes, left out, "
-            f"such as {first.name} = {other.name}"
-        )
-    if copies:
-        report.note(
-            f"{len(copies):,} × copy of a picture within its class, left out, such as "
-            f"{copies[0][0].name} = {copies[0][1].name}"
-        )
-    return kept
-
-
-def _draw(
-    pool: list[_Picture], shares: dict[str, float], seed: int, report: Report
-) -> dict[str, list[_Picture]]:
-    """`pool` divided class by class: each split in turn draws its share of the rest.
-
-    Shares are rounded, but every split gets at least one picture of a class; a class with
-    too few for that stays in train.
-    """
-    classes: dict[str, list[_Picture]] = {}
-    for picture in sorted(pool, key=lambda p: seeded_hash(seed, p.name)):
-        classes.setdefault(picture.label, []).append(picture)
-    parts: dict[str, list[_Picture]] = {"train": [], **{split: [] for split in shares}}
-    for label, rest in sorted(classes.items()):
-        if len(rest) <= len(shares):
-            report.note(
-                f"class {label}: {len(rest)} of the {len(shares) + 1} pictures it takes to be in "
-                f"train and {' and '.join(shares)}; all kept in train"
-            )
-        else:
-            for wait, (split, share) in enumerate(shares.items(), start=1 - len(shares)):
-                k = min(max(1, round(share * len(rest))), len(rest) - 1 + wait)
-                parts[split] += rest[:k]
-                rest = rest[k:]
-        parts["train"] += rest
-    return {split: sorted(drawn, key=lambda p: p.name) for split, drawn in parts.items()}
-
-
-def _parts(
-    kept: list[_Picture], given: set[str], sizes: tuple[float, float], seed: int, report: Report
-) -> tuple[dict[str, list[_Picture]], str]:
-    """Pictures of train, validation, test, and a sentence on where the splits come from."""
-    parts = {s: [p for p in kept if p.split == s] for s in SPLITS}
-    test, validation = (f"{100 * size:g} %" for size in sizes)
-    if "test" not in given:
-        pool = _distinct(kept, report)
-        parts = _draw(pool, {"test": sizes[0], "validation": sizes[1]}, seed, report)
-        how = f"test ({test}) and validation ({validation} of the rest) drawn class by class"
-    elif "validation" not in given:
-        parts |= _draw(_distinct(parts["train"], report), {"validation": sizes[1]}, seed, report)
-        how = f"test as found, validation ({validation}) drawn from train class by class"
-    else:
-        return parts, "splits: as found"
-    return parts, f"splits: {how}, seed {seed}"
-
-
-def _compare(parts: dict[str, list[_Picture]], report: Report) -> dict[str, list[_Picture]]:
-    """The parts without classes that train lacks. Reports missing classes and shared pictures."""
-    counts = {split: Counter(p.label for p in parts[split]) for split in parts}
-    for label in sorted(set().union(*counts.values())):
-        for split in ("validation", "test"):
-            n = counts[split][label]
-            if n and not counts["train"][label]:
-                report.note(
-                    f"class {label}: {n:,} × picture of {split} left out, for train has none and "
-                    "nothing can be learnt about it"
-                )
-            elif not n and counts["train"][label] and any(p.split == split for p in parts[split]):
-                report.note(f"class {label}: in train, but not in {split}; kept")
-    parts = {s: [p for p in rows if counts["train"][p.label]] for s, rows in parts.items()}
-    earlier = {p.digest for p in parts["train"]}
-    for split, before in (("validation", "train"), ("test", "train or validation")):
-        n = sum(p.digest in earlier for p in parts[split])
-        if n:
-            report.note(
-                f"{n:,} × picture of {split} that is byte for byte in {before} too, kept, but it "
-                "flatters every figure"
-            )
-        earlier |= {p.digest for p in parts[split]}
-    return parts
-
-
 def _checked_splits(root: Path, found: list[_Picture]) -> set[str]:
-    """The splits named by folders; ValueError without train, or with validation but no test."""
-    given = {p.split for p in found}
+    """The splits named by folders; ValueError without a picture, or as `check_given`."""
     if not found:
         inside = ", ".join(p.name for p in _inside(root)[:8]) or "nothing"
         raise ValueError(f"{root} holds no picture in a class folder: found {inside}; want {_WANT}")
-    has = f"{root} has pictures in {', '.join(sorted(given))}, but none in"
-    if given != {""} and "train" not in given:
-        raise ValueError(f"{has} train: put those to learn from into train/<class>/")
-    if given == {"train", "validation"}:
-        raise ValueError(
-            f"{has} test: put pictures nobody has trained on or chosen by into test/<class>/; if "
-            "validation is such a set, rename it test, and validation is drawn from train"
-        )
+    given = {p.split for p in found}
+    if given != {""}:
+        check_given(given, str(root), "train/<class>/", "test/<class>/")
     return given
 
 
@@ -241,16 +142,15 @@ def load(
     root = Path(path).expanduser().resolve()
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}; expected {_WANT}")
-    if not (0 < test_size < 1 and 0 < validation_size < 1):
-        raise ValueError(f"test_size {test_size}, validation_size {validation_size}: not in (0, 1)")
+    check_sizes(test_size, validation_size)
     report = Report(strict)
     found, folders = _scan(root, report)
     given = _checked_splits(root, found)
     kept = _opened(found, report, progress)
     for split, label in sorted(folders - {(p.split, p.label) for p in kept}):
         report.note(f"{split or '.'}/{label}: a class folder without a picture that opens")
-    parts, how = _parts(kept, given, (test_size, validation_size), seed, report)
-    parts = _compare(parts, report)
+    parts, how = complete(kept, given, (test_size, validation_size), seed, report)
+    parts = compare(parts, report)
     if empty := [split for split, rows in parts.items() if not rows]:
         raise ValueError(report.text(f"{root}: no picture is left for {empty[0]}, because"))
     left = sum(map(len, parts.values()))

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_from_disk
+from datasets import Dataset, DatasetDict, load_from_disk
 
 from lab.datasets.splits import SPLITS, check_columns, rename_splits, split_name
+from lab.datasets.table_rows import row_name, usable
 
 __all__ = ["is_hf_folder", "load"]
 
@@ -38,38 +39,72 @@ def is_hf_folder(path: str | Path) -> bool:
     return root.is_dir() and ((root / "dataset_dict.json").is_file() or bool(_parquet(root)))
 
 
-def _typed(rows: Dataset, where: str, class_names: Sequence[str] | None) -> Dataset:
-    """Only `image` and `label`, as pictures and named classes; ValueError where they are not."""
-    check_columns(rows, where)
-    rows = rows.select_columns(["image", "label"])
-    if not isinstance(rows.features["image"], Image):  # bare bytes, or the struct under an Image
+def _table(file: Path) -> pa.Table:
+    """A parquet file without its dictionaries (pandas' categories); ValueError says its name."""
+    try:
+        table = pq.read_table(file)
+        for place, column in enumerate(table.schema):
+            if pa.types.is_dictionary(column.type):
+                values = table[column.name].cast(column.type.value_type)
+                table = table.set_column(place, column.name, values)
+        return table
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
+
+
+class _Shards:
+    """The parquet files of each split, one behind the other."""
+
+    def __init__(self, root: Path, files: Sequence[Path]) -> None:
+        named = {file: _split_of(file, root) for file in files}
+        if not any(named.values()):  # no file names a split: all is train, as on the hub
+            named = dict.fromkeys(files, "train")
+        self.root = root
+        self.tables: dict[str, list[tuple[str, pa.Table]]] = {}
+        for file, split in named.items():
+            if split:
+                part = file.relative_to(root).as_posix(), _table(file)
+                self.tables.setdefault(split, []).append(part)
+
+    def splits(self) -> dict[str, Dataset]:
+        return {split: self._joined(parts) for split, parts in self.tables.items()}
+
+    def _joined(self, parts: Sequence[tuple[str, pa.Table]]) -> Dataset:
         try:
-            rows = rows.cast_column("image", Image())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, ValueError) as error:
+            return Dataset(pa.concat_tables([table for _, table in parts]))
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            first = str(error).splitlines()[0]
             raise ValueError(
-                f"{where}: column image holds {rows.features['image']}, not encoded pictures"
+                f"{self.root}: {', '.join(file for file, _ in parts)} cannot be one split: {first}"
             ) from error
-    kind = rows.features["label"]
-    if class_names is not None:
-        if getattr(kind, "names", list(class_names)) != list(class_names):
-            raise ValueError(f"{where} names its classes {kind.names}, not {list(class_names)}")
-        features = rows.features | {"label": ClassLabel(names=list(class_names))}
-        return rows.cast(Features(features), keep_in_memory=True, load_from_cache_file=False)
-    if not isinstance(kind, ClassLabel):
-        raise ValueError(
-            f"{where}: column label is {getattr(kind, 'dtype', kind)} without class "
-            "names; say what the numbers mean by class_names=[...], in their order"
-        )
-    return rows
+
+    def row_name(self, split: str, row: int) -> str:
+        """A row of a split by its file and its row there."""
+        for file, table in self.tables[split]:
+            if row < len(table):
+                return f"{file} row {row}"
+            row -= len(table)
+        raise IndexError(f"{split} has no row {row} more")
 
 
-def load(path: str | Path, class_names: Sequence[str] | None = None) -> DatasetDict:
+def load(
+    path: str | Path,
+    class_names: Sequence[str] | None = None,
+    *,
+    test_size: float = 0.25,
+    validation_size: float = 0.1,
+    seed: int = 0,
+    strict: bool = False,
+    progress: bool = False,
+) -> DatasetDict:
     """Splits `train`, `validation`, `test` with `image` and `label` (a ClassLabel with names).
 
     `class_names` names the classes of a label column that holds bare integers. Split names such
-    as `val` are understood; other splits and columns are left out. Parquet files are read into
-    memory, a `save_to_disk` folder stays memory-mapped. Raises FileNotFoundError without the
-    folder or without such files in it, ValueError for a missing split or column.
+    as `val` are understood, and files that name no split are train; other splits and columns are
+    left out. Parquet files are read into memory, a `save_to_disk` folder stays memory-mapped.
+    Missing splits are drawn as for image folders, and rows that cannot be used are left out, see
+    `table_rows.usable`. Raises FileNotFoundError without the folder or without such files in it,
+    ValueError for a file that cannot be read and as `usable` does.
     """
     root = Path(path).expanduser()
     want = (
@@ -78,22 +113,21 @@ def load(path: str | Path, class_names: Sequence[str] | None = None) -> DatasetD
     )
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}; expected {want}")
+    name, folders = row_name, [root]
     if (root / "dataset_dict.json").is_file():
-        found = load_from_disk(str(root))
-        tables = rename_splits(found)
+        tables = rename_splits(load_from_disk(str(root)))
     else:
         files = _parquet(root)
         if not files:
             inside = sorted(p.name for p in root.iterdir())[:8]
             raise FileNotFoundError(f"{root} holds {inside or 'nothing'}; expected {want}")
-        parts: dict[str, list[pa.Table]] = {}
-        for file in files:
-            split = _split_of(file, root)
-            if split:
-                parts.setdefault(split, []).append(pq.read_table(file))
-        tables = {split: Dataset(pa.concat_tables(p)) for split, p in parts.items()}
-        found = [str(f.relative_to(root)) for f in files]
-    missing = [s for s in SPLITS if s not in tables]
-    if missing:
-        raise ValueError(f"{root} has no split {', '.join(missing)}; found {list(found)}")
-    return DatasetDict({s: _typed(tables[s], f"{root} ({s})", class_names) for s in SPLITS})
+        shards = _Shards(root, files)
+        tables, name = shards.splits(), shards.row_name
+        folders += sorted({file.parent for file in files} - {root})
+    for split in [s for s in SPLITS if s in tables]:
+        check_columns(tables[split], f"{root} ({split})")
+        tables[split] = tables[split].select_columns(["image", "label"])
+    return usable(
+        tables, str(root), class_names=class_names, name=name, folders=folders,
+        sizes=(test_size, validation_size), seed=seed, strict=strict, progress=progress,
+    )  # fmt: skip

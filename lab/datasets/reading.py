@@ -14,8 +14,8 @@ from expression.deep_colour import full_range
 from expression.file_kinds import FORMATS, is_heic, register_heic
 from expression.files import shown
 
-__all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_digest", "with_column",
-           "with_full_range"]  # fmt: skip
+__all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_digest", "why_not_open",
+           "with_column", "with_full_range"]  # fmt: skip
 
 SHOWN = 20  # lines of a report
 
@@ -46,12 +46,16 @@ class Report:
         self._entry(f"{reason}: {place}")
         self.places.setdefault(printable(reason), []).append(printable(str(place)))
 
-    def text(self, *head: str) -> str:
+    def reasons(self) -> list[str]:
+        """One line a reason that was counted: how often, and the first places."""
         counted = []
         for reason, places in self.places.items():
             shown = places if len(places) <= 3 else [*places[:3], "…"]
             counted.append(f"{len(places):,} × {reason}: {', '.join(shown)}")
-        return "\n".join([*head, *self.notes, *first_lines(self.lines + counted)])
+        return counted
+
+    def text(self, *head: str) -> str:
+        return "\n".join([*head, *self.notes, *first_lines(self.lines + self.reasons())])
 
     def _entry(self, text: str) -> str:
         if self.strict:
@@ -77,12 +81,23 @@ def picture_digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
+def why_not_open(error: Exception) -> str:
+    """What `picture_digest`, or reading the file, raised, in words for a report."""
+    if isinstance(error, PIL.UnidentifiedImageError):  # its message names a Python object
+        return "no known picture format"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def with_full_range(data: bytes) -> bytes:
     """An encoded picture, anew as PNG where it has few of 16 bits in colour: see `full_range`."""
 
     def reopen() -> PIL.Image.Image:
         return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
 
+    if data.startswith((b"\xff\xd8", b"GIF8")) or (
+        data[:4] == b"\x89PNG" and data[24:25] <= b"\x08"
+    ):
+        return data  # 8 bits or fewer, said by its first bytes: opening it again takes as long
     if is_heic(data[:64]) or (bright := full_range(image := reopen(), reopen)) is image:
         return data
     file = io.BytesIO()

@@ -12,7 +12,7 @@ SPLITS = ("train", "validation", "test")
 USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}  # FER2013, FER+
 _NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "val", "valid", "dev"), "validation"),
+    **dict.fromkeys(("validation", "val", "valid", "dev", "eval", "evaluation"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
 
@@ -23,8 +23,17 @@ def split_name(name: str) -> str | None:
 
 
 def rename_splits(splits: DatasetDict) -> DatasetDict:
-    """The same splits under the names in SPLITS; other splits keep their names, in lower case."""
-    return DatasetDict({split_name(s) or s.lower(): rows for s, rows in splits.items()})
+    """The same splits under the names in SPLITS; other splits keep their names, in lower case.
+
+    Raises ValueError where two names mean the same split: one would be lost.
+    """
+    named: dict[str, str] = {}
+    for s in splits:
+        name = split_name(s) or s.lower()
+        if name in named:
+            raise ValueError(f"{named[name]} and {s} both name the split {name}; leave one out")
+        named[name] = s
+    return DatasetDict({name: splits[s] for name, s in named.items()})
 
 
 def check_columns(rows: Dataset, where: str) -> None:

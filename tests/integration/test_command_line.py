@@ -365,6 +365,30 @@ def test_votes_reach_the_reader(here, monkeypatch):
     assert given == {"votes": address}
 
 
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (ValueError("train.parquet row 3:\nno picture"), "train.parquet row 3:; no picture"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (RuntimeError("a did not run\nb did not run"), "a did not run; b did not run"),
+        (KeyError("image"), "KeyError: 'image'"),
+        (TypeError("NoneType has no bytes"), "TypeError: NoneType has no bytes"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_every_error_is_one_line_and_exit_code_2(error, words, here, monkeypatch, capsys):
+    # Of a trace of forty frames, nobody knows which line is about their data.
+    def fail(*given):
+        raise error
+
+    monkeypatch.setattr(experiments, "run_command", fail)
+    for command in (["train", "tinyvgg"], ["evaluate", "a"], ["matrix", "a"], ["pack"]):
+        with pytest.raises(SystemExit) as ended:
+            experiments.main(command)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert ended.value.code == 2 and line.startswith("error: ") and words in line
+
+
 def test_a_traceback_is_shown_when_asked_for(here, monkeypatch):
     monkeypatch.setenv("EXPRESSION_TRACEBACK", "1")
     with pytest.raises(UsageError):

@@ -32,7 +32,7 @@ def faces(labels: Sequence[int], row: bool = False) -> DatasetDict:
     for k, split in enumerate(SIZES):
         here = range(k * len(labels) // 3, (k + 1) * len(labels) // 3)
         columns: dict[str, Any] = {
-            "image": [{"bytes": f"picture {i}".encode(), "path": None} for i in here],
+            "image": [{"bytes": b"P5 2 1 255 " + i.to_bytes(2, "big"), "path": None} for i in here],
             "label": [labels[i] for i in here],
         }
         if row:
