@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks import (
     against_fer,
     app,
+    appearance,
     budget_summary,
     crops,
     detectors,
@@ -113,6 +114,19 @@ cropped and shown to `{settings["checkpoint"]}`. Its crop rule was measured on
 {rule["measured"]} training faces: the detector's box is {rule["size"]} of the picture's side.
 
 {crops.table(told)}"""
+
+
+def appearance_section(told: dict[str, Any]) -> str:
+    people = told["settings"]["people"][-1]
+    return f"""## Who comes back in a video
+
+`{told["command"]}` ({harness.described(told)}).
+How often two faces are taken for one person's, on {people} people whom nothing was fitted on: faces
+of two people (false joins), of one person on different days, and a face beside a copy that is
+moved, scaled, turned, blurred and otherwise lit. "same" decides wherever the face comes back, "near"
+where its place agrees, too.
+
+{appearance.table(told)}"""
 
 
 def against_fer_section(told: dict[str, Any]) -> str:
@@ -236,6 +250,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "app": app_section,
     "install": install_section,
     "detectors": detectors_section,
+    "appearance": appearance_section,
     "crops": crops_section,
     "against_fer": against_fer_section,
     "loop": loop_section,
