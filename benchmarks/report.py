@@ -123,8 +123,8 @@ def appearance_section(told: dict[str, Any]) -> str:
 `{told["command"]}` ({harness.described(told)}).
 How often two faces are taken for one person's, on {people} people whom nothing was fitted on: faces
 of two people (false joins), of one person on different days, and a face beside a copy that is
-moved, scaled, turned, blurred and otherwise lit. "same" decides wherever the face comes back, "near"
-where its place agrees, too.
+moved, scaled, turned, blurred and lit otherwise. "same" decides wherever the face comes back,
+"near" where its place agrees, too.
 
 {appearance.table(told)}"""
 
