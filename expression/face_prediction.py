@@ -18,7 +18,6 @@ __all__ = [
     "enlarged",
     "is_sure",
     "ranked",
-    "scaled",
     "softmax",
 ]
 
@@ -59,9 +58,9 @@ class FacePrediction:
         return self.expression if self.sure else NOT_SURE
 
 
-def enlarged(face: AnyFace, times: int) -> AnyFace:
-    """A face found in a picture that was made `times` smaller, with its box in the original."""
-    return face if times == 1 else replace(face, box=tuple(v * times for v in face.box))
+def enlarged(face: AnyFace, times: float) -> AnyFace:
+    """The same face in a picture `times` as large; its box is rounded to pixels."""
+    return face if times == 1 else replace(face, box=tuple(round(v * times) for v in face.box))
 
 
 def is_sure(confidence: float, min_confidence: float) -> bool:
@@ -80,12 +79,6 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Logits (N, num_classes) → probabilities of the same shape, float64."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
-
-
-def scaled(faces: Sequence[FacePrediction], times: float) -> list[FacePrediction]:
-    """The same faces in a picture `times` as large; boxes are rounded to pixels."""
-    boxes = [[round(times * side) for side in face.box] for face in faces]
-    return [replace(f, box=(x, y, w, h)) for f, (x, y, w, h) in zip(faces, boxes, strict=True)]
 
 
 def ranked(probs: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from expression.about import not_sure_words
 from expression.download import is_url
 from expression.drawing import draw_faces
 from expression.face_detector import FINER_SMALLEST
-from expression.face_prediction import FacePrediction, scaled
+from expression.face_prediction import FacePrediction, enlarged
 from expression.files import shown
 from expression.output_files import OutputFiles, OutputGroup, check_folder, safe_stem
 from expression.picture_batches import PictureAnswer
@@ -106,7 +106,7 @@ class Report:
             self._save(self.pool.submit(copy_picture, Path(name), copy))
         times = reduced(image)
         size = image.width * times, image.height * times
-        faces = scaled(answer.faces, times)
+        faces = [enlarged(face, times) for face in answer.faces]
         self.tally.add(faces, size)
         if self.table:
             self.table.add(name, faces)

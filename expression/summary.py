@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expression.about import not_sure_share
+from expression.face_detector import SMALLEST_FACE
 from expression.face_prediction import FacePrediction
 from expression.files import shown
 from expression.terminal import can_print
 
 __all__ = ["Tally", "bar", "no_face_words", "video_words"]
 
-# As expression.face_detector.FaceFinder has it: smaller faces are skipped, however they are sought.
-SMALLEST_FACE = 28  # pixels
 NAMED = 5  # files that could not be read, in the summary
 
 

@@ -22,7 +22,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from PIL import Image
 
-from expression.face_prediction import FacePrediction, scaled
+from expression.face_prediction import FacePrediction, enlarged
 from expression.files import atomic_path, shown
 from expression.output_files import same_file
 from expression.timeline import Timeline
@@ -333,7 +333,8 @@ def annotate_video(
                     for face in faces:
                         table.add(frame.seconds, frame.index, face)
                 if each_frame is not None:
-                    each_frame(frame.seconds, scaled(faces, info.width / frame.image.width))
+                    times = info.width / frame.image.width
+                    each_frame(frame.seconds, [enlarged(face, times) for face in faces])
                 tracks.update(face.track for face in faces if face.track is not None)
                 if video is not None:
                     video.write(draw(frame.image, faces), frame.seconds)
