@@ -32,7 +32,7 @@ PICTURES = frozenset(
 )
 HEIC = frozenset({".heic", ".heif", ".hif"})  # with the package pillow-heif
 HEIC_ADVICE = "to open HEIC: pip install pillow-heif"
-# The containers of `expression.video.SAFE`. Not .ogg, which is mostly sound.
+# The containers of `expression.frames.SAFE`. Not .ogg, which is mostly sound.
 VIDEOS = frozenset(
     ".mp4 .m4v .mov .qt .3gp .3g2 .f4v .mkv .webm .avi .divx .wmv .asf .flv .ogv "
     ".mpg .mpeg .mpe .vob .ts .mts .m2ts .m2t".split()

@@ -23,6 +23,7 @@ __all__ = ["Tracker"]
 SURE = 0.95  # score of a face from which its appearance is learned
 LOOK_EVERY, LOOK_SHARE = 1.0, 0.2  # seconds, and what a further look counts: slow against errors
 LEAST_LOOKS = 2  # of a face that is remembered: it was visible for a second
+NAME_EVERY = 1 / 15  # seconds; probabilities are averaged over several times that
 JUMP = 0.6  # correlation of a face's pixels in two frames, below which it may be another person
 
 
@@ -34,6 +35,7 @@ class Track:
     face: Face
     last_seen: float  # seconds
     probs: np.ndarray | None = None  # (num_classes,), smoothed
+    named: float = -math.inf  # seconds: when they were last asked for
     visible: bool = True  # in the last frame
     missed: int = 0  # searches of the whole frame in a row that did not find it
     placed: bool = True  # no cut since: who is where it was may be the same person
@@ -103,16 +105,8 @@ class Tracker:
         self.time = seconds
         self.locate(image, seconds)
         visible = [track for track in self.tracks if track.visible]
-        if not visible:
-            return []
-        crops = [self.crop(image, track.face.box, track.face.tilt) for track in visible]
-        for track, probs in zip(visible, self.classify(crops), strict=True):
-            if track.probs is None:
-                track.probs = probs
-            else:
-                gap = max(seconds - track.last_seen, 1e-3)
-                new = 1 - math.exp(-gap / self.smooth)
-                track.probs = track.probs + new * (probs - track.probs)
+        self.name(image, visible, seconds)
+        for track in visible:
             track.last_seen = seconds
         visible.sort(key=lambda t: -t.face.box[2] * t.face.box[3])
         return [
@@ -130,6 +124,21 @@ class Tracker:
             for t in visible
             if t.probs is not None
         ]
+
+    def name(self, image: Image.Image, tracks: Sequence[Track], seconds: float) -> None:
+        """Ask what the faces show, those that are new or were asked some time ago; average it."""
+        due = [t for t in tracks if t.probs is None or seconds - t.named > NAME_EVERY - 1e-3]
+        if not due:
+            return
+        crops = [self.crop(image, track.face.box, track.face.tilt) for track in due]
+        for track, probs in zip(due, self.classify(crops), strict=True):
+            if track.probs is None:
+                track.probs = probs
+            else:
+                gap = max(seconds - track.named, 1e-3)
+                new = 1 - math.exp(-gap / self.smooth)
+                track.probs = track.probs + new * (probs - track.probs)
+            track.named = seconds
 
     def locate(self, image: Image.Image, seconds: float) -> None:
         """Update each track: where it is in this frame, or that it is not visible."""

@@ -1,14 +1,12 @@
-"""Read videos frame by frame, and write them again with faces drawn into them.
+"""Write videos, and annotate one: the same film with the faces drawn into it.
 
-Why: videos are long, stored sideways by phones, have uneven frame times and broken packets, and
-runs get interrupted. Here memory stays constant whatever the length, times are those of the file,
-and an output gets its name only when it is complete.
+Why: videos are long, and runs get interrupted. Here memory stays constant whatever the length, and
+an output gets its name only when it is complete.
 """
 
-import struct
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -17,174 +15,18 @@ from time import monotonic
 from typing import Any
 
 import av
-from av.container import InputContainer
-from av.stream import Disposition
-from av.video.stream import VideoStream
 from PIL import Image
 
 from expression.face_prediction import FacePrediction, enlarged
-from expression.files import atomic_path, shown
+from expression.files import atomic_path
+from expression.frames import read_frames, video_info
 from expression.output_files import same_file
 from expression.timeline import Timeline
 
-__all__ = [
-    "EachFrame",
-    "Frame",
-    "Summary",
-    "VideoInfo",
-    "VideoWriter",
-    "annotate_video",
-    "first_encoder",
-    "read_frames",
-    "video_info",
-]
+__all__ = ["EachFrame", "Summary", "VideoWriter", "annotate_video", "first_encoder"]
 
-# FFmpeg also opens text files, and playlists of other files and addresses; an uploaded file must
-# not make it open anything but itself.
-SAFE = {
-    "format_whitelist": "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif",
-    "protocol_whitelist": "file",
-}
-KINDS = "MP4, MOV, WebM, MKV or AVI"
-# The signs of a display matrix's a, b, c, d → what turns the picture upright. `frame.rotation`
-# is wrong for mirrored pictures.
-TURNS = {
-    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
-    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
-    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
-    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
-    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
-    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
-    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
-}
-SIDEWAYS = {turn for signs, turn in TURNS.items() if signs[0] == 0}
 TICKS = 60_000  # a second, in written files: below 2^16 (MPEG-4's limit), exact at 30000/1001 fps
 ENCODERS = ("libx264", "libopenh264", "h264", "mpeg4")
-
-
-# --- reading ---
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One picture of a video, RGB and upright; `seconds` from the video's start."""
-
-    seconds: float
-    index: int  # of the frames that could be decoded, from 0
-    image: Image.Image
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """Upright size in pixels; None where the file does not say, `fps` then 0.0."""
-
-    width: int
-    height: int
-    fps: float
-    seconds: float | None
-    frames: int | None
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no video at {shown(path)}")
-    try:
-        # Absolute: FFmpeg takes what stands before a colon in "day 1:walk.mp4" for a protocol.
-        container = av.open(path.absolute(), options=SAFE, metadata_errors="replace")
-    except av.FFmpegError as error:
-        raise ValueError(
-            f"{shown(path)} is not a video that can be read ({error.strerror}); give {KINDS}, "
-            "and record or export it again if it is cut off"
-        ) from None
-    with container:
-        moving = [
-            s for s in container.streams.video if not s.disposition & Disposition.attached_pic
-        ]
-        if not moving:
-            raise ValueError(
-                f"{shown(path)} holds no moving picture, only sound or data; give a video"
-            )
-        moving[0].thread_type = "AUTO"
-        yield container, moving[0]
-
-
-def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """Frames in order; damaged packets are skipped, and a file that is cut off ends there."""
-    try:
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                continue
-            yield from frames
-    except av.FFmpegError:
-        return
-
-
-def _nothing(path: Path) -> ValueError:
-    return ValueError(
-        f"{shown(path)} holds no frame that can be decoded; export it again as H.264 MP4"
-    )
-
-
-def _turn(frame: av.VideoFrame) -> Image.Transpose | None:
-    # A frame and its side data hold each other until the next garbage collection.
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return None
-    a, b, _, c, d = struct.unpack("9i", bytes(data))[:5]
-    return TURNS.get(tuple((v > 0) - (v < 0) for v in (a, b, c, d)))
-
-
-def _size(frame: av.VideoFrame, stream: VideoStream, longest: int | None) -> tuple[int, int]:
-    """Width and height with square pixels, before turning, at most `longest`."""
-    width, height = frame.width * float(stream.sample_aspect_ratio or 1), frame.height
-    scale = min(1.0, longest / max(width, height)) if longest else 1.0
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def read_frames(path: Path | str, *, longest: int | None = 1280) -> Generator[Frame, None, None]:
-    """The frames of a video, decoded one at a time, the long side at most `longest` pixels.
-
-    Times are the file's own, so uneven ones stay so. Damaged packets are skipped. Errors
-    come with the first frame: FileNotFoundError, or ValueError for a file that is no
-    video, has no picture track or holds nothing that can be decoded.
-    """
-    path = Path(path)
-    index, seconds = 0, 0.0
-    with _opened(path) as (container, stream):
-        start = (container.start_time or 0) / av.time_base
-        step = 1 / float(stream.guessed_rate or 30)
-        for frame in _decoded(container, stream):
-            if frame.time is not None:
-                seconds = max(0.0, frame.time - start)
-            elif index:  # some broken files time only some of their frames
-                seconds += step
-            if not index:  # the first counts for all: reading side data keeps a frame in memory
-                turn = _turn(frame)
-            width, height = _size(frame, stream, longest)
-            image = frame.to_image(width=width, height=height)
-            yield Frame(seconds, index, image if turn is None else image.transpose(turn))
-            index += 1
-    if not index:
-        raise _nothing(path)
-
-
-def video_info(path: Path | str) -> VideoInfo:
-    """What a progress bar needs, from the header and one frame. Errors as in `read_frames`."""
-    path = Path(path)
-    with _opened(path) as (container, stream):
-        frame = next(_decoded(container, stream), None)
-        if frame is None:
-            raise _nothing(path)
-        width, height = _size(frame, stream, None)
-        if _turn(frame) in SIDEWAYS:
-            width, height = height, width
-        fps = float(stream.average_rate or stream.guessed_rate or 0)
-        seconds = container.duration / av.time_base if container.duration else None
-        return VideoInfo(width, height, fps, seconds, stream.frames or None)
-
 
 # --- writing ---
 

@@ -25,8 +25,8 @@ from PIL import Image
 from expression.drawing import draw_faces
 from expression.face_prediction import FacePrediction
 from expression.files import shown as printable
+from expression.frames import picture_of, read_frames
 from expression.output_files import OutputFiles
-from expression.video import read_frames
 
 __all__ = ["Camera", "Window", "mirror", "play", "step"]
 
@@ -148,7 +148,7 @@ def device_pictures(device: Device, stop: Event) -> Iterator[Picture]:
                 for frame in packet.decode():
                     scale = min(1.0, LONGEST / max(frame.width, frame.height))
                     width, height = round(frame.width * scale), round(frame.height * scale)
-                    image = frame.to_image(width=width, height=height)
+                    image = picture_of(frame, width, height)
                     yield image, frame.time if drawn else monotonic() - start
     if not (drawn or stop.is_set()):
         raise OSError(f"camera {device.name} went away; check its cable and start again")

@@ -15,8 +15,8 @@ from PIL import Image
 
 from expression import cli, output_files, video, video_files, webcam
 from expression.checkpoint import default_checkpoint, read_card
+from expression.frames import video_info
 from expression.output_files import MAX_NOTES, OutputFiles
-from expression.video import video_info
 from lab import export
 
 MINE = "made by somebody else"

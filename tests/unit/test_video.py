@@ -14,14 +14,9 @@ from PIL import Image
 
 from expression import timeline, video
 from expression.face_prediction import FacePrediction
+from expression.frames import read_frames, video_info
 from expression.timeline import COLUMNS, Timeline, read_timeline
-from expression.video import (
-    VideoWriter,
-    annotate_video,
-    first_encoder,
-    read_frames,
-    video_info,
-)
+from expression.video import VideoWriter, annotate_video, first_encoder
 
 UNEVEN = [0.0, 0.033, 0.1, 0.107, 0.5, 1.25, 1.2655, 2.0, 2.04, 3.7]
 NAMES = ("happy", "not, happy", "so so")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from expression.file_kinds import VIDEOS
+from expression.frames import SAFE, read_frames
 from expression.input_names import expand, is_video
-from expression.video import SAFE, read_frames
 
 FORMS = {
     "mp4": (".mp4 .m4v .f4v", "mpeg4"),
