@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from expression.file_kinds import looks_like_a_picture
 
-__all__ = ["fetch", "is_url"]
+__all__ = ["fetch"]
 
 # What servers call a file whose kind they do not know
 UNKNOWN = frozenset(
@@ -29,10 +29,6 @@ UNKNOWN = frozenset(
     "application/force-download application/x-force-download application/download "
     "application/x-download multipart/form-data text/plain".split()
 )
-
-
-def is_url(name: object) -> bool:
-    return isinstance(name, str) and name.lower().startswith(("http://", "https://"))
 
 
 def fetch(

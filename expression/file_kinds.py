@@ -17,6 +17,7 @@ __all__ = [
     "heic_installed",
     "is_heic",
     "is_picture_name",
+    "is_url",
     "is_video_name",
     "looks_like_a_picture",
     "picture_endings",
@@ -86,3 +87,8 @@ def looks_like_a_picture(head: bytes) -> bool:
         or (head[:2] == b"BM" and head[6:10] == bytes(4))
         or (head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS | {b"avif", b"avis"})
     )
+
+
+def is_url(name: object) -> bool:
+    """Whether this is a web address."""
+    return isinstance(name, str) and name.lower().startswith(("http://", "https://"))

@@ -10,8 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from expression.download import is_url
-from expression.file_kinds import HEIC, HEIC_ADVICE, SYSTEM_NAMES, is_picture_name, is_video_name
+from expression.file_kinds import (
+    HEIC,
+    HEIC_ADVICE,
+    SYSTEM_NAMES,
+    is_picture_name,
+    is_url,
+    is_video_name,
+)
 from expression.files import shown
 
 __all__ = ["Inputs", "expand", "is_video", "passed_over_words"]

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from expression.download import fetch, is_url
+from expression.file_kinds import is_url
 from expression.files import shown
 from expression.picture_arrays import (
     from_array,
@@ -69,6 +69,8 @@ def open_picture(
     if hasattr(picture, "read"):
         return decode(seekable(picture), "the opened file", longest)
     if isinstance(picture, str) and is_url(picture):
+        from expression.download import fetch  # its ssl takes 20 ms: not for files
+
         content = fetch(picture, allow_private=allow_private)
         return decode(io.BytesIO(content), picture.split("?")[0], longest)
     if isinstance(picture, str | os.PathLike):

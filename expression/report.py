@@ -16,10 +16,10 @@ from typing import Any
 from tqdm import tqdm
 
 from expression.about import not_sure_words
-from expression.download import is_url
 from expression.drawing import draw_faces
 from expression.face_detector import FINER_SMALLEST
 from expression.face_prediction import FacePrediction, enlarged
+from expression.file_kinds import is_url
 from expression.files import shown
 from expression.output_files import OutputFiles, OutputGroup, check_folder, safe_stem
 from expression.picture_batches import PictureAnswer

@@ -12,8 +12,8 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from expression.download import is_url
 from expression.face_prediction import FacePrediction
+from expression.file_kinds import is_url
 from expression.files import shown
 from expression.output_files import OutputFiles, OutputGroup, inode, safe_stem
 

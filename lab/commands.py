@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from expression.download import is_url
+from expression.file_kinds import is_url
 from lab import (
     calibrated_checkpoint,
     comparison,

@@ -4,7 +4,7 @@ import json
 import shlex
 from pathlib import Path
 
-from expression.download import is_url
+from expression.file_kinds import is_url
 from hf_collate import Augment
 from lab.checks import option
 from lab.further_data import split_name

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from expression.download import fetch, is_url
+from expression.download import fetch
+from expression.file_kinds import is_url
 from expression.files import atomic_write
 
 __all__ = ["FERPLUS_ADDRESS", "votes_file"]

@@ -17,7 +17,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Image
 from tqdm import tqdm
 
-from expression.download import is_url
+from expression.file_kinds import is_url
 from lab.datasets.drawn_splits import check_given, check_sizes, complete
 from lab.datasets.reading import (
     Report,
