@@ -134,11 +134,10 @@ def picture_of(frame: av.VideoFrame, width: int, height: int) -> Image.Image:
 
 def ahead(items: Generator[Item, None, None], most: int = AHEAD) -> Generator[Item, None, None]:
     """The same items, of which the next `most` are made by a thread meanwhile."""
-    end = object()
     with closing(items), ThreadPoolExecutor(1, "frames") as worker:
-        waiting = deque(worker.submit(next, items, end) for _ in range(most))
-        while (item := waiting.popleft().result()) is not end:
-            waiting.append(worker.submit(next, items, end))
+        waiting = deque(worker.submit(next, items, None) for _ in range(most))
+        while (item := waiting.popleft().result()) is not None:
+            waiting.append(worker.submit(next, items, None))
             yield item
 
 

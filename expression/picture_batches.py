@@ -52,10 +52,10 @@ def answer_pictures(
     `whole`: each picture is one face already. `allow_private`: see `expression.download.fetch`.
     """
 
-    finder = predictor.finder  # loaded once, before threads use it
+    finder = None if whole else predictor.finder  # loaded once, before threads use it
 
     def search(group: Sequence[str]) -> list[Searched]:
-        return open_and_search(finder, group, whole, allow_private)
+        return open_and_search(finder, group, allow_private)
 
     groups = [names[i : i + GROUP] for i in range(0, len(names), GROUP)]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -74,9 +74,9 @@ def answer_pictures(
 
 
 def open_and_search(
-    finder: FaceFinder, names: Sequence[str], whole: bool, allow_private: bool
+    finder: FaceFinder | None, names: Sequence[str], allow_private: bool
 ) -> list[Searched]:
-    """Opens some pictures and finds their faces."""
+    """Opens some pictures and finds their faces, where a finder is given."""
     searched: list[Searched] = []
     for name in names:
         try:
@@ -84,7 +84,7 @@ def open_and_search(
         except (OSError, ValueError) as error:
             searched.append((PictureAnswer(name, error=str(error)), []))
         else:
-            searched.append((PictureAnswer(name, image), [] if whole else finder.find(image)))
+            searched.append((PictureAnswer(name, image), finder.find(image) if finder else []))
     return searched
 
 
