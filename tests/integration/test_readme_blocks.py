@@ -1,7 +1,7 @@
-"""The README's programs and commands work as they stand there.
+"""The programs and commands of README.md and docs/ work as they stand there.
 
 A reader copies a block as it is. The mistake this prevents: a function or an option gets another
-name, and the README goes on quoting the old one.
+name, and a page goes on quoting the old one.
 """
 
 import importlib
@@ -25,11 +25,12 @@ from lab.parsing import parse
 pytestmark = pytest.mark.slow
 
 ROOT = Path(demo.__file__).parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 ADDRESS = "http://127.0.0.1:7860"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-ANSWER_BOX = (180, 63, 85, 110)  # of the astronaut's face, as the README quotes it
+ANSWER_BOX = (180, 63, 85, 110)  # of the astronaut's face, as the pages quote it
 
 
 def blocks(language: str, *words: str) -> list[str]:
@@ -111,7 +112,7 @@ def test_command_exists_with_its_options(words, capsys):
 
 
 def test_commands_in_sentences_exist():
-    named = re.findall(r"`python ([\w/]+\.py)|`make ([a-z-]+)", README)
+    named = re.findall(r"`python ([\w/]+\.py)|`make ([a-z-]+)", TEXT)
     assert named
     for file, target in named:
         if file:
@@ -121,16 +122,28 @@ def test_commands_in_sentences_exist():
 
 
 def test_extras_in_sentences_exist():
-    (sentence,) = re.findall(r"^Extras of .*$", README, re.MULTILINE)
+    (sentence,) = re.findall(r"^Extras of .*$", TEXT, re.MULTILINE)
     for name in re.findall(r"`(\w+)`", sentence):
         check_extras(f".[{name}]")
 
 
 def test_every_source_of_data_has_a_command_that_is_understood():
-    rows = re.findall(r"^\|.*`python experiments\.py (.*--data.*?)` \|$", README, re.MULTILINE)
+    rows = re.findall(r"^\|.*`python experiments\.py (.*--data.*?)` \|$", TEXT, re.MULTILINE)
     sources = {parse(shlex.split(row))[0].data for row in rows}
     assert {"owner/name", "kaggle:owner/name", "my_faces", "facial_expressions"} <= sources
     assert any(ferplus_file.FERPLUS_ADDRESS in row for row in rows)
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings}
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if target.startswith("#"):
+                assert target[1:] in anchors, f"{page.name}: {target}"
+            elif "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_every_block_is_checked_here():
@@ -142,7 +155,7 @@ def test_every_block_is_checked_here():
 
 @pytest.fixture(scope="module")
 def desk(astronaut, tmp_path_factory) -> Path:
-    """A folder where the README's programs find what they name: pictures, a video, the package."""
+    """A folder where the pages' programs find what they name: pictures, a video, the package."""
     folder = tmp_path_factory.mktemp("desk")
     astronaut.save(folder / "photo.jpg", quality=95)
     astronaut.crop((140, 20, 310, 190)).save(folder / "face.jpg", quality=95)
@@ -172,8 +185,8 @@ def run(desk: Path, *command: str) -> str:
     return done.stdout
 
 
-def test_program_with_pictures(desk):
-    (program,) = blocks("python", "ExpressionPredictor", "photo.jpg")
+@pytest.mark.parametrize("program", blocks("python", "ExpressionPredictor", "photo.jpg"))
+def test_program_with_pictures(desk, program):
     assert str(ANSWER_BOX) in program
     printed = run(desk, sys.executable, "-c", program)
     box = [int(number) for number in re.findall(r"\d+", printed)[:4]]

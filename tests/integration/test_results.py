@@ -428,8 +428,8 @@ def test_the_served_network_s_two_figures():
     row = next(row for row in reports.read(kept) if row.folder == "expression-fer2013")
     assert row.evaluation_of("test").n - row.unseen("test").n == 291
     assert row.evaluation_of("validation").n - row.unseen("validation").n == 277
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert row.count("test") in readme and row.count("validation") in readme
+    page = (ROOT / "docs/laboratory.md").read_text(encoding="utf-8")
+    assert row.count("test") in page and row.count("validation") in page
 
 
 def test_no_committed_page_says_what_its_results_do_not(tmp_path):

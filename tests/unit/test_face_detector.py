@@ -272,6 +272,29 @@ def test_a_face_that_moved_a_little_is_followed_and_one_that_left_is_not(finder,
 # --- the crop ---
 
 
+@pytest.mark.parametrize("size", [(512, 512), (1024, 1024), (1401, 1400), (3000, 2999)])
+def test_following_in_a_part_of_the_picture_finds_what_following_in_the_whole_does(
+    finder, astronaut, size, monkeypatch
+):
+    image = astronaut.resize(size)
+    times = size[0] / 512
+    held = [Face(tuple(round(v * times) for v in BOX), 1.0)]
+    (part,) = finder.follow(image, held)
+    monkeypatch.setattr(face_detector, "surroundings", lambda corners, size, step: (0, 0, *size))
+    (whole,) = finder.follow(image, held)
+    pixel = max(size) / 640 if max(size) > 640 else 1  # of the picture that the network sees
+    for one, other in zip(corners(part.box), corners(whole.box), strict=True):
+        assert abs(one - other) <= 1.5 * pixel
+
+
+@pytest.mark.parametrize("box", [(-500, -500, 40, 40), (5000, 90, 40, 40), (-30, 40, 60, 60)])
+def test_a_held_face_outside_the_picture_is_looked_for_inside_it(finder, box):
+    corners = np.array([[box[0], box[1], box[0] + box[2], box[1] + box[3]]])
+    left, top, right, bottom = face_detector.surroundings(corners, (64, 48), 3)
+    assert 0 <= left < right <= 64 and 0 <= top < bottom <= 48
+    assert finder.follow(Image.new("RGB", (64, 48)), [Face(box, 1.0)]) == [None]
+
+
 def test_the_crop_puts_the_face_where_the_rule_says():
     rule = CropRule(centre_x=0.4, centre_y=0.6, size=0.5)
     left, top, side = rule.square((100, 50, 40, 40))

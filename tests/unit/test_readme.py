@@ -1,4 +1,4 @@
-"""The README quotes what was measured, and nothing else."""
+"""README.md and docs/ quote what was measured, and nothing else."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,9 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def test_tables_are_those_that_the_results_give():
-    text = README.read_text(encoding="utf-8")
-    assert results_table.whole(text) == text, "python -m tools.results_table --write"
+    for page, text in results_table.pages().items():
+        written = page.read_text(encoding="utf-8")
+        assert text == written, f"{page.name}: python -m tools.results_table --write"
 
 
 def test_the_benchmarks_page_is_the_one_that_their_files_give():
@@ -20,7 +21,7 @@ def test_the_benchmarks_page_is_the_one_that_their_files_give():
 
 
 def test_what_labels_are_worth_is_quoted_from_its_file():
-    text = README.read_text(encoding="utf-8")
+    text = (README.parent / "docs" / "laboratory.md").read_text(encoding="utf-8")
     told = json.loads((README.parent / "results/label_noise-fer2013.json").read_text())
     faces = told["splits"]["validation"]
     for figure in ("most_voted", "best_use"):

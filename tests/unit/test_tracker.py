@@ -209,6 +209,23 @@ def test_probabilities_sum_to_one_and_the_most_likely_comes_first():
         assert set(s.probs) == set(NAMES)
 
 
+@pytest.mark.parametrize(("fps", "asked"), [(10, 10), (30, 15), (60, 15)])
+def test_a_face_is_named_no_more_often_than_the_average_needs(fps, asked):
+    crops = []
+
+    def classify(boxes):
+        crops.append(len(boxes))
+        return np.array([certain(0)] * len(boxes))
+
+    film = Film(classify)
+    for i in range(fps):
+        film({"ann": at(100)}, i / fps)
+    assert sum(crops) == pytest.approx(asked, abs=1)
+    crops.clear()
+    film({"ann": at(100), "bob": at(300)}, 1.6)  # a newcomer is named in the frame that shows it
+    assert crops == [2] and film.tracker(Frame(bob=at(300)), 1.61)[0].probs
+
+
 def test_two_faces_keep_their_own_expressions():
     def classify(boxes):
         return np.stack([certain(0 if box[1] == 0 else 2, 0.9) for box in boxes])

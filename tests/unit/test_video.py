@@ -14,7 +14,7 @@ from PIL import Image
 
 from expression import timeline, video
 from expression.face_prediction import FacePrediction
-from expression.frames import read_frames, video_info
+from expression.frames import ahead, picture_of, read_frames, video_info
 from expression.timeline import COLUMNS, Timeline, read_timeline
 from expression.video import VideoWriter, annotate_video, first_encoder
 
@@ -86,6 +86,51 @@ def left_behind(folder):
 
 
 # --- reading ---
+
+
+@pytest.mark.parametrize("size", [(64, 48), (50, 34), (24, 18)])
+def test_a_frame_becomes_the_same_picture_as_by_av_itself(tmp_path, size):
+    # The plane's lines are padded: read without their length, a picture comes out sheared
+    source = make(tmp_path / "v.mkv", 1, image=noise(np.random.default_rng(0)))
+    with av.open(source) as container:
+        frame = next(container.decode(video=0))
+    wanted = frame.to_image(width=size[0], height=size[1])
+    assert picture_of(frame, *size).tobytes() == wanted.tobytes()
+
+
+def test_frames_are_made_ahead_and_no_further_than_said():
+    made = []
+
+    def numbers():
+        for k in range(9):
+            made.append(k)
+            yield k
+        raise ValueError("broken at the end")
+
+    items = ahead(numbers(), most=2)
+    assert not made  # nothing is opened before the first is asked for
+    assert next(items) == 0
+    assert next(items) == 1
+    assert len(made) <= 4
+    with pytest.raises(ValueError, match="at the end"):
+        list(items)
+    assert made == list(range(9))
+
+
+def test_closing_early_closes_the_file_too():
+    closed = []
+
+    def numbers():
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.append(True)
+
+    items = ahead(numbers())
+    next(items)
+    items.close()
+    assert closed
 
 
 def test_frames_come_in_order_with_their_times(clip):
