@@ -136,7 +136,7 @@ def table(results: Path = ROOT / "results") -> str:
                 tested(row),
                 "1",
                 f"{minutes:.0f}, {row.card['hardware']}",
-                "[results](results/RESULTS.md)",
+                "[results](../results/RESULTS.md)",
             )
         )
     lines = ["| " + " | ".join(row) + " |" for row in rows]
