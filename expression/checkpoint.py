@@ -23,6 +23,7 @@ from expression.files import atomic_write, shown
 __all__ = [
     "CARD_KEY",
     "CHECKPOINTS",
+    "HUB_PREFIX",
     "default_checkpoint",
     "list_checkpoints",
     "load_checkpoint",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 CARD_KEY = "expression"  # of the card in a safetensors header and an .onnx file's metadata
+HUB_PREFIX = "hf:"  # of a network's name on the Hugging Face hub
 HERE = Path(__file__).resolve().parent
 # A wheel brings the served checkpoints inside this package; a clone has them all at its root.
 CHECKPOINTS = (HERE if (HERE / "checkpoints").is_dir() else HERE.parent) / "checkpoints"
@@ -88,10 +90,15 @@ def resolve_checkpoint(checkpoint: Path | str | None, folder: Path | str = CHECK
 
     A name may leave out the ending, and the data set where only one file fits: "tinyvgg"
     means tinyvgg-fer2013.safetensors. An .onnx file means the checkpoint beside it. A path into
-    another folder is taken as it is. Raises FileNotFoundError, listing what is there.
+    another folder is taken as it is. "hf:owner/name" is fetched from the Hugging Face hub (see
+    `expression.hub`). Raises FileNotFoundError, listing what is there.
     """
     if checkpoint is None:
         return default_checkpoint(folder)
+    if str(checkpoint).startswith(HUB_PREFIX):
+        from expression.hub import fetch_checkpoint  # and what keeps its cache: only where named
+
+        return fetch_checkpoint(Path(checkpoint).as_posix())
     path, folder = Path(checkpoint), Path(folder)
     if path.suffix == ".onnx":
         path = path.with_suffix(".safetensors")

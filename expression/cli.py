@@ -33,7 +33,9 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=DESCRIPTION)
     add = parser.add_argument
     add("inputs", nargs="*", metavar="INPUT", help="picture, video, folder, pattern or address")
-    add("--checkpoint", help="a file, or a name of --list (default: the first of --list)")
+    add("--checkpoint",
+        help="a file, a name of --list (default: the first of --list), or hf:owner/name, a network "
+        "on the Hugging Face hub")  # fmt: skip
     add("--whole", action="store_true", help="each picture is one face already, cropped")
     add("--top-k", type=int, metavar="K", help="show only the K most likely classes")
     add("--min-confidence", type=float, metavar="P",
@@ -92,8 +94,9 @@ def main(
 def answer(args: argparse.Namespace, load_network: Callable[[Path], Network]) -> int:
     """Answer for the webcam, or for pictures and then videos; returns the exit code."""
     check_arguments(args)
+    checkpoint = resolve_checkpoint(args.checkpoint)  # before the detector is loaded
     finder = FaceFinder(smallest=args.smallest)
-    predictor = ExpressionPredictor(args.checkpoint, finder, load_network, args.min_confidence)
+    predictor = ExpressionPredictor(checkpoint, finder, load_network, args.min_confidence)
     if args.webcam is not None:
         from expression.webcam import mirror
 
@@ -141,7 +144,6 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError(f"--top-k is {args.top_k}; it must be 1 or more")
     if args.min_confidence is not None:
         check_min_confidence(args.min_confidence, "--min-confidence")
-    resolve_checkpoint(args.checkpoint)  # before the detector is loaded
 
 
 def answer_video(

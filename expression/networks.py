@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from expression.checkpoint import read_card
+from expression.checkpoint import HUB_PREFIX, read_card
 from expression.onnx_network import OnnxNetwork
 
 __all__ = [
@@ -52,7 +52,19 @@ def open_onnx(checkpoint: Path) -> OnnxNetwork:
         raise ValueError(
             f"{path} was exported from another {checkpoint.name}; again: {how} --overwrite"
         )
+    check_output(network)
     return network
+
+
+def check_output(network: OnnxNetwork) -> None:
+    """Raises ValueError where a network's answer has not a logit for each class of its card."""
+    shapes = {output.name: output.shape for output in network.session.get_outputs()}
+    classes = len(network.card["class_names"])
+    if shapes.get("logits", [classes + 1])[-1] != classes:
+        raise ValueError(
+            f"{network.path} does not fit its card: {classes} classes are named, its outputs are "
+            f"{shapes}; export it again, or take another file"
+        )
 
 
 def open_network(checkpoint: Path) -> Network:
@@ -84,8 +96,11 @@ def first_export(checkpoint: Path) -> Path:
 def export(checkpoint: Path | str | None, overwrite: bool = False) -> Path:
     """Write a checkpoint's .onnx beside it; returns that path.
 
-    Raises as `lab.export.export_checkpoint`, and ImportError, one sentence, without torch.
+    Raises as `lab.export.export_checkpoint`, ImportError, one sentence, without torch, and
+    ValueError for a network on the hub.
     """
+    if str(checkpoint).startswith(HUB_PREFIX):
+        raise ValueError(f"{checkpoint} comes with its .onnx: there is nothing to export")
     try:
         from lab.export import export_checkpoint
     except ImportError as error:

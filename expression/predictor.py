@@ -36,14 +36,15 @@ __all__ = ["ExpressionPredictor", "FacePrediction", "misfit"]
 class ExpressionPredictor:
     """A checkpoint, loaded once: faces → probabilities.
 
-    `checkpoint` is a path, a name in checkpoints/ such as "expression", or None for the default.
+    `checkpoint` is a path, a name in checkpoints/ such as "expression", a published network such as
+    "hf:owner/name" (see `expression.hub`), or None for the default.
     Classes, preprocessing and the crop around a face come from its card; its network is what
     `load_network(path)` returns, by default the .onnx file beside it or an export of its first
     use (see `expression.networks`). A face whose largest probability lies below `min_confidence`,
     in [0, 1), is answered with "not sure" (see `FacePrediction.label`): None takes the card's
     threshold, 0 turns it off. Raises FileNotFoundError when a file is missing and ValueError when
     it is broken, of another program, or does not fit the network that its card names, or when the
-    threshold is out of its range.
+    threshold is out of its range; for a published network also as `expression.hub`.
     """
 
     def __init__(

@@ -21,6 +21,7 @@ from lab import (
     flagship,
     label_noise,
     matrix,
+    publishing,
     robustness,
 )
 from lab.checks import UsageError, check_device, check_files, check_paths
@@ -39,6 +40,7 @@ from lab.options import (
     LabelNoise,
     Matrix,
     Pack,
+    Publish,
     Robustness,
     Settings,
     Train,
@@ -64,6 +66,9 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
     """
     if isinstance(command, Compare):
         print(f"wrote {comparison.compare(command.out / 'results')}")
+        return
+    if isinstance(command, Publish):
+        publishing.publish(command.checkpoint, command.to, command.space, command.yes)
         return
     device = check_device(command.device)
     left_out: list[str] = []

@@ -15,6 +15,7 @@ from expression.checkpoint import read_card
 from expression.files import atomic_write
 from lab.metrics import VIEW_WORDS, Evaluation
 from lab.provenance import kept_by, totals
+from lab.publishing import TAG
 from lab.results import SPLITS, Result, Results
 
 __all__ = ["LIMITS", "crop_words", "headline", "markdown", "text", "write", "write_all"]
@@ -29,7 +30,9 @@ def text(checkpoint: Path, kept: Results) -> str:
         license="mit",
         library_name="pytorch",
         pipeline_tag="image-classification",
-        tags=["facial-expression-recognition"],
+        tags=[TAG],
+        datasets=[source["name"] for source in sources(card)],
+        metrics=["accuracy"],
         eval_results=[entry for r in results for entry in entries(r, is_home(r, card))] or None,
     )
     minutes, epochs = totals(card)
@@ -43,6 +46,11 @@ def text(checkpoint: Path, kept: Results) -> str:
         figures[what] = words(result, home)
     body = markdown(card, checkpoint.stem, figures)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
+
+
+def sources(card: dict[str, Any]) -> list[dict[str, Any]]:
+    """The data sets that the network was trained on, each with name and fingerprint."""
+    return [card["data"], *card["data"].get("further", ())]
 
 
 def order(result: Result) -> tuple[str, int, int]:
@@ -81,7 +89,7 @@ def entries(result: Result, home: bool) -> list[EvalResult]:
             dataset_name=result.data,
             dataset_split=result.key.split,
             metric_type="accuracy",
-            metric_name=f"accuracy, {VIEW_WORDS[result.key.views]}{which}",
+            metric_name=f"accuracy, {VIEW_WORDS[result.key.views]}{which}: {told.k}/{told.n}",
             metric_value=round(told.accuracy, 4),
         )
         for which, told in shares.items()
@@ -143,8 +151,7 @@ def markdown(card: dict[str, Any], name: str, figures: Mapping[str, str] | None 
     they say nothing of a split.
     """
     rule = card["preprocess"]
-    sources = [card["data"], *card["data"].get("further", ())]
-    data = ", ".join(f"{one['name']} (fingerprint `{one['fingerprint']}`)" for one in sources)
+    data = ", ".join(f"{one['name']} (fingerprint `{one['fingerprint']}`)" for one in sources(card))
     own = {split: share(card[split]) for split in ("validation", "test") if split in card}
     figures = {**(figures or {})}
     figures |= {split: text for split, text in own.items() if split not in figures}

@@ -16,7 +16,7 @@ from lab.recipes import RECIPES, EarlyStopping, Learning, Pictures, Schedule, St
 
 __all__ = ["COMMANDS", "GROUPS", "Augmentation", "Calibrate", "Command", "Compare", "Data",
            "Ensemble", "Evaluate", "Explain", "Flagship", "LabelNoise", "Matrix", "Pack",
-           "Robustness", "Settings", "Train"]  # fmt: skip
+           "Publish", "Robustness", "Settings", "Train"]  # fmt: skip
 
 Flag = FlagCreatePairsOff[bool]
 File = Annotated[Path | None, arg(metavar="PATH")]
@@ -208,6 +208,21 @@ class Compare:
     """Folder that holds results/."""
 
 
+@dataclass(frozen=True)
+class Publish:
+    """Upload a checkpoint, its .onnx and its card, and the page, to the Hugging Face hub. Without
+    --yes it only says what would be uploaded."""
+
+    checkpoint: Annotated[Positional[str], arg(metavar="NAME")] = ""
+    """The checkpoint: a file, or a name in checkpoints/ such as expression."""
+    to: Annotated[str | None, arg(metavar="OWNER/NAME")] = None
+    """The repository of the network; it is made where it does not exist."""
+    space: Annotated[str | None, arg(metavar="OWNER/NAME")] = None
+    """A static Space for the page in web/dist, which `make web` builds."""
+    yes: Flag = False
+    """Really upload, with the token of HF_TOKEN or `hf auth login`."""
+
+
 Command = (
     Train
     | Flagship
@@ -220,6 +235,7 @@ Command = (
     | LabelNoise
     | Compare
     | Pack
+    | Publish
 )
 COMMANDS: dict[str, type] = {
     "train": Train,
@@ -233,4 +249,5 @@ COMMANDS: dict[str, type] = {
     "label_noise": LabelNoise,
     "compare": Compare,
     "pack": Pack,
+    "publish": Publish,
 }

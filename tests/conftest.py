@@ -129,13 +129,38 @@ def loopback() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], ThreadingHTT
 
     def serve(handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
         servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        # Asked every 0.02 s whether it should stop: the usual half second is most of a test
+        threading.Thread(target=servers[-1].serve_forever, args=(0.02,), daemon=True).start()
         return servers[-1]
 
     yield serve
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def hub(
+    loopback: Callable[..., ThreadingHTTPServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """A stand-in of the Hugging Face hub, to which huggingface_hub leads, with an empty cache.
+
+    What is returned has its repositories (tests/hub_stand_in.py); the token may write.
+    """
+    from huggingface_hub import constants
+
+    from tests.hub_stand_in import stand_in
+
+    server = loopback(stand_in())
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_TOKEN", "hf_writes")
+    for name, value in (
+        ("HF_HUB_OFFLINE", False),
+        ("HF_HUB_DISABLE_XET", True),
+        ("HF_HUB_CACHE", str(tmp_path / "hub")),
+    ):
+        monkeypatch.setattr(constants, name, value)
+    return server.RequestHandlerClass
 
 
 @pytest.fixture

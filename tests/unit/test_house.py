@@ -164,7 +164,7 @@ def test_what_answers_imports_only_what_pip_installs_for_it(path: Path) -> None:
     # matplotlib, scikit-image and others come with [train]; on a light machine they are missing
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    light = project["dependencies"] + extras["demo"] + extras["heic"]
+    light = project["dependencies"] + extras["demo"] + extras["heic"] + extras["hub"]
     packages = {re.split(r"[<>=]", line)[0] for line in light}
     known = {MODULE_OF.get(name, name) for name in packages} | set(sys.stdlib_module_names)
     found = imports_of(path) - known - own_names() - {"."}
@@ -174,7 +174,7 @@ def test_what_answers_imports_only_what_pip_installs_for_it(path: Path) -> None:
 def test_importing_what_answers_loads_no_torch(tmp_path: Path) -> None:
     program = (
         "import sys, expression, expression.cli, expression.predictor, expression.tracker\n"
-        "print(*sorted({'torch', 'torchvision', 'gradio', 'lab'} & set(sys.modules)))"
+        "print(*sorted({'torch', 'gradio', 'lab', 'huggingface_hub'} & set(sys.modules)))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment,
