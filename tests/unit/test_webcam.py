@@ -8,11 +8,13 @@ import av.device
 import pytest
 from PIL import Image
 
+from expression import camera as reading
 from expression import webcam
+from expression.camera import Camera, Device, locate
 from expression.drawing import draw_faces
 from expression.face_prediction import FacePrediction
 from expression.video import VideoWriter
-from expression.webcam import Camera, Device, locate, mirror, play, step
+from expression.webcam import mirror, play, step
 
 SMILE = FacePrediction((4, 6, 40, 40), {"happy": 0.9, "sad": 0.1}, track=1)
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs X11 and v4l2")
@@ -156,7 +158,7 @@ def test_a_camera_that_gives_no_picture_is_not_waited_for_for_ever(monkeypatch):
             yield
 
     silent = Silent()
-    monkeypatch.setattr(webcam, "PATIENCE", 0.05)
+    monkeypatch.setattr(reading, "PATIENCE", 0.05)
     monkeypatch.setattr(av, "open", lambda *_, **__: silent)
     camera = Camera("0")
     with pytest.raises(OSError, match="gave no picture"), camera:
