@@ -277,7 +277,7 @@ def test_it_loads_little_and_then_nothing_more(browser, server, dist, portrait):
         asked = [path.lstrip("/") or "index.html" for path in server.asked]
         loaded = sum((dist / name).stat().st_size for name in asked)
         assert loaded <= LARGEST_LOAD, sorted(asked)
-        assert "expression.onnx.gz" in asked and len(asked) == len(set(asked))
+        assert "expression.onnx" in asked and len(asked) == len(set(asked))
         server.asked.clear()
         context.set_offline(True)
         page.locator("#file").set_input_files(portrait)
@@ -454,10 +454,10 @@ def test_a_browser_without_webassembly(browser, server):
 def test_networks_that_do_not_arrive(browser, server):
     with browser.new_context() as context:
         page = context.new_page()
-        page.route("**/faces.onnx.gz", lambda route: route.fulfill(status=404))
+        page.route("**/faces.onnx", lambda route: route.fulfill(status=404))
         page.goto(server.address)
         page.locator("#mirror .message").wait_for()
-        assert "faces.onnx.gz" in page.locator("#mirror .message").inner_text()
+        assert "faces.onnx" in page.locator("#mirror .message").inner_text()
 
 
 # --- the build ---

@@ -79,7 +79,7 @@ export function faceCard(face, number) {
     element("span", { class: "number" }, String(number)),
     element("span", { class: "emoji", role: "img", "aria-label": face.label }, emoji),
     element("div", { class: "words" },
-      element("h3", { class: "word" }, face.label),
+      element("h2", { class: "word" }, face.label),
       element("p", { class: "hint" }, hint(face))),
     list);
 }

@@ -61,22 +61,12 @@ async function open() {
   let here = 0;
   const received = (bytes) => postMessage({ progress: Math.min((here += bytes) / whole, 1) });
   const loads = [files.runtime, files.finder, files.network].map((file) => load(file, received));
-  const [runtime, ...networks] = await Promise.all(loads);
-  ort.env.wasm.wasmBinary = runtime;
+  for (const one of loads) one.catch(() => {}); // the first failure is told, by whoever waits
+  ort.env.wasm.wasmBinary = await loads[0];
   ort.env.wasm.numThreads = 1;
-  const finder = new FaceFinder(await network(networks[0]), settings.finder);
-  const namer = new Namer(await network(networks[1]), settings.card);
-  await warmUp(finder, namer);
+  const finder = new FaceFinder(await network(await loads[1]), settings.finder);
+  const namer = new Namer(await network(await loads[2]), settings.card);
   return { finder, namer };
-}
-
-/** The first pass through a network is the slowest: not with somebody's face. */
-async function warmUp(finder, namer) {
-  const image = { data: new Uint8Array(4 * 64 * 64), width: 64, height: 64, channels: 4 };
-  const face = { box: [8, 8, 48, 48], score: 1, tilt: 0 };
-  await finder.search(image);
-  await finder.follow(image, [face]);
-  await namer.name(image, [face]);
 }
 
 // --- pictures ---
