@@ -95,8 +95,11 @@ export function showBoxes(layer, { width, height, faces }, { mirrored = false, n
     const [x, y, w, h] = face.box;
     const { colour, ink } = look(face);
     const box = layer.children[i];
-    box.className = face.sure ? "box" : "box unsure";
     const left = mirrored ? width - x - w : x;
+    box.className = "box";
+    box.classList.toggle("unsure", !face.sure);
+    box.classList.toggle("right", left + w / 2 > 0.6 * width); // so that its word is not cut off
+    box.classList.toggle("high", y < 0.12 * height);
     const place = { left: left / width, top: y / height, width: w / width, height: h / height };
     for (const [side, share] of Object.entries(place)) box.style[side] = `${100 * share}%`;
     box.style.setProperty("--colour", colour);
