@@ -326,6 +326,7 @@ def test_the_mirror_answers_many_times_a_second_and_stops(film, filmed_browser, 
             page.wait_for_timeout(500)
             times = [at for at, _ in page.evaluate("window.answers")]
             fastest = max((sum(t <= u < t + 2000 for u in times) / 2 for t in times), default=0)
+        print(f"{fastest:.1f} answers a second")
         assert fastest >= ANSWERS
         assert {word for _, word in page.evaluate("window.answers")} == {"happy"}
         answer = page.locator(".answer")
@@ -383,8 +384,12 @@ def test_the_keyboard_reaches_everything(page):
     page.keyboard.press("ArrowRight")
     assert page.get_by_role("tab", name="Photo").get_attribute("aria-selected") == "true"
     page.keyboard.press("Tab")
-    with page.expect_file_chooser():
-        page.keyboard.press("Enter")
+    page.evaluate(
+        "document.querySelector('#file').onclick = (event) => {"
+        " event.preventDefault(); window.chosen = true; }"
+    )
+    page.keyboard.press("Enter")
+    page.wait_for_function("window.chosen")
 
 
 def test_a_photo_may_be_pasted_and_dropped(page, portrait):
