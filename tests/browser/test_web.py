@@ -263,13 +263,22 @@ def first_answer(browser, server, picture):
         return time.perf_counter() - began
 
 
+def crowded():
+    """How many times as long as alone work takes now, because others use this machine."""
+    began, used = time.perf_counter(), time.process_time()
+    while time.process_time() - used < 0.2:
+        pass
+    return max((time.perf_counter() - began) / 0.2, 1)
+
+
 def test_the_first_answer_comes_soon(browser, server, portrait):
-    # Twice as long is accepted where other tests use the machine at the same time
     tries = []
     while not tries or (min(tries) > FIRST_ANSWER and len(tries) < 5):
-        tries.append(first_answer(browser, server, portrait))
-    print(f"first answer after {min(tries):.2f} seconds")
-    assert min(tries) <= 2 * FIRST_ANSWER, tries
+        share = crowded()
+        seconds = first_answer(browser, server, portrait)
+        tries.append(seconds / max(share, crowded()))
+        print(f"first answer after {seconds:.2f} seconds, alone {tries[-1]:.2f}")
+    assert min(tries) <= FIRST_ANSWER, tries
 
 
 def test_it_loads_little_and_then_nothing_more(browser, server, dist, portrait):
@@ -321,13 +330,14 @@ def test_the_mirror_answers_many_times_a_second_and_stops(film, filmed_browser, 
         page = opened(context, server)
         page.evaluate(WATCH)
         page.get_by_role("button", name="Start the camera").click()
-        fastest, deadline = 0, time.monotonic() + 30
+        fastest, share, deadline = 0, crowded(), time.monotonic() + 20
         while fastest < ANSWERS and time.monotonic() < deadline:
             page.wait_for_timeout(500)
             times = [at for at, _ in page.evaluate("window.answers")]
             fastest = max((sum(t <= u < t + 2000 for u in times) / 2 for t in times), default=0)
-        print(f"{fastest:.1f} answers a second")
-        assert fastest >= ANSWERS
+        share = max(share, crowded())
+        print(f"{fastest:.1f} answers a second, alone {fastest * share:.1f}")
+        assert fastest * share >= ANSWERS
         assert {word for _, word in page.evaluate("window.answers")} == {"happy"}
         answer = page.locator(".answer")
         assert answer.locator(".word").inner_text() == "happy"
@@ -385,8 +395,8 @@ def test_the_keyboard_reaches_everything(page):
     assert page.get_by_role("tab", name="Photo").get_attribute("aria-selected") == "true"
     page.keyboard.press("Tab")
     page.evaluate(
-        "document.querySelector('#file').onclick = (event) => {"
-        " event.preventDefault(); window.chosen = true; }"
+        "() => { document.querySelector('#file').onclick = (event) => {"
+        " event.preventDefault(); window.chosen = true; }; }"
     )
     page.keyboard.press("Enter")
     page.wait_for_function("window.chosen")
