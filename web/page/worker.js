@@ -14,20 +14,24 @@ import { Tracker } from "./tracker.js";
 
 // --- the networks ---
 
-/** A file's bytes, unpacked; some hosts let the browser unpack it. */
+/** A file's bytes, unpacked while they come; some hosts let the browser unpack it. */
 async function load({ name }, received) {
   const response = await fetch(new URL(name, import.meta.url));
   if (!response.ok) throw new Error(`${name}: ${response.status}`);
-  const parts = [];
   const reader = response.body.getReader();
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    parts.push(part.value);
-    received(part.value.length);
-  }
-  const file = new Blob(parts);
-  const [first, second] = new Uint8Array(await file.slice(0, 2).arrayBuffer());
-  if (first !== 0x1f || second !== 0x8b) return file.arrayBuffer(); // not packed by gzip
-  return new Response(file.stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+  const { value: head = new Uint8Array() } = await reader.read();
+  const whole = new ReadableStream({
+    start: (stream) => stream.enqueue(head),
+    async pull(stream) {
+      const { done, value } = await reader.read();
+      if (done) return stream.close();
+      received(value.length);
+      return stream.enqueue(value);
+    },
+  });
+  const packed = head[0] === 0x1f && head[1] === 0x8b; // as every file of gzip begins
+  const bytes = packed ? whole.pipeThrough(new DecompressionStream("gzip")) : whole;
+  return new Response(bytes).arrayBuffer();
 }
 
 /** An ONNX file → a function from {name: [type, values, shape]} to {name: values}. */
