@@ -2,6 +2,7 @@
 # Without make: `python -m pip install -r requirements-demo.txt`, then `python demo.py`.
 
 PORT   ?= 7860
+WEB_PORT ?= 8000
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
@@ -14,11 +15,13 @@ RUN = "$(VENV)/bin/python"
 ASKED = $(if $(filter file,$(origin PYTHON)),,asked)
 prepare = @tools/prepare.sh "$(VENV)" "$(PYTHON)" $(1) $(ASKED)
 
-.PHONY: help demo test test-fast notebook flagship lint typecheck check clean
+.PHONY: help demo web serve-web test test-fast notebook flagship lint typecheck check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo       the app at http://127.0.0.1:$(PORT) (PORT=… for another)'
+	@echo 'make web        the page that needs no server, in web/dist: any static host can serve it'
+	@echo 'make serve-web  the same at http://127.0.0.1:$(WEB_PORT) (WEB_PORT=… for another)'
 	@echo 'make notebook   re-run the story, Expression_detect.ipynb, and keep its outputs'
 	@echo 'make flagship   train the network that the demo serves, from DATA=fer2013, VOTES=, MUXSPACE='
 	@echo 'make test       all tests (ARGS="-k name -x" goes to pytest)'
@@ -38,6 +41,16 @@ demo:
 	$(call prepare,requirements-demo.txt)
 	@echo 'Demo: http://127.0.0.1:$(PORT) in a moment. Ctrl-C stops it.'
 	@$(RUN) demo.py --port $(PORT)
+
+# The page in the browser: see web/README.md. Needs npm, for ONNX Runtime Web.
+web:
+	$(call prepare,requirements-demo.txt)
+	@tools/prepare_web.sh
+	@$(RUN) -m web.build $(ARGS)
+
+serve-web: web
+	@echo 'Page: http://127.0.0.1:$(WEB_PORT). Ctrl-C stops it.'
+	@$(RUN) -m http.server "$(WEB_PORT)" --bind 127.0.0.1 --directory web/dist
 
 notebook:
 	$(call prepare,requirements.txt)

@@ -16,8 +16,8 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from expression.face_prediction import NOT_SURE, FacePrediction
 
 __all__ = [
-    "COLOURS", "EMOJI", "colour_of", "draw_faces", "face_colour", "face_emoji", "layout",
-    "text_font",
+    "COLOURS", "EMOJI", "colour_of", "draw_faces", "emoji_of", "face_colour", "face_emoji",
+    "ink_on", "layout", "text_font",
 ]  # fmt: skip
 
 EMOJI = {
@@ -52,6 +52,11 @@ def colour_of(class_name: str) -> str:
     return COLOURS.get(class_name.lower(), OTHER)
 
 
+def emoji_of(class_name: str) -> str:
+    """The emoji of a class; a smile for names that are not in EMOJI."""
+    return EMOJI.get(class_name.lower(), "🙂")
+
+
 def face_colour(face: FacePrediction) -> str:
     """The colour of the expression shown; white where the answer is "not sure"."""
     if not face.probs:
@@ -61,7 +66,7 @@ def face_colour(face: FacePrediction) -> str:
 
 def face_emoji(face: FacePrediction) -> str:
     """The emoji of the expression shown, or that of "not sure"."""
-    return EMOJI.get(face.expression, "🙂") if face.sure else UNSURE_EMOJI
+    return emoji_of(face.expression) if face.sure else UNSURE_EMOJI
 
 
 @lru_cache(maxsize=64)
@@ -71,7 +76,7 @@ def text_font(size: int) -> ImageFont.FreeTypeFont:
 
 
 @lru_cache(maxsize=64)
-def _ink(colour: str) -> str:
+def ink_on(colour: str) -> str:
     """Black or white, whichever reads better on this colour."""
     linear = [
         c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
@@ -257,5 +262,5 @@ def draw_faces(
         left, top, right, bottom = mark.tag
         pen.rectangle((left, top, right - 1, bottom - 1), fill=mark.colour)
         middle = ((left + right) / 2, (top + bottom) / 2)
-        pen.text(middle, mark.label, _ink(mark.colour), text_font(text), "mm")
+        pen.text(middle, mark.label, ink_on(mark.colour), text_font(text), "mm")
     return picture

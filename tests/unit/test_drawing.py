@@ -58,7 +58,7 @@ def test_an_unknown_class_is_drawn_in_grey_not_refused():
 @pytest.mark.parametrize("colour", [*COLOURS.values(), drawing.OTHER])
 def test_ink_contrasts_with_its_tag(colour):
     # White on yellow cannot be read, black on dark blue neither.
-    assert abs(lightness(drawing._ink(colour)) - lightness(colour)) > 80
+    assert abs(lightness(drawing.ink_on(colour)) - lightness(colour)) > 80
 
 
 def test_a_label_says_track_expression_and_share():

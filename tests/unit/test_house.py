@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HELPERS = ("tinyvgg.py", "hf_collate.py", "train_loop.py", "train_state.py", "transfer.py")
 DOORS = ("demo.py", "predict.py", "experiments.py")
 ROOMS = ("lab/models",)
-NOT_OURS = {".git", ".venv", "out", "runs", "data", "build", "dist"}
+NOT_OURS = {".git", ".venv", "out", "runs", "data", "build", "dist", "node_modules"}
 
 ALONE = sorted(
     [path for name in HELPERS if (path := ROOT / name).exists()]
