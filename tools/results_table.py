@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks import report
+from benchmarks import quoted_speeds
 from expression.terminal import escape_unprintable
 from lab import reports
 from lab.class_names import UNCERTAIN
@@ -197,7 +197,7 @@ def pages() -> dict[Path, str]:
     readme, laboratory = ROOT / "README.md", ROOT / "docs" / "laboratory.md"
     text = replace(readme.read_text(encoding="utf-8"), first_table(), FIRST, FIRST_END)
     return {
-        readme: replace(text, report.quoted(), SPEED, SPEED_END),
+        readme: replace(text, quoted_speeds.table(), SPEED, SPEED_END),
         laboratory: replace(laboratory.read_text(encoding="utf-8"), table()),
     }
 

@@ -8,7 +8,6 @@ import base64
 import io
 import subprocess
 import threading
-import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 GROUND = (90, 110, 100)
-LARGEST_LOAD, FIRST_ANSWER, ANSWERS = 10e6, 2.0, 15  # bytes, seconds, a second
+LARGEST_LOAD, ANSWERS = 10e6, 15  # bytes, and in 20 seconds; benchmarks/page.py has the speeds
 READY = "async () => { await (await import('./engine.js')).engine.ready; }"
 ASK = """async ([name, type, data]) => {
     const { engine } = await import('./engine.js');
@@ -252,41 +251,6 @@ def test_a_face_is_followed_and_averaged_as_python_does(shared, predictor, astro
 # --- loading ---
 
 
-# When the first card stood on the page, in milliseconds after it was opened
-SHOWN = """new MutationObserver(() => {
-    if (document.querySelector('.card .word')) window.shown ??= performance.now();
-}).observe(document, { subtree: true, childList: true });"""
-
-
-def first_answer(browser, server, picture):
-    """Seconds from opening the page, with a photo at once, to the answer on it."""
-    with browser.new_context() as context:
-        page = context.new_page()
-        page.add_init_script(SHOWN)
-        page.goto(server.address, wait_until="domcontentloaded")
-        page.locator("#file").set_input_files(picture)
-        page.locator(".card .word").wait_for(timeout=60_000)
-        return page.evaluate("window.shown") / 1000
-
-
-def crowded():
-    """How many times as long as alone work takes now, because others use this machine."""
-    began, used = time.perf_counter(), time.process_time()
-    while time.process_time() - used < 0.2:
-        pass
-    return max((time.perf_counter() - began) / 0.2, 1)
-
-
-def test_the_first_answer_comes_soon(browser, server, portrait):
-    tries = []
-    while not tries or (min(tries) > FIRST_ANSWER and len(tries) < 5):
-        share = crowded()
-        seconds = first_answer(browser, server, portrait)
-        tries.append(seconds / max(share, crowded()))
-        print(f"first answer after {seconds:.2f} seconds, alone {tries[-1]:.2f}")
-    assert min(tries) <= FIRST_ANSWER, tries
-
-
 def test_it_loads_little_and_then_nothing_more(browser, server, dist, portrait):
     server.asked.clear()
     with browser.new_context() as context:
@@ -331,19 +295,12 @@ def film(astronaut, tmp_path_factory):
     return path
 
 
-def test_the_mirror_answers_many_times_a_second_and_stops(film, filmed_browser, server):
+def test_the_mirror_answers_again_and_again_and_stops(film, filmed_browser, server):
     with filmed_browser(film) as browser, browser.new_context(permissions=["camera"]) as context:
         page = opened(context, server)
         page.evaluate(WATCH)
         page.get_by_role("button", name="Start the camera").click()
-        fastest, share, deadline = 0, crowded(), time.monotonic() + 20
-        while fastest < ANSWERS and time.monotonic() < deadline:
-            page.wait_for_timeout(500)
-            times = [at for at, _ in page.evaluate("window.answers")]
-            fastest = max((sum(t <= u < t + 2000 for u in times) / 2 for t in times), default=0)
-        share = max(share, crowded())
-        print(f"{fastest:.1f} answers a second, alone {fastest * share:.1f}")
-        assert fastest * share >= ANSWERS
+        page.wait_for_function(f"window.answers.length >= {ANSWERS}", timeout=20_000)
         assert {word for _, word in page.evaluate("window.answers")} == {"happy"}
         answer = page.locator(".answer")
         assert answer.locator(".word").inner_text() == "happy"
