@@ -1,26 +1,39 @@
-"""Take the README's screenshots of the demo: docs/photo.png, docs/mirror.png, docs/video.png.
+"""Take the README's pictures: docs/photo.png, mirror.png and video.png, and page.gif of the page.
 
-The face is a portrait of Eileen Collins by NASA, in the public domain, that comes with
-scikit-image. Needs requirements-dev.txt and Chromium (with an emoji font).
+The faces are portraits of Eileen Collins by NASA and of Grace Hopper by the US Navy, both in the
+public domain. docs/pictures.json says which network they show; a test compares it with the one that
+is served. Needs requirements-dev.txt, Chromium (with an emoji font), and `make web` before.
 
     python -m tools.screenshots
 """
 
-import shutil
+import io
+import json
 import tempfile
 import time
 from pathlib import Path
 
 import av
 from PIL import Image, ImageEnhance
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from skimage.data import astronaut
 
-from benchmarks.app import BROWSERS, CAMERA, served, write_film
+from benchmarks.app import served, write_film
+from benchmarks.page import hosted, launched
+from expression.checkpoint import CHECKPOINTS
 from expression.face_detector import FaceFinder
 from expression.terminal import escape_unprintable
+from lab.results import file_sha256
+from tools.draw_examples import clip_frames
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+__all__ = ["DOCS", "NETWORK", "RECORD"]
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+NETWORK = CHECKPOINTS / "expression.safetensors"  # what the demo and the page serve
+RECORD = DOCS / "pictures.json"
+GIF_SECONDS, GIF_RATE, GIF_SIZE = 6, 6, (960, 700)  # seconds, pictures a second, pixels of the page
+GIF_WIDTH = 640
 
 
 def write_clip(path: Path, seconds: int = 8, fps: int = 15) -> None:
@@ -65,30 +78,77 @@ def video(page: Page, clip: Path) -> None:
     page.get_by_text("followed through").wait_for(timeout=180_000)
 
 
+# --- the page that needs no server ---
+
+
+def write_camera(path: Path) -> None:
+    """The examples' clip as a camera's film: from one face to the other, and back."""
+    frames = [image.resize((640, 480)) for _, image in clip_frames()]
+    with av.open(path, "w", format="mjpeg") as film:
+        stream = film.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
+        for frame in [*frames, *reversed(frames)]:
+            film.mux(stream.encode(av.VideoFrame.from_image(frame).reformat(format="yuvj420p")))
+        film.mux(stream.encode())
+
+
+def page_gif(browser: Browser, address: str) -> list[Image.Image]:
+    """Pictures of the page's Mirror, GIF_RATE of them a second."""
+    width, height = GIF_SIZE
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, permissions=["camera"]
+    )
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_role("button", name="Start the camera").click()
+    page.get_by_role("heading", name="happy").wait_for(timeout=60_000)
+    pictures, start = [], time.monotonic()
+    for k in range(GIF_SECONDS * GIF_RATE):
+        time.sleep(max(0, start + k / GIF_RATE - time.monotonic()))
+        shot = Image.open(io.BytesIO(page.screenshot()))
+        pictures.append(shot.convert("RGB").resize((GIF_WIDTH, GIF_WIDTH * height // width)))
+    context.close()
+    return pictures
+
+
+def write_gif(path: Path, pictures: list[Image.Image]) -> None:
+    """One palette for all, so that nothing flickers."""
+    palette = pictures[len(pictures) // 2].quantize(128)
+    first, *rest = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in pictures]
+    first.save(
+        path, save_all=True, append_images=rest, duration=1000 // GIF_RATE, loop=0, optimize=True
+    )
+
+
+# --- all of them ---
+
+
 def main() -> None:
-    browser_path = next(filter(None, map(shutil.which, BROWSERS)))
-    with tempfile.TemporaryDirectory() as temporary, served() as address, sync_playwright() as play:
+    with tempfile.TemporaryDirectory() as temporary, sync_playwright() as play:
         film, clip = Path(temporary) / "film.mjpeg", Path(temporary) / "portrait.mp4"
+        write_camera(film)
+        with hosted() as address:
+            write_gif(DOCS / "page.gif", page_gif(launched(play, film), address))
         write_film(film, seconds=20, mark=False)
         write_clip(clip)
-        browser = play.chromium.launch(
-            executable_path=browser_path, args=[*CAMERA[:-1], f"{CAMERA[-1]}{film}"]
-        )
+        browser = launched(play, film)
         shots = {
             "photo": (photo, 1060),
             "mirror": (mirror, 760),
             "video": (lambda p: video(p, clip), 1080),
         }
-        for name, (act, height) in shots.items():
-            page = browser.new_context(
-                viewport={"width": 1160, "height": height}, permissions=["camera"]
-            ).new_page()
-            page.goto(address)
-            act(page)
-            time.sleep(3)
-            page.screenshot(path=DOCS / f"{name}.png")
-            page.close()
-        browser.close()
+        with served() as address:
+            for name, (act, height) in shots.items():
+                page = browser.new_context(
+                    viewport={"width": 1160, "height": height}, permissions=["camera"]
+                ).new_page()
+                page.goto(address)
+                act(page)
+                time.sleep(3)
+                page.screenshot(path=DOCS / f"{name}.png")
+                page.close()
+    shown = {"network": NETWORK.stem, "sha256": file_sha256(NETWORK)}
+    RECORD.write_text(json.dumps(shown, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -169,9 +169,11 @@ def errors(card: dict[str, Any]) -> str:
     if told := card.get("calibration"):
         answered = {"k": told["answered"], "n": told["n"]}
         wrong = {"k": told["mistakes"], "n": told["answered"]}
+        judge = " by the majority of the people asked" if told.get("truth") == "majority" else ""
         return (
-            f"On the {told['split']} faces of {told['data']} it names {share(answered)}; of these "
-            f"names {share(wrong)} are wrong. On other faces it can be wrong more often."
+            f"On the {told['split']} faces of {told['data']} it names {share(answered)} and is not "
+            f"sure of the others; of these names {share(wrong)} are wrong{judge}. On other faces "
+            "it can be wrong more often."
         )
     right = share(card["validation"])
     return f"On the validation faces of {card['data']['name']} it is right for {right}."

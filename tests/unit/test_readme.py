@@ -1,5 +1,6 @@
 """README.md and docs/ quote what was measured, and nothing else."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -27,3 +28,12 @@ def test_what_labels_are_worth_is_quoted_from_its_file():
     for figure in ("most_voted", "best_use"):
         assert f"{100 * faces[figure]['k'] / faces[figure]['n']:.0f} %" in text, figure
     assert f"{sum(told['listed'].values()):,} faces" in text
+
+
+def test_the_pictures_show_the_network_that_is_served():
+    # Screenshots outlive the network they show: their bars are then another network's
+    root = README.parent
+    told = json.loads((root / "docs/pictures.json").read_text(encoding="utf-8"))
+    network = root / "checkpoints" / f"{told['network']}.safetensors"
+    digest = hashlib.sha256(network.read_bytes()).hexdigest()
+    assert told == {"network": "expression", "sha256": digest}, "python -m tools.screenshots"
