@@ -52,7 +52,7 @@ def photo_tab(
             camera_note()
         with gr.Column(elem_classes="answer"):
             drawn = gr.Image(
-                label="drawn", show_label=False, height=360, interactive=False, format="jpeg",
+                label="drawn", show_label=False, interactive=False, format="jpeg",
                 buttons=["download", "fullscreen"], visible=False, elem_classes="drawn",
             )  # fmt: skip
             cards = gr.HTML(notice("Faces appear here."), label="cards")

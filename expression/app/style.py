@@ -38,6 +38,9 @@ def page_style() -> dict[str, Any]:
     The fonts are the system's: nothing is fetched, and text appears at once.
     """
     theme = gr.themes.Soft(font=SYSTEM, font_mono=MONOSPACE).set(**CONTRAST)
-    script = (STATIC / "page.js").read_text(encoding="utf-8")
-    style = (STATIC / "page.css").read_text(encoding="utf-8")
-    return {"theme": theme, "css": style, "head": f"<script>\n{script}</script>"}
+    style, present, script = (
+        (STATIC / name).read_text(encoding="utf-8")
+        for name in ("page.css", "present.css", "page.js")
+    )
+    head = f"<style>\n{present}</style>\n<script>\n{script}</script>"
+    return {"theme": theme, "css": style, "head": head}
