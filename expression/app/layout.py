@@ -137,20 +137,21 @@ def mirror_tab(handlers: Handlers, model: gr.Dropdown) -> None:
 
 
 def video_tab(handlers: Handlers, model: gr.Dropdown, clips: Sequence[Example]) -> None:
-    with gr.Row():
-        with gr.Column():
+    with gr.Row(elem_classes="photo-parts"):
+        with gr.Column(elem_classes="photo"):
             file = gr.Video(sources=["upload", "webcam"], label="Video", height=400)
             camera_note()
             button = gr.Button("Follow the faces", variant="primary")
-            gr.Markdown(f"The first {SECONDS} seconds are watched.")
-            example_buttons("A clip", clips, lambda one: str(one.path), [file], CREDITS)
-        with gr.Column():
+        with gr.Column(elem_classes="answer"):
             words = gr.HTML(notice("The video with its faces appears here."), label="words")
             shown = gr.Video(
                 label="Faces followed", height=360, interactive=False, buttons=["download"],
                 visible=False,
             )  # fmt: skip
             table = gr.File(label="Timeline as CSV", visible=False)
+        with gr.Column(elem_classes="more"):
+            gr.Markdown(f"The first {SECONDS} seconds are watched.")
+            example_buttons("A clip", clips, lambda one: str(one.path), [file], CREDITS)
     timeline = gr.Image(
         label="timeline", show_label=False, interactive=False, buttons=["download", "fullscreen"],
         elem_classes="timeline", visible=False,

@@ -78,3 +78,40 @@ def test_the_mirror_fits_a_phone(film, filmed_browser, served):
             x, y = camera["width"] / 320, camera["height"] / 240  # of the film's picture
             face = camera["x"] + 60 * x, camera["y"] + 35 * y, 200 * x, 180 * y
             assert not overlap(stop.bounding_box(), face), width
+
+
+@pytest.mark.parametrize("width, height", [(390, 844), (1280, 720), (1920, 1080)])
+def test_the_large_layout_fills_the_screen_with_the_answer(
+    width, height, film, filmed_browser, served
+):
+    size = {"width": width, "height": height}
+    with (
+        filmed_browser(film[0]) as browser,
+        browser.new_context(permissions=["camera"], viewport=size) as context,
+    ):
+        page = context.new_page()
+        page.goto(f"{served[0]}?present")  # so that it can be a bookmark
+        access = page.get_by_text("Click to Access Webcam").locator("visible=true")
+        access.click(timeout=60_000)
+        page.get_by_label("capture photo").locator("visible=true").click()
+        page.locator(".mirror .bar").first.wait_for()
+        page.wait_for_timeout(500)
+        box = {
+            name: page.locator(place).first.bounding_box()
+            for name, place in (("answer", ".mirror"), ("camera", ".camera video"))
+        }
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        bars = [bar.bounding_box()["width"] for bar in page.locator(".mirror .track").all()]
+        assert min(bars) >= 120
+        sizes = "e => parseFloat(getComputedStyle(document.querySelector(e)).fontSize)"
+        assert page.evaluate(sizes, ".mirror .bar") >= max(16, 0.03 * height)
+        if width >= 768:
+            assert box["answer"]["width"] > width / 2
+            assert box["answer"]["y"] + box["answer"]["height"] <= height  # without scrolling
+        assert not overlap(box["answer"], box["camera"])
+        away = page.get_by_label("Checkpoint"), page.get_by_text("What it cannot tell")
+        assert not any(part.is_visible() for part in away)
+        page.keyboard.press("Escape")
+        assert all(part.is_visible() for part in away) and "present" not in page.url
+        page.get_by_role("button", name="for a projector").click()
+        assert not any(part.is_visible() for part in away)

@@ -32,3 +32,19 @@ def test_a_video_plays_with_its_faces_and_its_table_downloads(page, predictor, c
     until(page, lambda: page.evaluate(timeline), lambda: "no timeline")
     assert narrow(page)
     assert page.locator(".timeline img").bounding_box()["width"] >= 600  # else nobody reads it
+
+
+def test_the_progress_says_what_is_left_and_the_example_clip_is_followed(page):
+    page.get_by_role("tab", name="Video").click()
+    page.locator("[data-example='clip.mp4']").click()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('video')].some(v => v.readyState >= 2)"
+    )
+    page.evaluate("""() => { window.told = [];
+        setInterval(() => window.told.push(document.body.innerText.match(
+            /[^\\n]*(s watched|timeline)[^\\n]*/i)?.[0]), 50); }""")
+    page.get_by_role("button", name="Follow the faces").click()
+    page.get_by_text("2 faces followed through").wait_for(timeout=60_000)
+    told = [words for words in page.evaluate("window.told") if words]
+    assert any("of 6 s watched" in words and "left" in words for words in told), told[-5:]
+    assert page.locator(".progress-bar").count() <= 1  # it stood on each of the four results
