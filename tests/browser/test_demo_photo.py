@@ -1,10 +1,16 @@
 """The Photo tab in a real browser: one picture, several, examples, errors, a phone's screen."""
 
+import csv
+import io
+import zipfile
+from pathlib import Path
+
 import pytest
-from demo_page import CARDS, PHONE, clear, give, narrow, until
+from demo_page import CARDS, PHONE, cards, clear, give, narrow, until
 
 from expression.drawing import EMOJI
 from expression.face_prediction import FacePrediction
+from expression.tables import COLUMNS
 
 pytestmark = pytest.mark.slow
 MAPS = ".maps .grid-container img"
