@@ -5,8 +5,8 @@
   const REASONS = {
     insecure: "There is no camera here: browsers give it only to pages opened by https or at " +
       "localhost. Start the demo with --self-signed or --share (python demo.py --help).",
-    NotAllowedError: "The camera was refused. Allow it for this page beside the browser's address " +
-      "bar, then try again.",
+    NotAllowedError: "The camera was refused. Allow it for this page beside the browser's " +
+      "address bar, then try again.",
     NotFoundError: "No camera was found on this device. The other tabs work without one.",
     NotReadableError: "The camera is in use by another program. Close it there, then try again.",
   };
@@ -61,6 +61,7 @@
 
   // --- names for screen readers ---
   const PICTURES = {
+    ".photo-parts > .photo img": "What was given",
     ".drawn img": "The photo with a box and a name at every face",
     ".maps img": "A face; warm colours mark where the network looked",
     ".timeline img": "Expressions over the seconds of the video; the CSV table has the numbers",
