@@ -25,7 +25,6 @@ CONTRAST = {
     "button_primary_background_fill_dark": "*primary_600",
     "button_primary_background_fill_hover": "*primary_700",
     "button_primary_background_fill_hover_dark": "*primary_700",
-    "checkbox_border_width": "2px",
     "checkbox_border_color": "*neutral_500",
     "checkbox_border_color_dark": "*neutral_400",
     "checkbox_label_background_fill_selected": "*primary_600",

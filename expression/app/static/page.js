@@ -69,6 +69,8 @@
   const nameThings = () => {
     for (const [place, words] of Object.entries(PICTURES))
       for (const image of document.querySelectorAll(place)) if (!image.alt) image.alt = words;
+    for (const link of document.querySelectorAll("a.download-link:not([aria-label])"))
+      link.setAttribute("aria-label", "Download");
     if (!wanted) return;
     const tab = [...document.querySelectorAll("[role=tab]")].find(t => t.innerText === "Mirror");
     if (!tab) return;
