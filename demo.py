@@ -6,19 +6,25 @@ needs torch; where torch is installed, the maps of where a network looks are Gra
 """
 
 import argparse
+import os
 import signal
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import gradio as gr
 from PIL import Image
 
-from expression.app.examples import drawn_faces, portrait
+from expression.app.examples import CLIPS, DRAWN, EXAMPLES, PHOTOS
 from expression.app.handlers import Handlers
 from expression.app.layout import build_demo
-from expression.app.page import CSS
+from expression.app.serving import HELP, Serving
+from expression.app.style import page_style
 from expression.checkpoint import CHECKPOINTS
 from expression.networks import has_torch
 from expression.terminal import escape_unprintable
+
+PASSWORD = "EXPRESSION_PASSWORD"  # environment variable: an argument is seen by other users
 
 
 def make_handlers(folder: Path) -> Handlers:
@@ -32,40 +38,71 @@ def make_handlers(folder: Path) -> Handlers:
     return Handlers(folder, face_maps=face_maps if has_torch() else None)
 
 
+def page(handlers: Handlers, shared: bool = False) -> gr.Blocks:
+    """The page with its examples; raises FileNotFoundError without a checkpoint to serve."""
+    return build_demo(handlers, PHOTOS, DRAWN, CLIPS, shared)
+
+
+def read_options(arguments: list[str] | None) -> tuple[Serving, Path]:
+    """(how to serve, folder of checkpoints); ends the program for what does not fit."""
+    parser = argparse.ArgumentParser(
+        description="Serve the checkpoints of a folder in the browser.",
+        epilog=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--port", type=int, default=7860)
+    add("--host", default="127.0.0.1", help="0.0.0.0 shows it to your network (see below)")
+    add("--share", action="store_true", help="an https address for everybody")
+    add("--self-signed", action="store_true", help="https for phones; needs openssl")
+    add("--ssl-certfile", type=Path, metavar="FILE", help="https by a certificate of your own")
+    add("--ssl-keyfile", type=Path, metavar="FILE", help="its key")
+    add("--password", metavar="WORD", help=f"asked before the page opens; also from {PASSWORD}")
+    add("--user", default="guest", help="the name asked beside the password (default: guest)")
+    add("--checkpoints", type=Path, default=CHECKPOINTS, help="their folder")
+    args = parser.parse_args(arguments)
+    password = args.password if args.password is not None else os.environ.get(PASSWORD, "")
+    try:
+        how = Serving(
+            args.host, args.port, args.share, args.ssl_certfile, args.ssl_keyfile,
+            args.self_signed, args.user, password,
+        )  # fmt: skip
+    except ValueError as error:
+        parser.exit(2, f"error: {error}\n")
+    return how, args.checkpoints
+
+
 def main(arguments: list[str] | None = None) -> None:
     escape_unprintable()
-    parser = argparse.ArgumentParser(
-        description="Serve the checkpoints of a folder in the browser."
-    )
-    parser.add_argument("--port", type=int, default=7860)
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="0.0.0.0 shows it to your network, without its cameras",
-    )
-    parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="their folder")
-    args = parser.parse_args(arguments)
-    try:
-        app = build_demo(make_handlers(args.checkpoints), portrait(), drawn_faces())
-    except FileNotFoundError as error:
-        parser.exit(2, f"error: {error}\n")
-    print(
-        f"serving {args.checkpoints} at http://{args.host}:{args.port} (Ctrl-C stops)", flush=True
-    )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped kindly: uploads go
-    try:
-        app.launch(
-            server_name=args.host,
-            server_port=args.port,
-            footer_links=["api"],
-            max_file_size="500mb",
-            theme=gr.themes.Soft(),
-            css=CSS,
-            quiet=True,
-        )
-    except OSError as error:  # the port is taken, or the address is not this machine's
-        reason = str(error).split(". ")[0]
-        parser.exit(2, f"error: {args.host}:{args.port} cannot be served ({reason}); try --port\n")
+    how, folder = read_options(arguments)
+    with ExitStack() as stack:
+        try:
+            app = page(make_handlers(folder), how.share)
+            settings = how.launch_settings(stack)
+        except (FileNotFoundError, RuntimeError) as error:
+            raise SystemExit(refused(str(error))) from None
+        for note in how.notes():
+            print(f"note: {note}.")
+        print(f"serving {folder} at {' and '.join(how.addresses())} (Ctrl-C stops)", flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped kindly: uploads go
+        try:
+            app.launch(
+                **settings,
+                **page_style(),
+                footer_links=["api"],
+                max_file_size="500mb",
+                allowed_paths=[str(EXAMPLES)],
+                quiet=True,
+            )
+        except OSError as error:  # the port is taken, or the address is not this machine's
+            reason = str(error).split(". ")[0]
+            place = f"{how.host}:{how.port}"
+            raise SystemExit(refused(f"{place} cannot be served ({reason}); try --port")) from None
+
+
+def refused(reason: str) -> int:
+    print(f"error: {reason}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ __all__ = [
     "headline",
     "not_sure_share",
     "not_sure_words",
+    "plain_words",
+    "purpose",
     "share",
 ]
 
@@ -58,6 +60,30 @@ def headline(card: Mapping[str, Any]) -> str:
     if figures := card.get("validation"):
         line += f", validation {share(figures)}{beside_accuracy(figures)}"
     return line
+
+
+def purpose(card: Mapping[str, Any]) -> str:
+    """What a network is good for, in a few words for a menu; all of it from its card."""
+    if card["data"]["name"] == "synthetic":
+        return "drawn faces only, to see that it works"
+    if len(card.get("heads", ())) > 1:  # several sources of labels
+        words = f"photos of all kinds; learnt from {data_names(card)}"
+        return words + (" and from several people's votes" if "votes" in card["heads"] else "")
+    return f"faces like those of {data_names(card)}"
+
+
+def plain_words(card: Mapping[str, Any]) -> str:
+    """What a network was trained on and what it can tell, for anybody, as Markdown."""
+    names = card["class_names"]
+    words = (
+        f"**What answers.** A network that was trained on {data_names(card)}. It tells "
+        f"{len(names)} expressions apart: {', '.join(names)}."
+    )
+    if threshold := card.get("min_confidence", 0):
+        words += f" Where {not_sure_words(threshold)}, the answer is “not sure”."
+    if figures := card.get("validation"):
+        words += f" Of the faces on which it was checked, it names {share(figures)} as labelled."
+    return words
 
 
 def beside_accuracy(figures: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from expression.face_prediction import FacePrediction
 from expression.files import shown
 
-__all__ = ["COLUMNS", "FaceTable", "JsonAnswers"]
+__all__ = ["COLUMNS", "FaceTable", "JsonAnswers", "face_row"]
 
 PLACE = ("x", "y", "width", "height")
 COLUMNS = ("source", "seconds", "track", "face", *PLACE, "score", "expression", "sure")
@@ -36,18 +36,29 @@ class FaceTable:
         self, source: str, faces: Sequence[FacePrediction], seconds: float | None = None
     ) -> None:
         """The rows of a picture, or of one frame of a video."""
-        time = "" if seconds is None else f"{seconds:.3f}"
         for number, face in enumerate(faces, 1):
-            track = "" if face.track is None else face.track
-            sure = "true" if face.sure else "false"
-            about = [*face.box, f"{face.score:.3f}", face.expression, sure]
-            probs = [f"{face.probs[name]:.4f}" for name in self.class_names]
-            self.table.writerow([shown(source), time, track, number, *about, *probs])
+            self.table.writerow(face_row(source, number, face, self.class_names, seconds))
 
     def add_empty(self, source: str) -> None:
         """The row of a picture or video without a face."""
         empty = [""] * (len(COLUMNS) - 4 + len(self.class_names))
         self.table.writerow([shown(source), "", "", 0, *empty])
+
+
+def face_row(
+    source: str,
+    number: int,
+    face: FacePrediction,
+    class_names: Sequence[str],
+    seconds: float | None = None,
+) -> list[str]:
+    """A face's cells as text: of COLUMNS, then of each class; `number` counts from 1."""
+    time = "" if seconds is None else f"{seconds:.3f}"
+    track = "" if face.track is None else str(face.track)
+    place = map(str, face.box)
+    sure = "true" if face.sure else "false"
+    about = [time, track, str(number), *place, f"{face.score:.3f}", face.expression, sure]
+    return [shown(source), *about, *(f"{face.probs[name]:.4f}" for name in class_names)]
 
 
 def face_entry(face: FacePrediction, top_k: int | None) -> dict[str, Any]:

@@ -147,7 +147,8 @@ def annotate_video(
     `follow(image, seconds)` finds the faces of a frame, `draw(image, faces)` draws them;
     `each_frame(seconds, faces)` is told them with boxes in pixels of the file, whereas boxes in
     the table are in pixels of the annotated video, which is at most `longest` wide and high;
-    `progress(done, total or None)`, in seconds of video, is called at most ten times a second.
+    `progress(done, total or None)`, in seconds of video, is called at most ten times a second, and
+    once at the end, when all is done whatever the header said of the length.
     Ctrl-C keeps what was written so far and is raised again; any other error keeps nothing.
     Raises as `read_frames`, and ValueError if an output would replace the source.
     """
@@ -156,8 +157,8 @@ def annotate_video(
             raise ValueError(f"{path} is the video to be read; give the new file another name")
     info = video_info(source)
     total = info.seconds
-    if max_seconds is not None:
-        total = max_seconds if total is None else min(total, max_seconds)
+    if max_seconds is not None and total is not None:
+        total = min(total, max_seconds)
     frames, not_sure, seconds, reported = 0, 0, 0.0, -1.0
     expressions: Counter[str] = Counter()
     tracks: set[int] = set()
@@ -186,6 +187,8 @@ def annotate_video(
                 if progress is not None and monotonic() - reported >= 0.1:
                     reported = monotonic()
                     progress(seconds, total)
+            if progress is not None:
+                progress(total or seconds, total or seconds)
         except KeyboardInterrupt as stop:
             interrupt = stop
     if interrupt is not None:

@@ -56,8 +56,7 @@ def write_clip(path: Path, seconds: int = 8, fps: int = 15) -> None:
 
 
 def photo(page: Page) -> None:
-    page.get_by_text("A photo (NASA)").wait_for()
-    page.locator(".gallery-item").first.click()
+    page.locator("[data-example='portrait.jpg']").click()
     page.get_by_label("show where it looks").check()
     page.locator(".face").first.wait_for(timeout=60_000)
     page.get_by_text("Where the network looks").wait_for(timeout=60_000)

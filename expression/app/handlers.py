@@ -19,15 +19,17 @@ from expression.about import (
     headline,
     not_sure_share,
     not_sure_words,
+    plain_words,
 )
-from expression.app.page import faces_html, mirror_html, notice
+from expression.app.page import faces_html, mirror_html, notice, told
+from expression.app.several import answer_several
+from expression.app.time_left import TimeLeft
 from expression.checkpoint import CHECKPOINTS, list_checkpoints
 from expression.drawing import draw_faces
 from expression.face_prediction import FacePrediction
 from expression.files import shown
 from expression.networks import Network, open_network
 from expression.occlusion import occlusion_maps
-from expression.picture_batches import answer_pictures
 from expression.pictures import LONGEST, open_picture
 from expression.predictor import ExpressionPredictor
 from expression.video_files import follow_video
@@ -53,6 +55,25 @@ def without_path(error: Exception, file: str) -> str:
     if not Path(file).exists():
         return f"{name} is no longer kept here; choose it again."
     return str(error).replace(file, name).replace(shown(file), name)
+
+
+def visible(value: Any) -> Any:
+    return gr.update(value=value, visible=True)
+
+
+def hidden() -> Any:
+    return gr.update(value=None, visible=False)
+
+
+def photo_page(
+    drawn: Image.Image | None,
+    html: str,
+    maps: Sequence[Image.Image] = (),
+    faces: Sequence[dict[str, Any]] | None = None,
+) -> list:
+    """What `Handlers.photo` answers, as updates of the page; what is empty is not shown."""
+    picture = visible(drawn) if drawn else hidden()
+    return [picture, html, visible(list(maps)) if maps else hidden(), faces]
 
 
 @dataclass
@@ -108,7 +129,7 @@ class Handlers:
         """
         predictor, picture, found = self.find(image, checkpoint, whole)
         if not found:
-            return picture, notice(NO_FACE), [], []
+            return picture, told(NO_FACE), [], []
         crops = [picture] if whole else [predictor.crop(picture, f.box, f.tilt) for f in found]
         numbered = [replace(f, track=i) for i, f in enumerate(found, 1)]
         drawn = picture if whole else draw_faces(picture, numbered, bars=False)
@@ -135,17 +156,18 @@ class Handlers:
             raise refuse(str(error), "No Grad-CAM") from error
 
     def update_photo(self, image: str | None, checkpoint: str, whole: bool, maps: bool) -> list:
-        """As `photo`, for the page; a cleared picture is no error."""
+        """As `photo`, for the page: the reason stands where the answer would; a cleared picture
+        is no error."""
         if image is None:
-            return [None, notice("Faces appear here."), gr.update(visible=False), None]
-        drawn, html, shown, faces = self.photo(image, checkpoint, whole, maps)
-        return [drawn, html, gr.update(value=shown, visible=bool(shown)), faces]
+            return photo_page(None, notice("Faces appear here."))
+        return self.show_photo(image, checkpoint, whole, maps)
 
     def show_photo(self, image: str | None, checkpoint: str, whole: bool, maps: bool) -> list:
         """As `update_photo`, but without a picture it says what is missing."""
-        if image is None:
-            self.find(None, checkpoint, whole)
-        return self.update_photo(image, checkpoint, whole, maps)
+        try:
+            return photo_page(*self.photo(image, checkpoint, whole, maps))
+        except gr.Error as error:
+            return photo_page(None, told(error.message))
 
     def predict(self, image: str | None, checkpoint: str) -> dict[str, float]:
         """{class name: probability} of the largest face, or of a picture that is one face."""
@@ -154,24 +176,34 @@ class Handlers:
             *_, found = self.find(image, checkpoint, True)
         return found[0].probs
 
-    def several(self, files: list[str] | None, checkpoint: str) -> list[tuple[Image.Image, str]]:
-        """Picture files → [(drawn picture, caption)]; one that cannot be read is a warning."""
+    def several(
+        self, files: list[str] | None, checkpoint: str
+    ) -> Iterator[tuple[list[tuple[str, str]], str, str, str]]:
+        """Picture files → ([(drawn picture, caption)], HTML table, CSV, ZIP).
+
+        The table has a row a face; a file that cannot be read is a sentence above it.
+        """
         if not files:
             raise refuse("There are no pictures yet: choose some.", "No pictures")
         if len(files) > FILES:
-            raise refuse(f"{len(files)} pictures are too many at once; at most {FILES}")
-        gallery = []
-        for answer in answer_pictures(self.predictor(checkpoint), files):
-            name = shown(Path(answer.name).name)
-            if answer.image is None:
-                gr.Warning(
-                    answer.error.replace(answer.name, name).replace(shown(answer.name), name)
-                )
-                continue
-            words = ", ".join(face.label for face in answer.faces) or "no face found"
-            drawn = draw_faces(answer.image, answer.faces, bars=False)
-            gallery.append((drawn, f"{name}: {words}"))
-        return gallery
+            raise refuse(f"{len(files)} pictures are too many at once; at most {FILES}.")
+        with tempfile.TemporaryDirectory() as out:
+            predictor = self.predictor(checkpoint)
+            found = answer_several(predictor, files, Path(out))
+            drawn = [(str(path), caption) for path, caption in found.drawn]
+            html = found.html(predictor.class_names)
+            yield drawn, html, str(found.table), str(found.archive)  # gradio copies the files
+
+    def show_several(self, files: list[str] | None, checkpoint: str) -> Iterator[tuple]:
+        """As `several`, for the page; without pictures, nothing is shown."""
+        if not files:
+            yield [], "", hidden(), hidden()
+            return
+        try:
+            for drawn, html, table, archive in self.several(files, checkpoint):
+                yield drawn, html, visible(table), visible(archive)
+        except gr.Error as error:
+            yield [], told(error.message), hidden(), hidden()
 
     def mirror(self, frame: Image.Image | None, state: Any, checkpoint: str) -> tuple[str, Any]:
         """One webcam frame → (HTML, this visitor's checkpoint and tracker for the next frame)."""
@@ -192,8 +224,11 @@ class Handlers:
         if file is None:
             raise refuse("There is no video yet: upload one or record one.", "No video")
 
+        time_left = TimeLeft()
+
         def report(done: float, total: float | None) -> None:
-            progress((round(done), round(total)) if total else None, unit="s", desc="Watching")
+            share, words = time_left(done, total)
+            progress(share, desc=words)
 
         with tempfile.TemporaryDirectory() as out:
             try:
@@ -213,19 +248,34 @@ class Handlers:
             )
             yield shown, timeline, table, words  # gradio copies the files before they go
 
+    def show_video(
+        self,
+        file: str | None,
+        checkpoint: str,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> Iterator[tuple]:
+        """As `video`, for the page: what stood there is cleared first."""
+        if file is None:
+            yield hidden(), hidden(), hidden(), told("There is no video yet: upload or record one.")
+            return
+        yield hidden(), hidden(), hidden(), notice("Watching …")
+        try:
+            for *results, words in self.video(file, checkpoint, progress):
+                yield *map(visible, results), words
+        except gr.Error as error:
+            yield hidden(), hidden(), hidden(), told(error.message)
+
     def about(self, checkpoint: str) -> str:
         """What trained the chosen checkpoint, and what it cannot tell, as Markdown."""
         card = list_checkpoints(self.folder).get(checkpoint)
         if card is None:
             return f"`{checkpoint}` is no longer in {self.folder}."
-        names = ", ".join(card["class_names"])
+        return f"{plain_words(card)}\n\n**What it cannot tell.** {LIMITS}"
+
+    def details(self, checkpoint: str) -> str:
+        """Network, data, validation figures and crop rule, for whoever wants to know."""
+        card = list_checkpoints(self.folder).get(checkpoint)
+        if card is None:
+            return ""
         crop = crop_words(card.get("crop") or "not measured")
-        threshold = card.get("min_confidence", 0)
-        unsure = (
-            f" Where {not_sure_words(threshold)}, the answer is “not sure”." if threshold else ""
-        )
-        return (
-            f"**What answers.** {headline(card)}. It knows {len(card['class_names'])} "
-            f"expressions: {names}.{unsure} Faces as it was trained on: {crop}.\n\n"
-            f"**What it cannot tell.** {LIMITS}"
-        )
+        return f"{headline(card)}.\n\nFaces as it was trained on: {crop}."

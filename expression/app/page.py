@@ -1,4 +1,4 @@
-"""The parts of the demo's page that are HTML: faces with their emoji and bars, and the style.
+"""The parts of the demo's page that are HTML: faces with their emoji and bars, tables, examples.
 
 Colours of text and background come from the page's theme, so that light and dark mode both work;
 numbers are text, not pictures, so that a screen reader reads them.
@@ -7,6 +7,7 @@ numbers are text, not pictures, so that a screen reader reads them.
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 from PIL import Image
@@ -14,63 +15,24 @@ from PIL import Image
 from expression.about import not_sure_words
 from expression.drawing import colour_of, face_emoji
 from expression.face_prediction import FacePrediction
+from expression.tables import COLUMNS, face_row
 
-__all__ = ["CSS", "faces_html", "mirror_html", "notice"]
+__all__ = [
+    "PictureFaces", "data_url", "examples_html", "faces_html", "mirror_html", "notice",
+    "table_html", "thumbnail", "told",
+]  # fmt: skip
 
-CSS = """
-.gradio-container {max-width: 1180px !important; margin: 0 auto !important}
-.faces {display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(236px, 1fr))}
-.face {display: flex; gap: 10px; padding: 10px; border-radius: 12px;
-  background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary)}
-.face .look {flex: none; width: 64px; text-align: center}
-.face .look img {width: 64px; height: 64px; border-radius: 10px; object-fit: cover}
-.face .look span {font-size: 34px; line-height: 1.3}
-.face .look span, .mirror .emoji, .mirror .others {font-family: "Apple Color Emoji",
-  "Segoe UI Emoji", "Noto Color Emoji", sans-serif}
-.face .numbers {flex: 1; min-width: 0}
-.face h4 {margin: 0 0 6px; color: var(--body-text-color)}
-.bar {display: grid; grid-template-columns: 58px 1fr 38px; gap: 6px; align-items: center;
-  font-size: 13px; line-height: 1.6; color: var(--body-text-color)}
-.bar .track {height: 9px; border-radius: 5px; background: var(--border-color-primary);
-  overflow: hidden}
-.bar .fill {height: 100%; border-radius: 5px}
-.bar .share {text-align: right; font-variant-numeric: tabular-nums}
-.unsure {margin: 6px 0 0 !important; font-size: 13px; color: var(--body-text-color)}
-.mirror {text-align: center; padding: 8px 12px 14px; border-radius: 14px; min-height: 330px;
-  background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary)}
-.mirror .emoji {font-size: clamp(72px, 12vw, 118px); line-height: 1.25}
-.mirror h3 {margin: 0 0 10px; color: var(--body-text-color)}
-.mirror .others {margin-top: 10px; color: var(--body-text-color-subdued)}
-.mirror .bar {max-width: 420px; margin: 0 auto; text-align: left;
-  grid-template-columns: 58px minmax(120px, 1fr) 38px}
-.camera .button-wrap {position: static; transform: none; width: max-content; margin: 8px auto}
-.maps .grid-wrap, .found .grid-wrap {padding-top: 40px !important}  /* below the label */
-.maps .grid-container {grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)) !important}
-.found .grid-wrap {min-height: 0 !important; max-height: 640px !important}
-.found .grid-container {grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)) !important}
-.found .thumbnail-item {height: auto; aspect-ratio: auto}
-.found .thumbnail-item img {height: auto}
-.found .caption-label {position: static; max-width: none; white-space: normal; border: none}
-.timeline .image-container {padding-top: 40px}  /* its buttons, so that they hide no legend */
-.camera-and-answer .html-container {padding: 0}
-@media (max-width: 767px) {
-  .camera-and-answer {flex-direction: column}
-  .camera-and-answer > * {flex: none; width: 100%}
-  .camera video {max-height: 45vh; object-fit: cover}  /* upright cameras leave room below */
-  .mirror {min-height: 0}
-  .mirror .emoji, .mirror h3 {display: inline-block; margin: 0 6px; vertical-align: middle}
-  .timeline {contain: inline-size}
-  .timeline .image-frame {overflow-x: auto; justify-content: start}  /* legible: scroll sideways */
-  .timeline .image-frame img {min-width: 680px}
-}
-.notice {padding: 18px; border-radius: 12px; text-align: center;
-  color: var(--body-text-color-subdued); background: var(--background-fill-secondary);
-  border: 1px dashed var(--border-color-primary)}
-"""
+SHOWN = ("source", "face", "expression", "sure")  # columns of the CSV that the page shows
 
 
 def notice(text: str) -> str:
+    """A sentence in the place of an answer that is still to come."""
     return f'<div class="notice">{escape(text)}</div>'
+
+
+def told(reason: str) -> str:
+    """Why there is no answer; a screen reader reads it at once."""
+    return f'<div class="notice told" role="alert">{escape(reason)}</div>'
 
 
 def bars(probs: dict[str, float]) -> str:
@@ -90,11 +52,16 @@ def not_sure_note(face: FacePrediction) -> str:
     return f'<p class="unsure">{not_sure_words(face.min_confidence).capitalize()}.</p>'
 
 
-def thumbnail(image: Image.Image, side: int = 96) -> str:
-    """A small picture as a data URL, for use inside the page."""
+def data_url(image: Image.Image) -> str:
+    """A picture for use inside the page, as JPEG."""
     buffer = io.BytesIO()
-    image.convert("RGB").resize((side, side)).save(buffer, "JPEG", quality=85)
+    image.convert("RGB").save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def thumbnail(image: Image.Image, side: int = 96) -> str:
+    """A small square picture, for use inside the page."""
+    return data_url(image.convert("RGB").resize((side, side)))
 
 
 def faces_html(faces: Sequence[FacePrediction], crops: Sequence[Image.Image], most: int = 4) -> str:
@@ -132,3 +99,48 @@ def mirror_html(faces: Sequence[FacePrediction], class_names: Sequence[str]) -> 
         + (f'<div class="others">and {rest}</div>' if rest else "")
         + "</div>"
     )
+
+
+@dataclass(frozen=True)
+class PictureFaces:
+    """A picture's name, its faces and a thumbnail of each, as a data URL."""
+
+    name: str
+    faces: Sequence[FacePrediction]
+    crops: Sequence[str]
+
+
+def table_html(answers: Sequence[PictureFaces], class_names: Sequence[str]) -> str:
+    """A row a face: its crop, picture, number, expression, whether it is sure, probabilities.
+
+    The cells are those of the CSV table (`expression.tables`), without places and scores.
+    """
+    columns = [*SHOWN, *class_names]
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("", *columns))
+    rows = []
+    for answer in answers:
+        for number, (face, crop) in enumerate(zip(answer.faces, answer.crops, strict=True), 1):
+            cells = face_row(answer.name, number, face, class_names)
+            about = dict(zip(COLUMNS, cells, strict=False))
+            picture = (
+                f'<td><img src="{crop}" alt="face {number} of {escape(answer.name)}"></td>'
+                f'<td class="file">{escape(about["source"])}</td>'
+            )
+            rest = "".join(f"<td>{escape(about[name])}</td>" for name in SHOWN[1:])
+            shares = "".join(f'<td class="share">{cell}</td>' for cell in cells[len(COLUMNS) :])
+            rows.append(f"<tr>{picture}{rest}{shares}</tr>")
+    return (
+        '<div class="face-table" tabindex="0" role="region" aria-label="Faces of all pictures">'
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def examples_html(title: str, examples: Sequence[tuple[str, str, str]], words: str = "") -> str:
+    """Example pictures, (name, caption, data URL) each, as buttons that hold their names."""
+    buttons = "".join(
+        f'<li><button type="button" data-example="{escape(name)}">'
+        f'<img src="{picture}" alt=""><span>{escape(caption)}</span></button></li>'
+        for name, caption, picture in examples
+    )
+    said = f"<p>{escape(words)}</p>" if words else ""
+    return f"<h4>{escape(title)}</h4>{said}<ul>{buttons}</ul>"

@@ -172,7 +172,7 @@ def desk(astronaut, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def address(desk) -> Iterator[str]:
     """A running demo of the same checkpoint."""
-    app = demo.build_demo(demo.make_handlers(desk / "checkpoints"), demo.portrait(), [])
+    app = demo.page(demo.make_handlers(desk / "checkpoints"))
     _, url, _ = app.launch(prevent_thread_lock=True, quiet=True)
     yield url.rstrip("/")
     app.close()

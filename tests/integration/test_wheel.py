@@ -217,7 +217,7 @@ def test_the_demo_is_built_from_what_its_extra_installs(wheel, tmp_path_factory,
     program = (
         "import demo; from importlib.util import find_spec\n"
         "handlers = demo.make_handlers(demo.CHECKPOINTS)\n"
-        "demo.build_demo(handlers, demo.portrait(), demo.drawn_faces())\n"
+        "demo.page(handlers)\n"
         f"print(handlers.predict({str(PHOTO)!r}, 'expression'))\n"
         "print([name for name in ('torch', 'skimage', 'matplotlib') if find_spec(name)])"
     )

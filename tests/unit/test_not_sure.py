@@ -359,8 +359,8 @@ def test_the_demo_says_it_of_photos_videos_and_of_the_network(handlers, picture,
         _, html, _, (face,) = demo.photo(str(picture), "fake", whole, False)
         assert "1 · not sure" in html and face["sure"] is False
         assert list(face["probabilities"]) == NAMES
-    ((_, caption),) = demo.several([str(picture)], "fake")
-    assert NOT_SURE in caption and "happy" not in caption
+    ((_, caption),), table, *_ = next(demo.several([str(picture)], "fake"))
+    assert NOT_SURE in caption and "happy" not in caption and "<td>false</td>" in table
     html, _ = demo.mirror(Image.open(picture), None, "fake")
     assert "<h3>not sure</h3>" in html
     *_, words = next(demo.video(str(clip), "fake", lambda *_, **__: None))

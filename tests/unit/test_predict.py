@@ -384,7 +384,7 @@ def test_the_demo_offers_first_what_the_notebook_exported(checkpoint, tmp_path):
     blocks = build_demo(make_handlers(tmp_path)).blocks.values()
     (offered,) = [block for block in blocks if getattr(block, "label", "") == "Checkpoint"]
     assert offered.value == "exported"
-    assert [name for name, _ in offered.choices] == ["exported", "best", "candidate-0", "drawn"]
+    assert [name for _, name in offered.choices] == ["exported", "best", "candidate-0", "drawn"]
 
 
 def test_the_notebook_says_in_the_card_that_it_made_the_file():
