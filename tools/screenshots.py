@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 NETWORK = CHECKPOINTS / "expression.safetensors"  # what the demo and the page serve
 RECORD = DOCS / "pictures.json"
-GIF_SECONDS, GIF_RATE, GIF_SIZE = 6, 6, (960, 700)  # seconds, pictures a second, pixels of the page
+GIF_SECONDS, GIF_RATE, GIF_SIZE = 7, 6, (960, 700)  # seconds, pictures a second, pixels of the page
 GIF_WIDTH = 640
 
 
@@ -81,10 +81,10 @@ def video(page: Page, clip: Path) -> None:
 
 
 def write_camera(path: Path) -> None:
-    """The examples' clip as a camera's film: from one face to the other, and back."""
-    frames = [image.resize((640, 480)) for _, image in clip_frames()]
+    """The examples' clip as a camera's film of 30 frames a second: to the other face and back."""
+    frames = [image.resize((640, 480)) for _, image in clip_frames() for _ in range(3)]
     with av.open(path, "w", format="mjpeg") as film:
-        stream = film.add_stream("mjpeg", rate=10)
+        stream = film.add_stream("mjpeg", rate=30)
         stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
         for frame in [*frames, *reversed(frames)]:
             film.mux(stream.encode(av.VideoFrame.from_image(frame).reformat(format="yuvj420p")))
@@ -100,7 +100,8 @@ def page_gif(browser: Browser, address: str) -> list[Image.Image]:
     page = context.new_page()
     page.goto(address)
     page.get_by_role("button", name="Start the camera").click()
-    page.get_by_role("heading", name="happy").wait_for(timeout=60_000)
+    for word in ("neutral", "happy"):  # the clip turns back to the first face
+        page.locator("#mirror .word", has_text=word).wait_for(timeout=60_000)
     pictures, start = [], time.monotonic()
     for k in range(GIF_SECONDS * GIF_RATE):
         time.sleep(max(0, start + k / GIF_RATE - time.monotonic()))
@@ -134,7 +135,7 @@ def main() -> None:
         shots = {
             "photo": (photo, 1060),
             "mirror": (mirror, 760),
-            "video": (lambda p: video(p, clip), 1080),
+            "video": (lambda p: video(p, clip), 1560),
         }
         with served() as address:
             for name, (act, height) in shots.items():

@@ -25,7 +25,7 @@ from lab.parsing import parse
 pytestmark = pytest.mark.slow
 
 ROOT = Path(demo.__file__).parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "web" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 ADDRESS = "http://127.0.0.1:7860"
@@ -134,16 +134,21 @@ def test_every_source_of_data_has_a_command_that_is_understood():
     assert any(ferplus_file.FERPLUS_ADDRESS in row for row in rows)
 
 
+def anchors(page: Path) -> set[str]:
+    """The places in a page that a link may name: its headings, as GitHub writes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
 def test_links_between_pages_lead_somewhere():
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-        anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings}
-        for target in re.findall(r"\]\(([^)\s]+)\)", text):
-            if target.startswith("#"):
-                assert target[1:] in anchors, f"{page.name}: {target}"
-            elif "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if "://" in target:
+                continue
+            name, _, place = target.partition("#")
+            there = page.parent / name if name else page
+            assert there.exists(), f"{page.name}: {target}"
+            assert not place or place in anchors(there), f"{page.name}: {target}"
 
 
 def test_every_block_is_checked_here():
