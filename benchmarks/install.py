@@ -1,13 +1,15 @@
 """What an installation costs: seconds and megabytes of a fresh environment, until the first answer.
 
-    python -m benchmarks.install answer demo                     → benchmarks/install.json
+    python -m benchmarks.install answer demo before fer --before FOLDER → benchmarks/install.json
     python -m benchmarks.install answer --out quick.json
 
 Each is a new environment, filled from the package index without pip's cache, from a copy of this
 repository. `answer` is `pip install .`, then the command on a photo; `demo` is `make demo`, until
-the page is served; `train` is `pip install ".[train]"`, gigabytes. Sizes count the bytes of all
-files; those of an empty environment (Python's own pip) are left out. "Others' load" is the mean
-number of other programs that wanted a core in the minute before (0: the machine was idle).
+the page is served; `train` is `pip install ".[train]"`, gigabytes. `before` is an older checkout,
+`pip install -r requirements.txt`, then its predict.py; `fer` is that package with what it needs to
+start, then a program of four lines with its Haar cascade. Sizes count the bytes of all files; those
+of an empty environment (Python's own pip) are left out. "Others' load" is the mean number of other
+programs that wanted a core in the minute before (0: the machine was idle).
 """
 
 import argparse
@@ -32,7 +34,19 @@ from benchmarks import harness
 
 __all__ = ["KINDS", "megabytes", "table"]
 
-KINDS = {"answer": "`pip install .`", "demo": "`make demo`", "train": '`pip install ".[train]"`'}
+KINDS = {
+    "answer": "`pip install .`", "demo": "`make demo`", "train": '`pip install ".[train]"`',
+    "before": "before: `pip install -r requirements.txt`", "fer": "`pip install fer` (25.10.3)",
+}  # fmt: skip
+# Without these limits it did not start: it reads pkg_resources, and OpenCV's Haar cascade.
+FER = ("fer==25.10.3", "setuptools<81", "opencv-python-headless<5")
+FER_PROGRAM = """
+import sys, numpy
+from PIL import Image
+from fer.fer import FER
+image = numpy.asarray(Image.open(sys.argv[1]).convert("RGB"))[..., ::-1].copy()
+print(FER(mtcnn=False).detect_emotions(image))
+"""
 COPIED = ("expression", "lab", "tools", "checkpoints")
 HEADS = ("Fresh environment", "Packages", "MB", "First answer or page after", "Processor's seconds",
          "Later ones", "Memory, MB", "Others' load")  # fmt: skip
@@ -84,36 +98,50 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def peak_memory(words: Sequence[str]) -> float:
+def peak_memory(words: Sequence[str], cwd: Path) -> float:
     """The most memory that a program holds, in MB, as the operating system counts it."""
     program = (
         "import resource, subprocess, sys\n"
         "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    printed = run([sys.executable, "-c", program, *words]).stdout
+    printed = run([sys.executable, "-c", program, *words], cwd).stdout
     return int(printed) / (1e6 if sys.platform == "darwin" else 1e3)
 
 
-def measure_pip(kind: str, folder: Path) -> dict[str, Any]:
-    """`pip install .`, then the command `expression` on the photo of the examples."""
-    repository, environment = copied(folder), folder / "environment"
+def wanted(
+    kind: str, python: Path, folder: Path, before: Path | None
+) -> tuple[list[str], list[str], Path]:
+    """What pip installs, the command that names a photo then, and the folder where both run."""
+    repository = copied(folder)
+    photo = str(repository / "expression" / "app" / "example_pictures" / "portrait.jpg")
+    if kind == "fer":
+        return list(FER), [str(python), "-c", FER_PROGRAM, photo], folder
+    if kind == "before":
+        if before is None:
+            raise ValueError("which is the older checkout? Give --before FOLDER")
+        return ["-r", "requirements.txt"], [str(python), "predict.py", photo], before.resolve()
     what = "." if kind == "answer" else f".[{kind}]"
+    return [what], [str(python.parent / "expression"), photo], repository
+
+
+def measure_pip(kind: str, folder: Path, checkout: Path | None) -> dict[str, Any]:
+    """A new environment, what pip installs into it, and one photo."""
+    environment = folder / "environment"
+    python = environment / "bin" / "python"
+    what, command, where = wanted(kind, python, folder, checkout)
     before, start = processor_seconds(), time.perf_counter()
     run([sys._base_executable, "-m", "venv", str(environment)])  # type: ignore[attr-defined]
     empty, made = megabytes(environment), time.perf_counter() - start
-    python = environment / "bin" / "python"
-    installed = made + seconds([str(python), "-m", "pip", "install", what], repository)
+    installed = made + seconds([str(python), "-m", "pip", "install", *what], where)
     size = megabytes(environment) - empty
-    photo = repository / "expression" / "app" / "example_pictures" / "portrait.jpg"
-    command = [str(environment / "bin" / "expression"), str(photo)]
-    first = installed + seconds(command, folder)
+    first = installed + seconds(command, where)
     used = processor_seconds() - before
-    later = [seconds(command, folder) for _ in range(5)]
+    later = [seconds(command, where) for _ in range(5)]
     return {
         "kind": kind, "packages": packages(python), "megabytes": size,
         "environment_megabytes": empty + size, "first_seconds": first, "processor_seconds": used,
-        "later_seconds": later, "memory_megabytes": peak_memory(command),
+        "later_seconds": later, "memory_megabytes": peak_memory(command, where),
     }  # fmt: skip
 
 
@@ -190,6 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     made.add_argument("kinds", nargs="+", choices=KINDS)
+    made.add_argument("--before", type=Path, metavar="FOLDER", help="the older checkout")
     made.add_argument("--out", type=Path, default=harness.HERE / "install.json", metavar="FILE")
     args = made.parse_args(arguments)
     told = harness.record("install", arguments, torch.device("cpu"), ["onnxruntime", "gradio"])
@@ -197,9 +226,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for kind in args.kinds:
         load = os.getloadavg()[0]
         with tempfile.TemporaryDirectory() as folder:
-            measure = measure_demo if kind == "demo" else lambda at, k=kind: measure_pip(k, at)
-            told["rows"].append({**measure(Path(folder)), "load_before": load})
-    harness.write_json(args.out, told)
+            at = Path(folder)
+            row = measure_demo(at) if kind == "demo" else measure_pip(kind, at, args.before)
+        told["rows"].append({**row, "load_before": load})
+        harness.write_json(args.out, told)
     print(table(told))
     return 0
 

@@ -78,6 +78,7 @@ machine. The Mirror's camera has 640 × 480 pixels.
 
 def install_section(told: dict[str, Any]) -> str:
     kinds = " ".join(row["kind"] for row in told["rows"])
+    kinds += " --before before" if "before" in kinds else ""
     first = told["rows"][0]
     pip = f"{first['environment_megabytes'] - first['megabytes']:.0f}"
     return f"""## What an installation costs
