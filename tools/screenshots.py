@@ -1,4 +1,4 @@
-"""Take the README's pictures: docs/photo.png, mirror.png and video.png, and page.gif of the page.
+"""Take the README's pictures: docs/photo.png and video.png, and page.gif of the page.
 
 The faces are portraits of Eileen Collins by NASA and of Grace Hopper by the US Navy, both in the
 public domain. docs/pictures.json says which network they show; a test compares it with the one that
@@ -18,7 +18,7 @@ from PIL import Image, ImageEnhance
 from playwright.sync_api import Browser, Page, sync_playwright
 from skimage.data import astronaut
 
-from benchmarks.app import served, write_film
+from benchmarks.app import served
 from benchmarks.page import hosted, launched
 from expression.checkpoint import CHECKPOINTS
 from expression.face_detector import FaceFinder
@@ -60,13 +60,6 @@ def photo(page: Page) -> None:
     page.get_by_label("show where it looks").check()
     page.locator(".face").first.wait_for(timeout=60_000)
     page.get_by_text("Where the network looks").wait_for(timeout=60_000)
-
-
-def mirror(page: Page) -> None:
-    page.get_by_role("tab", name="Mirror").click()
-    page.get_by_text("Click to Access Webcam").first.click()
-    page.get_by_label("capture photo").locator("visible=true").first.click()
-    page.locator(".mirror[data-expression='happy']").wait_for(timeout=60_000)
 
 
 def video(page: Page, clip: Path) -> None:
@@ -129,12 +122,10 @@ def main() -> None:
         write_camera(film)
         with hosted() as address:
             write_gif(DOCS / "page.gif", page_gif(launched(play, film), address))
-        write_film(film, seconds=20, mark=False)
         write_clip(clip)
         browser = launched(play, film)
         shots = {
             "photo": (photo, 1060),
-            "mirror": (mirror, 760),
             "video": (lambda p: video(p, clip), 1560),
         }
         with served() as address:
