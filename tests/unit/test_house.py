@@ -316,3 +316,9 @@ def test_links_lead_somewhere() -> None:
             f"{name_of(path)}: {link}" for link in links(text) if not (path.parent / link).exists()
         ]
     assert not broken, "links to what is not there"
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    # pytest imports them by name alone: the second one ends the whole run
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
