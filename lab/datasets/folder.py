@@ -17,7 +17,13 @@ from tqdm import tqdm
 from expression.file_kinds import HEIC, HEIC_ADVICE, SYSTEM_NAMES, is_picture_name
 from expression.files import shown
 from lab.datasets.drawn_splits import check_given, check_sizes, compare, complete
-from lab.datasets.reading import Report, picture_digest, why_not_open, with_full_range
+from lab.datasets.reading import (
+    Report,
+    picture_content,
+    picture_digest,
+    why_not_open,
+    with_full_range,
+)
 from lab.datasets.splits import SPLITS, build_split, split_name
 
 __all__ = ["is_folder", "load"]
@@ -98,7 +104,7 @@ def _opened(found: list[_Picture], report: Report, progress: bool) -> list[_Pict
     kept = []
     for picture in tqdm(found, desc="checking pictures", unit="", disable=not progress):
         try:
-            content = picture.file.read_bytes()
+            content = picture_content(picture.file)
             digest = picture_digest(content)
         except Exception as error:  # decoders raise nearly any exception for a broken file
             report.line(f"{picture.name}: does not open ({why_not_open(error)}); left out")

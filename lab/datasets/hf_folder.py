@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, load_from_disk
 
+from expression.file_kinds import special_kind
 from lab.datasets.splits import SPLITS, check_columns, rename_splits, split_name
 from lab.datasets.table_rows import row_name, usable
 
@@ -41,6 +42,8 @@ def is_hf_folder(path: str | Path) -> bool:
 
 def _table(file: Path) -> pa.Table:
     """A parquet file without its dictionaries (pandas' categories); ValueError says its name."""
+    if kind := special_kind(file):
+        raise ValueError(f"{file} is a {kind}, not a file")
     try:
         table = pq.read_table(file)
         for place, column in enumerate(table.schema):

@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import PIL.Image
@@ -11,13 +12,14 @@ import pyarrow as pa
 from datasets import Dataset, Features
 
 from expression.deep_colour import full_range
-from expression.file_kinds import FORMATS, is_heic, register_heic
+from expression.file_kinds import FORMATS, is_heic, register_heic, special_kind
 from expression.files import shown
 
-__all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_digest", "why_not_open",
-           "with_column", "with_full_range"]  # fmt: skip
+__all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_content", "picture_digest",
+           "why_not_open", "with_column", "with_full_range"]  # fmt: skip
 
 SHOWN = 20  # lines of a report
+LARGEST = 64 << 20  # bytes of a picture's file; the largest of a face set have a few million
 
 
 def first_lines(lines: Sequence[str]) -> list[str]:
@@ -66,6 +68,16 @@ class Report:
 def printable(text: str) -> str:
     """The text with escapes where a file name is not valid UTF-8."""
     return "\n".join(map(shown, text.split("\n")))
+
+
+def picture_content(file: Path) -> bytes:
+    """A picture's file, read whole. ValueError, without opening it, for a pipe, a socket or a
+    device, which may have no end, and for a file larger than `LARGEST`."""
+    if kind := special_kind(file):
+        raise ValueError(f"a {kind}, not a file")
+    if (size := file.stat().st_size) > LARGEST:
+        raise ValueError(f"{size / 1e6:,.0f} MB; at most {LARGEST >> 20} MiB are read")
+    return file.read_bytes()
 
 
 def picture_digest(data: bytes) -> bytes:

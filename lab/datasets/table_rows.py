@@ -22,6 +22,7 @@ from lab.datasets.drawn_splits import check_given, check_sizes, complete
 from lab.datasets.reading import (
     Report,
     arrow_table,
+    picture_content,
     picture_digest,
     why_not_open,
     with_column,
@@ -139,7 +140,7 @@ def _opened(
             content, stored = value["bytes"], value
         else:
             file = _file(value["path"], folders)
-            content, stored = file.read_bytes(), {"bytes": None, "path": str(file)}
+            content, stored = picture_content(file), {"bytes": None, "path": str(file)}
         digest = picture_digest(content)
         bright = with_full_range(content)
     except _Unusable:

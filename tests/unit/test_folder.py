@@ -10,6 +10,7 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -275,6 +276,25 @@ def test_a_file_that_is_no_picture_is_named(name: str, tmp_path: Path) -> None:
     assert line.startswith(f"sad/{name}: {words}") and line.endswith("; left out")
     with pytest.raises(ValueError, match=re.escape(line)):
         load(tmp_path, strict=True)
+
+
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path, special_files: Any) -> None:
+    # Reading a pipe waits for ever; reading /dev/zero fills the memory.
+    fill(tmp_path, {"happy": 8, "sad": 8})
+    special = special_files(tmp_path / "sad", ".png")
+    with (tmp_path / "sad/huge.png").open("wb") as file:
+        file.truncate(10**13)  # no picture has ten terabytes, and no memory
+    splits = load(tmp_path)
+    assert sum(map(len, splits.values())) == 16
+    lines = report(splits)[2:]
+    assert len(lines) == 6
+    for line, (name, kind) in zip(
+        lines, sorted(special.items() | {("huge.png", " MB")}), strict=True
+    ):
+        assert line.startswith(f"sad/{name}: does not open") and kind in line
+    for name in special:  # the class itself is no folder
+        (tmp_path / "sad" / name).rename(tmp_path / name.removesuffix(".png"))
+    assert sum(map(len, load(tmp_path).values())) == 16
 
 
 def test_pictures_in_unexpected_places_are_named(tmp_path: Path) -> None:

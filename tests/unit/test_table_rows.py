@@ -183,6 +183,20 @@ def test_a_row_that_cannot_be_used_is_left_out_and_named(
         datasets.load(tmp_path, strict=True)
 
 
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, special_files: Any) -> None:
+    whole(tmp_path)
+    special = special_files(tmp_path, ".png")
+    images = [*encoded(40, 50), *({"bytes": None, "path": name} for name in special)]
+    train = write(tmp_path, "train", images, [k % 2 for k in range(45)], NAMES)
+    splits = datasets.load(tmp_path)
+    assert sizes(splits) == [40, 10, 10]
+    assert all(f"row {row}" in told(splits) for row in (40, 41, 42))
+    train.unlink()
+    os.mkfifo(train)
+    with pytest.raises(ValueError, match=r"train-\S+ is a pipe"):
+        datasets.load(tmp_path)
+
+
 def test_a_row_is_named_by_the_file_it_is_in(tmp_path: Path) -> None:
     first = write(tmp_path, "train", encoded(10), [0, 1] * 5, NAMES)
     first.rename(first.with_name("train-00000-of-00002.parquet"))
