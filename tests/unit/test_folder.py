@@ -434,6 +434,30 @@ def test_only_class_folders_are_recognised(known: bool, there: list[str], tmp_pa
     assert not folder.is_folder(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    "places",
+    [
+        ["happy/s1", "sad/s1", "happy/s2"],
+        ["s1/happy", "s1/sad", "s2/happy", "s2/sad"],
+        ["train/s1/happy", "train/s1/sad", "test/s2/happy", "test/s2/sad"],
+        ["train/happy/s1", "train/sad/s1", "test/happy/s2", "test/sad/s2"],
+    ],
+)
+def test_pictures_sorted_by_subject_are_refused_with_an_example(
+    places: list[str], tmp_path: Path
+) -> None:
+    # Read as they stand, subjects would be the classes; "no known form" alone tells nothing.
+    fill(tmp_path, dict.fromkeys(places, 2))
+    with pytest.raises(ValueError, match=f"{min(places)}/0000.png lie in no class folder"):
+        datasets.load(tmp_path)
+
+
+def test_image_folders_one_folder_deeper_are_pointed_to(tmp_path: Path) -> None:
+    fill(tmp_path, {f"archive/{s}/{k}": 2 for s in ("train", "test") for k in ("happy", "sad")})
+    with pytest.raises(ValueError, match=f"give {tmp_path / 'archive'}"):
+        datasets.load(tmp_path)
+
+
 # --- further down ---
 
 
