@@ -28,7 +28,7 @@ from lab.datasets.reading import (
     with_column,
     with_full_range,
 )
-from lab.datasets.splits import SPLITS, check_columns
+from lab.datasets.splits import SPLITS, check_columns, rename_columns
 from lab.datasets.table_labels import class_labels
 
 __all__ = ["MOST_LEFT_OUT", "row_name", "usable"]
@@ -63,16 +63,16 @@ def usable(
 ) -> DatasetDict:
     """Splits `train`, `validation`, `test` with pictures in `image` and named classes in `label`.
 
-    `splits` are named as in SPLITS, others are ignored; `where` and `name` (of a row) are used in
-    messages. Pictures are encoded bytes, a path, or both in a struct; relative paths are looked
-    for in `folders`. `sizes`: the shares of test and validation, where those are missing. With
-    `strict`, what would be left out raises ValueError.
+    `splits` are named as in SPLITS, others are ignored; columns `img` and `labels` are understood;
+    `where` and `name` (of a row) are used in messages. Pictures are encoded bytes, a path, or both
+    in a struct; relative paths are looked for in `folders`. `sizes`: the shares of test and
+    validation, where those are missing. With `strict`, what would be left out raises ValueError.
 
     Raises ValueError for a missing column, labels that have no meaning (`class_labels`), a split
     that would be empty, and one of whose rows more than `MOST_LEFT_OUT` cannot be used.
     """
     check_sizes(*sizes)
-    given = {split: splits[split] for split in SPLITS if split in splits}
+    given = {split: rename_columns(splits[split]) for split in SPLITS if split in splits}
     check_given(set(given), where, "a split train", "a split test")
     for split, rows in given.items():
         check_columns(rows, f"{where} ({split})")

@@ -66,6 +66,53 @@ def told(splits: DatasetDict) -> str:
     return "\n".join(datasets.report(splits))
 
 
+# --- columns, and what save_to_disk writes ---
+
+
+def test_columns_under_the_names_of_other_data_sets(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        file = write(tmp_path, split, encoded(10, len(split)), NAMES * 5)
+        pq.write_table(pq.read_table(file).rename_columns(["img", "labels"]), file)
+    splits = datasets.load(tmp_path)
+    assert splits["train"].features["label"].names == NAMES and sizes(splits) == [8, 2, 10]
+
+
+def saved(folder: Path) -> Path:
+    rows = Dataset.from_dict(
+        {"image": encoded(20), "label": [k % 2 for k in range(20)]},
+        features=Features(image=Image(), label=ClassLabel(names=NAMES)),
+    )
+    DatasetDict(train=rows, test=rows.select(range(4))).save_to_disk(folder / "several")
+    rows.save_to_disk(folder / "one")
+    return folder
+
+
+def test_what_save_to_disk_writes_is_read_with_splits_and_without(tmp_path: Path) -> None:
+    saved(tmp_path)
+    assert sizes(datasets.load(tmp_path / "several")) == [18, 2, 4]
+    assert sum(sizes(datasets.load(tmp_path / "one"))) == 20
+
+
+SPOILT: dict[str, Callable[[Path], object]] = {
+    "missing": lambda file: file.unlink(),
+    "cut": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "empty": lambda file: file.write_bytes(b""),
+    "other": lambda file: file.write_bytes(b"[1, 2, 3]"),
+    "pipe": lambda file: (file.unlink(), os.mkfifo(file)),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+@pytest.mark.parametrize("name", ["state.json", "dataset_info.json", "data-00000-of-00001.arrow"])
+def test_a_spoilt_file_of_save_to_disk_is_named(how: str, name: str, tmp_path: Path) -> None:
+    # `load_from_disk` raises nine kinds of errors, most without the file's name.
+    file = saved(tmp_path) / "several" / "train" / name
+    SPOILT[how](file)
+    with pytest.raises(ValueError, match=f"several/train/{name}") as error:
+        datasets.load(tmp_path / "several")
+    assert "\n" not in str(error.value)
+
+
 # --- splits ---
 
 
