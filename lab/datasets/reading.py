@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from datasets import Dataset, Features
 from expression.deep_colour import full_range
 from expression.file_kinds import FORMATS, is_heic, register_heic, special_kind
 from expression.files import shown
+from expression.picture_decoding import check_size
 
 __all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_content", "picture_digest",
            "why_not_open", "with_column", "with_full_range"]  # fmt: skip
@@ -81,14 +83,19 @@ def picture_content(file: Path) -> bytes:
 
 
 def picture_digest(data: bytes) -> bytes:
-    """SHA-256 of an encoded picture. Raises nearly any error unless all its pixels decode.
+    """SHA-256 of an encoded picture. Raises nearly any error unless all its pixels decode, and
+    ValueError for one that takes too much memory (`check_size`).
 
     HEIC is decoded, here and whenever the picture is read later, where pillow-heif is installed.
     """
     heic = is_heic(data[:64])
     if heic and not register_heic():
         raise PIL.UnidentifiedImageError("HEIC")
-    with PIL.Image.open(io.BytesIO(data), formats=("HEIF",) if heic else FORMATS) as image:
+    with warnings.catch_warnings():  # `check_size` has a lower limit than pillow's error
+        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+        opened = PIL.Image.open(io.BytesIO(data), formats=("HEIF",) if heic else FORMATS)
+    with opened as image:
+        check_size(image, "the picture")
         image.load()  # `open` reads the header alone
     return hashlib.sha256(data).digest()
 

@@ -33,6 +33,16 @@ def noise(key: int) -> bytes:
     return file.getvalue()
 
 
+def png(width: int, depth: int, kind: int, lines: bytes) -> bytes:
+    """A square PNG; `kind` 2 is RGB, 6 RGBA. `lines`: a filter and the pixels of each line."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, width, depth, kind, 0, 0, 0))]
+    chunks += [(b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
 def write(
     folder: Path, split: str, images: Sequence[Any], labels: Sequence[Any], names: Any = None
 ) -> Path:
@@ -210,6 +220,8 @@ GOOD = {"bytes": noise(3), "path": None}
         ({"bytes": noise(3)[:-40], "path": None}, 0, "does not open"),
         ({"bytes": None, "path": "gone.png"}, 0, "missing"),
         ({"bytes": None, "path": "https://example.org/face.png"}, 0, "web address"),
+        # 13,000 × 13,000 pixels in a few bytes; decoding would take 676 MB
+        ({"bytes": png(13_000, 8, 6, b""), "path": None}, 0, "169 megapixels"),
         (GOOD, None, "no label"),
         (GOOD, -1, "no label"),
         (GOOD, 2, "label 2 is none of 0"),
@@ -417,13 +429,7 @@ def test_pictures_of_16_bits_are_not_trained_on_as_black(tmp_path: Path) -> None
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 4096, (8, 8, 3)).astype(">u2")
     lines = b"".join(b"\0" + line.tobytes() for line in pixels)  # PNG: a filter before each
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))]
-    chunks += [(b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
-    break_row(whole(tmp_path), {"bytes": png, "path": None}, 0)
+    break_row(whole(tmp_path), {"bytes": png(8, 16, 2, lines), "path": None}, 0)
     splits = datasets.load(tmp_path)
     shown = np.asarray(splits["train"][3]["image"])
     assert shown.max() > 200 and sizes(splits) == [10, 10, 10]
