@@ -1,9 +1,12 @@
 """Which files are pictures and which are videos: the endings of their names, and how they begin.
 
 Why: the command line, the demo and the training folders must take the same files. With a list in
-each of them, a picture that one opens is passed over in silence by another.
+each of them, a picture that one opens is passed over in silence by another. And what is no file at
+all (a pipe, a device) must not be opened: reading it may wait, or go on, for ever.
 """
 
+import os
+import stat
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +25,7 @@ __all__ = [
     "looks_like_a_picture",
     "picture_endings",
     "register_heic",
+    "special_kind",
 ]
 
 # What pillow may open. Not EPS: pillow would start another program, Ghostscript, with a stranger's
@@ -39,6 +43,12 @@ VIDEOS = frozenset(
     ".mpg .mpeg .mpe .vob .ts .mts .m2ts .m2t".split()
 )
 SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # in lower case
+NO_FILES = {  # the type of a path that is neither a file nor a folder → what it is called
+    stat.S_IFIFO: "pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 BEGINNINGS = (
     b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+",
@@ -92,3 +102,15 @@ def looks_like_a_picture(head: bytes) -> bool:
 def is_url(name: object) -> bool:
     """Whether this is a web address."""
     return isinstance(name, str) and name.lower().startswith(("http://", "https://"))
+
+
+def special_kind(path: str | Path) -> str:
+    """What a path leads to, links followed, where that is neither a file nor a folder.
+
+    "pipe", "socket" or "device"; "broken link" for a link that leads nowhere or in a circle. "" for
+    a file, a folder, and a path that is missing or may not be looked at: opening it says so.
+    """
+    try:
+        return NO_FILES.get(stat.S_IFMT(os.stat(path).st_mode), "")
+    except (OSError, ValueError):  # missing, locked, a name too long or with a null byte
+        return "broken link" if os.path.islink(path) else ""

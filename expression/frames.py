@@ -20,6 +20,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from PIL import Image
 
+from expression.file_kinds import special_kind
 from expression.files import shown
 
 __all__ = ["Frame", "VideoInfo", "picture_of", "read_frames", "video_info"]
@@ -71,6 +72,8 @@ class VideoInfo:
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     if not path.exists():
         raise FileNotFoundError(f"there is no video at {shown(path)}")
+    if kind := special_kind(path):  # FFmpeg would wait for a pipe, or read a device, for ever
+        raise ValueError(f"{shown(path)} is a {kind}, not a file; give {KINDS}")
     try:
         # Absolute: FFmpeg takes what stands before a colon in "day 1:walk.mp4" for a protocol.
         container = av.open(path.absolute(), options=SAFE, metadata_errors="replace")

@@ -17,6 +17,7 @@ from expression.file_kinds import (
     is_picture_name,
     is_url,
     is_video_name,
+    special_kind,
 )
 from expression.files import shown
 
@@ -31,7 +32,8 @@ class Inputs:
     """Files and web addresses, each once and in order, and how many files were passed over.
 
     `passed_over` counts, by ending (".txt", "" without one), what folders and patterns held that
-    is neither picture nor video, and folders that were not entered.
+    is neither picture nor video, folders that were not entered, and pipes, sockets, devices and
+    broken links.
     """
 
     names: list[str] = field(default_factory=list)
@@ -65,9 +67,11 @@ class Found:
     passed_over: dict[str, str] = field(default_factory=dict)
 
     def sort_in(self, path: str) -> None:
-        """A file: taken by its ending, or passed over."""
+        """A file: taken by its ending, or passed over; what is no file is always passed over."""
         name = os.path.basename(path)
-        if is_picture_name(name) or is_video_name(name):
+        if kind := special_kind(path):
+            self.passed_over[os.path.abspath(path)] = kind
+        elif is_picture_name(name) or is_video_name(name):
             self.names.append(path)
         elif name.lower() not in SYSTEM_NAMES:
             self.passed_over[os.path.abspath(path)] = Path(name).suffix.lower()

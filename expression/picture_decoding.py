@@ -20,7 +20,7 @@ from expression.deep_colour import full_range
 from expression.file_kinds import FORMATS, HEIC_ADVICE, heic_installed, is_heic, register_heic
 from expression.preprocessing import flatten, is_deep, value_range
 
-__all__ = ["MAX_BYTES", "decode", "upright_copy"]
+__all__ = ["MAX_BYTES", "check_size", "decode", "upright_copy"]
 
 MAX_BYTES = 450_000_000  # that decoding may take
 KEPT = 30_000_000  # pixels: a larger picture is made smaller
@@ -155,6 +155,8 @@ def decoding_bytes(image: Image.Image) -> float:
 
 
 def check_size(image: Image.Image, name: str) -> None:
+    """Raises ValueError for a picture without pixels, or whose file takes more than `MAX_BYTES` of
+    memory to decode; no pixel is read."""
     if min(image.size) < 1:
         width, height = image.size
         raise ValueError(f"{name} is {width} × {height} pixels; give a picture with pixels")

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from expression.file_kinds import is_url
+from expression.file_kinds import is_url, special_kind
 from expression.files import shown
 from expression.picture_arrays import (
     from_array,
@@ -83,8 +83,8 @@ def open_file(given: str | os.PathLike, longest: int | None) -> Image.Image:
     name = shown(path)
     if os.path.isdir(path):  # unlike pathlib's, False for a name too long to exist
         raise ValueError(f"{name} is a folder; give its pictures, as in {name}/*.jpg")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"{name} is a device or a pipe; give a picture file")
+    if os.path.exists(path) and (kind := special_kind(path)):
+        raise ValueError(f"{name} is a {kind}; give a picture file")
     try:
         file = path.open("rb")
     except FileNotFoundError:

@@ -8,6 +8,8 @@ import atexit
 import os
 import random
 import shutil
+import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -199,6 +201,39 @@ def splits() -> Any:
     return synthetic.load(
         train=90, validation=45, test=45, size=48, seed=0, class_names=("happy", "neutral", "sad")
     )
+
+
+@pytest.fixture
+def special_files() -> Iterator[Callable[[Path, str], dict[str, str]]]:
+    """A function that puts into a folder, with this ending, what is no file: {name: its kind}.
+
+    Reading a pipe waits for ever: a test that opens one fails after ten seconds.
+    """
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes with names here")
+
+    def make(folder: Path, ending: str) -> dict[str, str]:
+        os.mkfifo(folder / f"pipe{ending}")
+        os.symlink("/dev/null", folder / f"null{ending}")  # /dev/zero would fill the memory
+        os.symlink(f"circle{ending}", folder / f"circle{ending}")
+        os.symlink(f"gone{ending}", folder / f"nowhere{ending}")
+        here = os.getcwd()
+        os.chdir(folder)  # the address of a socket has at most 108 bytes
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"socket{ending}")
+        os.chdir(here)
+        kinds = {"pipe": "pipe", "null": "device", "socket": "socket"}
+        kinds |= {"circle": "broken link", "nowhere": "broken link"}
+        return {f"{name}{ending}": kind for name, kind in kinds.items()}
+
+    def hangs(*_: object) -> None:
+        pytest.fail("waits for a pipe")
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    signal.alarm(10)
+    yield make
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

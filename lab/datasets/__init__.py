@@ -206,8 +206,9 @@ def _read_path(path: Path, seed: int, strict: bool, kwargs: dict[str, Any]) -> D
             offered = {"seed": seed, "strict": strict, "progress": sys.stderr.isatty()}
             return form.load(path, **{**{k: v for k, v in offered.items() if k in known}, **kwargs})
     inside = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else "a single file"
+    why = folder.why_not(path)
     raise ValueError(
-        f"{path} is in no known form: found {inside or 'an empty folder'}; "
+        f"{path} is in no known form: found {inside or 'an empty folder'}; {why and why + '; '}"
         f"can read {'; '.join(form.name for form in FORMS)}"
     )
 

@@ -35,7 +35,7 @@ FOUR: Mapping[str, str] = MappingProxyType(
 _USAGE = {usage.lower().encode(): split for usage, split in USAGES.items()}
 _LABELS = {str(k).encode(): k for k in range(len(CLASS_NAMES))}
 _COLUMNS = ("emotion", "pixels", "Usage")
-_FILES = ("fer2013.csv", "fer2013/fer2013.csv", "icml_face_data.csv")
+_FILES = ("fer2013.csv", "fer2013/fer2013.csv", "icml_face_data.csv", "train.csv")
 _SIDE = 48
 
 
@@ -46,17 +46,24 @@ class _BadRow(ValueError):
 # --- fer2013.csv ---
 
 
-def _cells(line: bytes) -> list[bytes]:
+def _separator(header: bytes) -> bytes:
+    """What stands between columns: a comma, or as other spreadsheets write, ";" or a tab."""
+    return max((b",", b";", b"\t"), key=header.count)
+
+
+def _cells(line: bytes, separator: bytes) -> list[bytes]:
     if b'"' not in line:  # as in Kaggle's own file; the csv module would take ten times as long
-        return line.split(b",")
+        return line.split(separator)
     try:
-        return [cell.encode() for cell in next(csv.reader([line.decode("utf-8", "replace")]))]
+        rows = csv.reader([line.decode("utf-8", "replace")], delimiter=separator.decode())
+        return [cell.encode() for cell in next(rows)]
     except csv.Error:
         return [line]  # a wrong number of columns, which the caller reports
 
 
 def _names(line: bytes) -> list[str]:
-    cells = _cells(line.removeprefix(b"\xef\xbb\xbf"))  # Excel begins a file with this mark
+    line = line.removeprefix(b"\xef\xbb\xbf")  # Excel begins a file with this mark
+    cells = _cells(line, _separator(line))
     return [cell.decode("utf-8", "replace").strip() for cell in cells]
 
 
@@ -69,8 +76,8 @@ def _find(path: str | Path) -> Path | None:
 
 def is_fer2013(path: str | Path) -> bool:
     """Whether `load` knows this: a CSV with columns emotion and pixels, or a folder holding
-    fer2013.csv, fer2013/fer2013.csv or icml_face_data.csv. Without Usage too, so that `load` can
-    say what is missing.
+    fer2013.csv, fer2013/fer2013.csv, icml_face_data.csv or train.csv. Without Usage too, as in
+    Kaggle's train.csv, so that `load` can say what is missing.
     """
     file = _find(path)
     if file is None:
@@ -125,16 +132,24 @@ def _columns(line: bytes, name: str) -> tuple[list[int], int]:
     lower = [column.lower() for column in found]
     missing = [column for column in _COLUMNS if column.lower() not in lower]
     if missing:
+        advice = ""
+        if missing == ["Usage"]:
+            advice = (
+                f". Usage tells a row's split ({', '.join(USAGES)}): give fer2013.csv or "
+                "icml_face_data.csv of the same pictures, or add the column; a test.csv without "
+                "emotions cannot be measured on"
+            )
         raise ValueError(
             f"{name} has no column {', '.join(missing)}; found {[c[:40] for c in found[:8]]}, "
-            f"expected {', '.join(_COLUMNS)} in any order, separated by commas"
+            f"expected {', '.join(_COLUMNS)} in any order, separated by commas, semicolons or tabs"
+            f"{advice}"
         )
     return [lower.index(column.lower()) for column in _COLUMNS], len(found)
 
 
-def _row(line: bytes, places: list[int], width: int) -> tuple[str, bytes, int]:
+def _row(line: bytes, places: list[int], width: int, separator: bytes) -> tuple[str, bytes, int]:
     """One line → split, PNG, label."""
-    cells = _cells(line)
+    cells = _cells(line, separator)
     if len(cells) != width:
         columns = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
         raise _BadRow(f"{columns} instead of {width}")
@@ -163,13 +178,15 @@ def _read(file: Path, strict: bool, progress: bool) -> tuple[dict[str, _Kept], i
         tqdm(total=file.stat().st_size, desc=file.name, unit="B", unit_scale=True,
              disable=not progress, leave=False) as bar,
     ):  # fmt: skip
-        places, width = _columns(stream.readline(1 << 16), file.name)
+        header = stream.readline(1 << 16)
+        places, width = _columns(header, file.name)
+        separator = _separator(header)
         for number, line in enumerate(stream, 2):
             bar.update(len(line))
             if not line.strip():  # no row, and not counted as one
                 continue
             try:
-                split, image, label = _row(line, places, width)
+                split, image, label = _row(line, places, width, separator)
             except _BadRow as reason:
                 if strict:
                     raise ValueError(f"{file.name}, line {number}: {reason}") from None

@@ -8,7 +8,9 @@ machine, with any version of any library, also for a class too small for a libra
 split.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
 from datasets import DatasetDict
@@ -17,10 +19,16 @@ from tqdm import tqdm
 from expression.file_kinds import HEIC, HEIC_ADVICE, SYSTEM_NAMES, is_picture_name
 from expression.files import shown
 from lab.datasets.drawn_splits import check_given, check_sizes, compare, complete
-from lab.datasets.reading import Report, picture_digest, why_not_open, with_full_range
+from lab.datasets.reading import (
+    Report,
+    picture_content,
+    picture_digest,
+    why_not_open,
+    with_full_range,
+)
 from lab.datasets.splits import SPLITS, build_split, split_name
 
-__all__ = ["is_folder", "load"]
+__all__ = ["is_folder", "load", "why_not"]
 
 _WANT = "train/<class>/ and test/<class>/ (validation/<class>/ too), or one folder a class"
 
@@ -65,6 +73,31 @@ def is_folder(path: str | Path) -> bool:
     return sum(map(_holds_pictures, folders)) >= 2
 
 
+def why_not(path: str | Path) -> str:
+    """What is wrong with a folder whose pictures lie where `load` does not look: a clause that says
+    what to do, such as for pictures sorted by subject. "" where there are no such pictures."""
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        return ""
+    folders = [p for p in _inside(root) if p.is_dir()]
+    if len(folders) == 1 and is_folder(folders[0]):
+        return f"the image folders are one folder deeper: give {shown(folders[0])}"
+    picture = next(_pictures_below(root), None)
+    if picture is None:
+        return ""
+    return (
+        f"pictures such as {shown(picture.relative_to(root).as_posix())} lie in no class folder: "
+        f"the folder that a picture lies in must be its class, as in {_WANT}; move them (all "
+        "pictures of one person into the same split)"
+    )
+
+
+def _pictures_below(root: Path) -> Iterator[Path]:
+    """Pictures up to four folders deep, of the first 10,000 files of each depth."""
+    found = (sorted(islice(root.glob("/".join("*" * n)), 10_000)) for n in range(1, 6))
+    return (p for p in chain.from_iterable(found) if is_picture_name(p) and p.name[0] != ".")
+
+
 def _scan(root: Path, report: Report) -> tuple[list[_Picture], set[tuple[str, str]]]:
     """Every picture file, and the (split, class) folders; anything else is reported."""
     children = _inside(root)
@@ -98,7 +131,7 @@ def _opened(found: list[_Picture], report: Report, progress: bool) -> list[_Pict
     kept = []
     for picture in tqdm(found, desc="checking pictures", unit="", disable=not progress):
         try:
-            content = picture.file.read_bytes()
+            content = picture_content(picture.file)
             digest = picture_digest(content)
         except Exception as error:  # decoders raise nearly any exception for a broken file
             report.line(f"{picture.name}: does not open ({why_not_open(error)}); left out")

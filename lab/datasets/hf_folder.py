@@ -11,9 +11,17 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, DatasetDict, load_from_disk
+from datasets import Dataset, DatasetDict
 
-from lab.datasets.splits import SPLITS, check_columns, rename_splits, split_name
+from expression.file_kinds import special_kind
+from lab.datasets import saved_to_disk
+from lab.datasets.splits import (
+    SPLITS,
+    check_columns,
+    rename_columns,
+    rename_splits,
+    split_name,
+)
 from lab.datasets.table_rows import row_name, usable
 
 __all__ = ["is_hf_folder", "load"]
@@ -36,11 +44,13 @@ def _parquet(root: Path) -> list[Path]:
 def is_hf_folder(path: str | Path) -> bool:
     """Whether `load` can read this: a `save_to_disk` folder, or one with parquet files."""
     root = Path(path)
-    return root.is_dir() and ((root / "dataset_dict.json").is_file() or bool(_parquet(root)))
+    return root.is_dir() and (saved_to_disk.is_saved(root) or bool(_parquet(root)))
 
 
 def _table(file: Path) -> pa.Table:
     """A parquet file without its dictionaries (pandas' categories); ValueError says its name."""
+    if kind := special_kind(file):
+        raise ValueError(f"{file} is a {kind}, not a file")
     try:
         table = pq.read_table(file)
         for place, column in enumerate(table.schema):
@@ -109,13 +119,13 @@ def load(
     root = Path(path).expanduser()
     want = (
         "parquet files named after their split, as data/train-00000-of-00001.parquet, "
-        "or what DatasetDict.save_to_disk writes"
+        "or what save_to_disk writes"
     )
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}; expected {want}")
     name, folders = row_name, [root]
-    if (root / "dataset_dict.json").is_file():
-        tables = rename_splits(load_from_disk(str(root)))
+    if saved_to_disk.is_saved(root):
+        tables = rename_splits(saved_to_disk.read(root))
     else:
         files = _parquet(root)
         if not files:
@@ -125,6 +135,7 @@ def load(
         tables, name = shards.splits(), shards.row_name
         folders += sorted({file.parent for file in files} - {root})
     for split in [s for s in SPLITS if s in tables]:
+        tables[split] = rename_columns(tables[split])
         check_columns(tables[split], f"{root} ({split})")
         tables[split] = tables[split].select_columns(["image", "label"])
     return usable(

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from lab.class_names import canonical
 from lab.datasets.fer2013 import CLASS_NAMES
-from lab.datasets.reading import Report, distinct, picture_digest
+from lab.datasets.reading import LARGEST, Report, distinct, picture_content, picture_digest
 from lab.datasets.splits import build_split, seeded_hash
 
 __all__ = ["CLASS_NAMES", "is_muxspace", "load"]
@@ -35,7 +35,6 @@ _HEADER = ["user.id", "image", "emotion"]
 _ARCHIVE = re.compile(r".*\.(tar|tar\.gz|tgz|zip)", re.IGNORECASE)
 _MEMBER = re.compile(r"(?:\./)?(?:([^/]+)/)?(images/[^/]+|data/legend\.csv)")
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError, RuntimeError)
-_LARGEST = 64 << 20  # bytes; larger members of an archive are not read
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,8 @@ def _unpacked(path: Path, report: Report) -> list[dict[str, bytes | Path]]:
         for name, size, read in _members(path):
             if not (found := _MEMBER.fullmatch(name)):
                 continue
-            if read is None or size > _LARGEST:
-                why = "link or device" if read is None else f"larger than {_LARGEST >> 20} MiB"
+            if read is None or size > LARGEST:
+                why = "link or device" if read is None else f"larger than {LARGEST >> 20} MiB"
                 report.count(f"archive member not read ({why})", name)
                 continue
             tops.setdefault(found[1], {})[found[2]] = read()
@@ -209,7 +208,7 @@ def _opened(
             continue
         file = files[row.image]
         try:
-            data = file.read_bytes() if isinstance(file, Path) else file
+            data = picture_content(file) if isinstance(file, Path) else file
             digest = picture_digest(data)
         except Exception:  # decoders raise nearly any exception for a broken file
             report.count("picture does not open, left out", row)

@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import PIL.Image
@@ -11,13 +13,15 @@ import pyarrow as pa
 from datasets import Dataset, Features
 
 from expression.deep_colour import full_range
-from expression.file_kinds import FORMATS, is_heic, register_heic
+from expression.file_kinds import FORMATS, is_heic, register_heic, special_kind
 from expression.files import shown
+from expression.picture_decoding import check_size
 
-__all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_digest", "why_not_open",
-           "with_column", "with_full_range"]  # fmt: skip
+__all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_content", "picture_digest",
+           "why_not_open", "with_column", "with_full_range"]  # fmt: skip
 
 SHOWN = 20  # lines of a report
+LARGEST = 64 << 20  # bytes of a picture's file; the largest of a face set have a few million
 
 
 def first_lines(lines: Sequence[str]) -> list[str]:
@@ -68,15 +72,30 @@ def printable(text: str) -> str:
     return "\n".join(map(shown, text.split("\n")))
 
 
+def picture_content(file: Path) -> bytes:
+    """A picture's file, read whole. ValueError, without opening it, for a pipe, a socket or a
+    device, which may have no end, and for a file larger than `LARGEST`."""
+    if kind := special_kind(file):
+        raise ValueError(f"a {kind}, not a file")
+    if (size := file.stat().st_size) > LARGEST:
+        raise ValueError(f"{size / 1e6:,.0f} MB; at most {LARGEST >> 20} MiB are read")
+    return file.read_bytes()
+
+
 def picture_digest(data: bytes) -> bytes:
-    """SHA-256 of an encoded picture. Raises nearly any error unless all its pixels decode.
+    """SHA-256 of an encoded picture. Raises nearly any error unless all its pixels decode, and
+    ValueError for one that takes too much memory (`check_size`).
 
     HEIC is decoded, here and whenever the picture is read later, where pillow-heif is installed.
     """
     heic = is_heic(data[:64])
     if heic and not register_heic():
         raise PIL.UnidentifiedImageError("HEIC")
-    with PIL.Image.open(io.BytesIO(data), formats=("HEIF",) if heic else FORMATS) as image:
+    with warnings.catch_warnings():  # `check_size` has a lower limit than pillow's error
+        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+        opened = PIL.Image.open(io.BytesIO(data), formats=("HEIF",) if heic else FORMATS)
+    with opened as image:
+        check_size(image, "the picture")
         image.load()  # `open` reads the header alone
     return hashlib.sha256(data).digest()
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 
-__all__ = ["SPLITS", "USAGES", "build_split", "check_columns", "rename_splits", "seeded_hash",
-           "split_name"]  # fmt: skip
+__all__ = ["SPLITS", "USAGES", "build_split", "check_columns", "rename_columns", "rename_splits",
+           "seeded_hash", "split_name"]  # fmt: skip
 
 SPLITS = ("train", "validation", "test")
 USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}  # FER2013, FER+
@@ -15,6 +15,8 @@ _NAMES = {
     **dict.fromkeys(("validation", "val", "valid", "dev", "eval", "evaluation"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+
+_COLUMNS = {"img": "image", "labels": "label"}  # other names of the hub's data sets
 
 
 def split_name(name: str) -> str | None:
@@ -41,6 +43,14 @@ def check_columns(rows: Dataset, where: str) -> None:
     missing = [c for c in ("image", "label") if c not in rows.column_names]
     if missing:
         raise ValueError(f"{where} has no column {', '.join(missing)}; found {rows.column_names}")
+
+
+def rename_columns(rows: Dataset) -> Dataset:
+    """The same rows with `img` as `image` and `labels` as `label`, where those names are free."""
+    found = {old: new for old, new in _COLUMNS.items() if old in rows.column_names}
+    return rows.rename_columns(
+        {old: new for old, new in found.items() if new not in rows.column_names}
+    )
 
 
 def build_split(

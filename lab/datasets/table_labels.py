@@ -6,7 +6,7 @@ meaning is read; a number without a name is refused, for nobody can say what it 
 empty cell are how Hugging Face and pandas write "unlabelled": such a row has no class.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasets import ClassLabel, Dataset
@@ -20,14 +20,13 @@ def class_labels(
     splits: Mapping[str, Dataset],
     where: str,
     class_names: Sequence[str] | None,
-    name: Callable[[str, int], str],
 ) -> tuple[list[str], dict[str, list[int | str | None]]]:
-    """(class names, {split: for each row its class index, None for a row without a label, or, as a
-    word, a class that train lacks}).
+    """(class names, {split: for each row its number, which may be none of a class; None for a row
+    without a label; or, as a word, a class that train lacks}).
 
     `class_names` names the classes of bare numbers, in their order. Words become class names: each
-    class by its `canonical` word, sorted. Raises ValueError for numbers without names, classes
-    named otherwise, and a number that is none of theirs, with the `name` of its row.
+    class by its `canonical` word, sorted. Raises ValueError for numbers without names and classes
+    named otherwise.
     """
     kinds = {split: rows.features["label"] for split, rows in splits.items() if len(rows)}
     found = {split: list(map(_plain, splits[split]["label"][:])) for split in splits}
@@ -47,10 +46,8 @@ def class_labels(
             )
         names = list(class_names)
     return names, {
-        split: [_index(k, len(names), f"{where}: {name(split, row)}")
-                for row, k in enumerate(values)]
-        for split, values in found.items()
-    }  # fmt: skip
+        split: [None if k is None else int(k) for k in values] for split, values in found.items()
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -107,12 +104,3 @@ def _from_words(
         split: [None if k is None else index.get(canonical(k), canonical(k)) for k in values]
         for split, values in found.items()
     }
-
-
-def _index(value: Any, classes: int, row: str) -> int | None:
-    """The class with that number; ValueError where there is none."""
-    if value is None:
-        return None
-    if not 0 <= int(value) < classes:
-        raise ValueError(f"{row} (from 0): label {value} is none of 0..{classes - 1}")
-    return int(value)

@@ -22,12 +22,13 @@ from lab.datasets.drawn_splits import check_given, check_sizes, complete
 from lab.datasets.reading import (
     Report,
     arrow_table,
+    picture_content,
     picture_digest,
     why_not_open,
     with_column,
     with_full_range,
 )
-from lab.datasets.splits import SPLITS, check_columns
+from lab.datasets.splits import SPLITS, check_columns, rename_columns
 from lab.datasets.table_labels import class_labels
 
 __all__ = ["MOST_LEFT_OUT", "row_name", "usable"]
@@ -62,30 +63,29 @@ def usable(
 ) -> DatasetDict:
     """Splits `train`, `validation`, `test` with pictures in `image` and named classes in `label`.
 
-    `splits` are named as in SPLITS, others are ignored; `where` and `name` (of a row) are used in
-    messages. Pictures are encoded bytes, a path, or both in a struct; relative paths are looked
-    for in `folders`. `sizes`: the shares of test and validation, where those are missing. With
-    `strict`, what would be left out raises ValueError.
+    `splits` are named as in SPLITS, others are ignored; columns `img` and `labels` are understood;
+    `where` and `name` (of a row) are used in messages. Pictures are encoded bytes, a path, or both
+    in a struct; relative paths are looked for in `folders`. `sizes`: the shares of test and
+    validation, where those are missing. With `strict`, what would be left out raises ValueError.
 
     Raises ValueError for a missing column, labels that have no meaning (`class_labels`), a split
     that would be empty, and one of whose rows more than `MOST_LEFT_OUT` cannot be used.
     """
     check_sizes(*sizes)
-    given = {split: splits[split] for split in SPLITS if split in splits}
+    given = {split: rename_columns(splits[split]) for split in SPLITS if split in splits}
     check_given(set(given), where, "a split train", "a split test")
     for split, rows in given.items():
         check_columns(rows, f"{where} ({split})")
         if not len(rows):
             raise ValueError(f"{where} ({split}) is empty; every split needs at least one face")
-    names, labels = class_labels(given, where, class_names, name)
+    names, labels = class_labels(given, where, class_names)
     report = Report(strict)
     kept: list[_Row] = []
     tables: dict[str, Dataset] = {}
     for split, rows in given.items():
         pictures = _pictures(rows, f"{where} ({split})")
-        words = [names[k] if isinstance(k, int) else k for k in labels[split]]
         cells = tqdm(_cells(pictures), f"checking {split}", len(rows), disable=not progress)
-        found, stored = _opened_rows(split, cells, words, name, folders, report)
+        found, stored = _opened_rows(split, cells, labels[split], names, name, folders, report)
         _check_share(len(found), len(rows), f"{where} ({split})", report)
         for row in found:
             if row.label in names:
@@ -99,7 +99,8 @@ def usable(
 def _opened_rows(
     split: str,
     cells: Iterable[dict[str, Any] | None],
-    words: Sequence[str | None],
+    labels: Sequence[int | str | None],
+    names: Sequence[str],
     name: Callable[[str, int], str],
     folders: Sequence[Path],
     report: Report,
@@ -107,10 +108,9 @@ def _opened_rows(
     """(the rows with a label and a picture that opens, {row: what is stored in the picture's
     place}, where it is not stored as it is)."""
     found, stored = [], {}
-    for row, (cell, word) in enumerate(zip(cells, words, strict=True)):
+    for row, (cell, label) in enumerate(zip(cells, labels, strict=True)):
         try:
-            if word is None:
-                raise _Unusable("no label (an empty cell or -1)")
+            word = _class(label, names)
             digest, change = _opened(cell, folders)
         except _Unusable as problem:
             report.count(f"{problem}, left out", name(split, row))
@@ -123,6 +123,17 @@ def _opened_rows(
 
 class _Unusable(ValueError):
     """Why one row cannot be used."""
+
+
+def _class(label: int | str | None, names: Sequence[str]) -> str:
+    """A row's class as a word. Raises _Unusable for no label and for a number of no class."""
+    if label is None:
+        raise _Unusable("no label (an empty cell or -1)")
+    if isinstance(label, str):
+        return label
+    if not 0 <= label < len(names):
+        raise _Unusable(f"label {label} is none of 0..{len(names) - 1}")
+    return names[label]
 
 
 def _opened(
@@ -139,7 +150,7 @@ def _opened(
             content, stored = value["bytes"], value
         else:
             file = _file(value["path"], folders)
-            content, stored = file.read_bytes(), {"bytes": None, "path": str(file)}
+            content, stored = picture_content(file), {"bytes": None, "path": str(file)}
         digest = picture_digest(content)
         bright = with_full_range(content)
     except _Unusable:
@@ -201,7 +212,7 @@ def _with_labels(rows: Dataset, labels: Sequence[Any], names: list[str]) -> Data
     kind = rows.features["label"]
     if isinstance(kind, ClassLabel) and kind.names == names:
         return rows
-    indices = [k if isinstance(k, int) else None for k in labels]
+    indices = [k if isinstance(k, int) and 0 <= k < len(names) else None for k in labels]
     bare = rows.remove_columns(["label"])
     named = bare.add_column("label", indices, feature=ClassLabel(names=names))
     return named.select_columns(rows.column_names)

@@ -15,6 +15,7 @@ import experiments
 from expression.checkpoint import read_card
 from lab import comparison, duplicates, evaluation, flagship, model_card, reports
 from lab.data import Faces, pack, read
+from lab.datasets import fer2013, hub
 from lab.export import save_network
 from lab.metrics import VIEWS, Evaluation
 from lab.provenance import ancestors, joined_history, totals
@@ -228,6 +229,43 @@ def test_faces_that_are_in_train_are_found_and_told(faces, here, capsys, splits)
     out = capsys.readouterr().out
     assert "3 of 12 test" in out and "1 of 46 validation" in out
     assert duplicates.report(duplicates.in_train(splits)) == []
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "save_to_disk", "hub", "folder"])
+def test_faces_that_are_in_train_are_told_whatever_the_form(form, here, capsys, monkeypatch):
+    # A network has seen them: whoever reads a CSV must learn it as whoever reads folders.
+    lines = ["emotion,pixels,Usage"]
+    for split, seeds in (
+        ("Training", range(8)),
+        ("PublicTest", (0, 8)),
+        ("PrivateTest", (0, 1, 9)),
+    ):
+        for seed in seeds:
+            pixels = np.random.default_rng(seed).integers(0, 256, 48 * 48)
+            lines.append(f"{seed % 2},{' '.join(map(str, pixels))},{split}")
+    (here / "fer2013.csv").write_text("\n".join(lines))
+    where, rows = "fer2013.csv", fer2013.load(here / "fer2013.csv", progress=False)
+    if form == "save_to_disk":
+        rows.save_to_disk(where := "saved")
+    elif form == "hub":
+        monkeypatch.setattr(hub, "load", lambda *_, **__: rows)
+        where = "owner/faces"
+    elif form != "csv":
+        where = form
+        for split, part in rows.items():
+            (here / form).mkdir(exist_ok=True)
+            if form == "parquet":
+                part.to_parquet(here / form / f"{split}.parquet")
+                continue
+            for row, face in enumerate(part):
+                file = here / form / split / fer2013.CLASS_NAMES[face["label"]] / f"{row}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                face["image"].save(file)
+    assert {split: len(part) for split, part in read(where).splits.items()} == {
+        "train": 8, "validation": 2, "test": 3,
+    }  # fmt: skip
+    out = capsys.readouterr().out
+    assert "1 of 2 validation" in out and "2 of 3 test" in out
 
 
 def test_the_same_picture_in_another_file_format_is_found(here):

@@ -16,6 +16,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Pillow
 
+from lab import datasets
 from lab.datasets import fer2013, hf_folder
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
@@ -120,6 +121,9 @@ FORMS = {
     "one more column": lambda rows: (
         _plain(rows).replace(b"\n", b",x\n").replace(b"Usage,x", b"Usage,source")
     ),
+    "semicolons": lambda rows: _plain(rows).replace(b",", b";"),
+    "tabs": lambda rows: _plain(rows).replace(b",", b"\t"),
+    "quoted, with semicolons": lambda rows: FORMS["quoted"](rows).replace(b",", b";"),
     "spaces around": lambda rows: _plain(rows).replace(b",", b" , "),
 }
 
@@ -223,6 +227,15 @@ def test_a_missing_column_is_named(missing: str, rows: list[Row], tmp_path: Path
     with pytest.raises(ValueError, match=f"train.csv has no column {missing}; found .*'else'"):
         load(file)
     assert fer2013.is_fer2013(file) == (missing == "Usage")  # so that load can say so
+
+
+def test_kaggles_train_and_test_want_what_tells_the_splits(rows: list[Row], tmp_path: Path) -> None:
+    # train.csv has no Usage and test.csv no emotions: "in no known form" would help nobody.
+    (tmp_path / "train.csv").write_text("emotion,pixels\n" + f"3,{rows[0][1]}\n")
+    (tmp_path / "test.csv").write_text(f"pixels\n{rows[1][1]}\n")
+    for path in (tmp_path, tmp_path / "train.csv"):
+        with pytest.raises(ValueError, match="train.csv has no column Usage.*give fer2013.csv"):
+            datasets.load(path)
 
 
 def test_where_the_file_may_lie(rows: list[Row], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -277,6 +278,25 @@ def test_a_file_that_is_no_picture_is_named(name: str, tmp_path: Path) -> None:
         load(tmp_path, strict=True)
 
 
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path, special_files: Any) -> None:
+    # Reading a pipe waits for ever; reading /dev/zero fills the memory.
+    fill(tmp_path, {"happy": 8, "sad": 8})
+    special = special_files(tmp_path / "sad", ".png")
+    with (tmp_path / "sad/huge.png").open("wb") as file:
+        file.truncate(10**13)  # no picture has ten terabytes, and no memory
+    splits = load(tmp_path)
+    assert sum(map(len, splits.values())) == 16
+    lines = report(splits)[2:]
+    assert len(lines) == 6
+    for line, (name, kind) in zip(
+        lines, sorted(special.items() | {("huge.png", " MB")}), strict=True
+    ):
+        assert line.startswith(f"sad/{name}: does not open") and kind in line
+    for name in special:  # the class itself is no folder
+        (tmp_path / "sad" / name).rename(tmp_path / name.removesuffix(".png"))
+    assert sum(map(len, load(tmp_path).values())) == 16
+
+
 def test_pictures_in_unexpected_places_are_named(tmp_path: Path) -> None:
     fill(tmp_path, {"train/happy": 8, "train/sad": 8, "train/sad/more": 2, "extra/happy": 2})
     (tmp_path / "train" / "loose.png").write_bytes(noise(0))
@@ -412,6 +432,30 @@ def test_only_class_folders_are_recognised(known: bool, there: list[str], tmp_pa
     assert folder.is_folder(tmp_path) is known
     assert folder.is_folder(str(tmp_path)) is known
     assert not folder.is_folder(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ["happy/s1", "sad/s1", "happy/s2"],
+        ["s1/happy", "s1/sad", "s2/happy", "s2/sad"],
+        ["train/s1/happy", "train/s1/sad", "test/s2/happy", "test/s2/sad"],
+        ["train/happy/s1", "train/sad/s1", "test/happy/s2", "test/sad/s2"],
+    ],
+)
+def test_pictures_sorted_by_subject_are_refused_with_an_example(
+    places: list[str], tmp_path: Path
+) -> None:
+    # Read as they stand, subjects would be the classes; "no known form" alone tells nothing.
+    fill(tmp_path, dict.fromkeys(places, 2))
+    with pytest.raises(ValueError, match=f"{min(places)}/0000.png lie in no class folder"):
+        datasets.load(tmp_path)
+
+
+def test_image_folders_one_folder_deeper_are_pointed_to(tmp_path: Path) -> None:
+    fill(tmp_path, {f"archive/{s}/{k}": 2 for s in ("train", "test") for k in ("happy", "sad")})
+    with pytest.raises(ValueError, match=f"give {tmp_path / 'archive'}"):
+        datasets.load(tmp_path)
 
 
 # --- further down ---

@@ -109,6 +109,18 @@ def test_folders_that_were_not_entered_are_told(album, tmp_path, monkeypatch):
     assert expand(["empty"]).passed_over == {input_names.LOCKED: 1}
 
 
+def test_what_is_no_file_is_passed_over_and_told(album, tmp_path, special_files):
+    special_files(tmp_path / "album/deep", ".mp4")
+    special_files(tmp_path / "album", ".png")
+    counted = {"pipe": 2, "device": 2, "socket": 2, "broken link": 4, ".txt": 1}
+    for argument in ("album", "album/**"):
+        found = expand([argument])
+        assert len(found.names) == 5 and found.passed_over == counted
+    special_files(tmp_path / "empty", ".png")
+    with pytest.raises(ValueError, match="without pictures.*1 pipe"):
+        expand(["empty"])
+
+
 def test_what_was_passed_over_is_one_line():
     assert passed_over_words(Counter()) == ""
     assert passed_over_words(Counter({"": 1})).startswith("1 file was")

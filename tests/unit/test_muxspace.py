@@ -10,6 +10,7 @@ import re
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,6 +181,17 @@ def test_broken_pictures_are_found_before_training(tmp_path: Path) -> None:
     assert report(load(root))[2:] == [f"2 × {line}, row 12 (Pb_0003.jpg, happy)"]
     with pytest.raises(ValueError, match=re.escape(line)):
         load(root, strict=True)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, special_files: Any) -> None:
+    rows = clean()
+    clone(tmp_path / "clone", rows)
+    special = special_files(tmp_path / "clone/images", ".jpg")
+    with (tmp_path / "clone/data/legend.csv").open("a", encoding="utf-8") as legend:
+        legend.writelines(f"7,{name},anger\n" for name in special)
+    splits = load(tmp_path / "clone")
+    assert sum(map(len, splits.values())) == len(rows)
+    assert "5 × picture does not open, left out" in "\n".join(report(splits))
 
 
 def test_one_picture_under_two_names(tmp_path: Path) -> None:
@@ -382,7 +394,7 @@ def test_links_in_an_archive_are_not_followed(
     with pytest.raises(ValueError, match=re.escape(line)):
         load(path, strict=True)
     assert sorted(tmp_path.rglob("*")) == before
-    monkeypatch.setattr(muxspace, "_LARGEST", 4000)  # a bomb unpacks to more than memory holds
+    monkeypatch.setattr(muxspace, "LARGEST", 4000)  # a bomb unpacks to more than memory holds
     assert report(load(path))[3].startswith("2 × archive member not read (larger than")
 
 

@@ -330,6 +330,14 @@ def test_what_is_no_video_is_named_in_one_sentence(tmp_path, name, spoil, reason
         assert name in str(error.value) and "\n" not in str(error.value)
 
 
+def test_what_is_no_file_is_refused_not_waited_for(tmp_path, special_files):
+    for name, kind in special_files(tmp_path, ".mp4").items():
+        for read in (lambda path: next(read_frames(path)), video_info):
+            with pytest.raises((ValueError, FileNotFoundError), match=name) as error:
+                read(tmp_path / name)
+            assert kind == "broken link" or f"is a {kind}" in str(error.value)
+
+
 def test_a_missing_video_is_named(tmp_path):
     for read in (lambda path: next(read_frames(path)), video_info):
         with pytest.raises(FileNotFoundError, match="no video at .*gone.mp4"):
