@@ -59,13 +59,14 @@ def read_options(arguments: list[str] | None) -> tuple[Serving, Path]:
     add("--ssl-keyfile", type=Path, metavar="FILE", help="its key")
     add("--password", metavar="WORD", help=f"asked before the page opens; also from {PASSWORD}")
     add("--user", default="guest", help="the name asked beside the password (default: guest)")
+    add("--allow-host", action="append", default=[], metavar="NAME", help="a proxy's (see below)")
     add("--checkpoints", type=Path, default=CHECKPOINTS, help="their folder")
     args = parser.parse_args(arguments)
     password = args.password if args.password is not None else os.environ.get(PASSWORD, "")
     try:
         how = Serving(
             args.host, args.port, args.share, args.ssl_certfile, args.ssl_keyfile,
-            args.self_signed, args.user, password,
+            args.self_signed, args.user, password, tuple(args.allow_host),
         )  # fmt: skip
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")

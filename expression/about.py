@@ -5,6 +5,7 @@ them come from the card, so they cannot disagree.
 """
 
 from collections.abc import Mapping
+from string import punctuation
 from typing import Any
 
 from expression.face_prediction import NOT_SURE
@@ -14,6 +15,7 @@ __all__ = [
     "crop_words",
     "data_names",
     "headline",
+    "markdown_text",
     "not_sure_share",
     "not_sure_words",
     "plain_words",
@@ -28,6 +30,18 @@ LIMITS = (
     "across age, skin or culture, and must not be used to judge people. In the EU, inferring "
     "emotions at work or in education is prohibited (AI Act, Article 5)."
 )
+
+PLAIN = ",.%/"  # punctuation that Markdown leaves as it is
+
+
+def markdown_text(text: str) -> str:
+    """Words of a card for use inside Markdown, on one line, shown as they are.
+
+    Why: a card may be a stranger's. Punctuation becomes HTML entities, so "![x](http://y/z.png)"
+    fetches no picture, and neither HTML nor a formula comes through.
+    """
+    words = " ".join(text.split())
+    return "".join(f"&#{ord(c)};" if c in punctuation and c not in PLAIN else c for c in words)
 
 
 def share(figures: Mapping[str, int]) -> str:
@@ -76,8 +90,8 @@ def plain_words(card: Mapping[str, Any]) -> str:
     """What a network was trained on and what it can tell, for anybody, as Markdown."""
     names = card["class_names"]
     words = (
-        f"**What answers.** A network that was trained on {data_names(card)}. It tells "
-        f"{len(names)} expressions apart: {', '.join(names)}."
+        f"**What answers.** A network that was trained on {markdown_text(data_names(card))}. It "
+        f"tells {len(names)} expressions apart: {markdown_text(', '.join(names))}."
     )
     if threshold := card.get("min_confidence", 0):
         words += f" Where {not_sure_words(threshold)}, the answer is “not sure”."

@@ -3,6 +3,7 @@
 The page itself is in `expression.app.layout`.
 """
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from expression.about import (
     LIMITS,
     crop_words,
     headline,
+    markdown_text,
     not_sure_share,
     not_sure_words,
     plain_words,
@@ -57,6 +59,25 @@ def without_path(error: Exception, file: str) -> str:
     return str(error).replace(file, name).replace(shown(file), name)
 
 
+def without_folder(error: Exception, folder: Path) -> str:
+    """The reason, without the place of the checkpoints, which visitors must not learn."""
+    words, place = str(error), folder.resolve()
+    for inside in (f"{place}{os.sep}", f"{folder}{os.sep}"):
+        words = words.replace(inside, "")
+    return words.replace(str(place), "its folder")
+
+
+def is_name(checkpoint: object) -> bool:
+    """Whether it can be the name of a checkpoint: text, and no path."""
+    return isinstance(checkpoint, str) and Path(checkpoint).name == checkpoint
+
+
+def no_checkpoint(checkpoint: object) -> str:
+    if not is_name(checkpoint):
+        return "No checkpoint was chosen: choose one of the list."
+    return f"There is no checkpoint {shown(checkpoint)} here any more: choose another."
+
+
 def visible(value: Any) -> Any:
     return gr.update(value=value, visible=True)
 
@@ -93,11 +114,14 @@ class Handlers:
     def predictor(self, checkpoint: str) -> ExpressionPredictor:
         """One predictor for each file, loaded again when the file has changed; four are kept."""
         path = self.folder / f"{checkpoint}.safetensors"
-        if not path.is_file():  # one of another folder may have this name: it must not answer
-            raise refuse(f"There is no checkpoint {checkpoint} here any more: choose another.")
+        if not is_name(checkpoint) or not path.is_file():  # of another folder: must not answer
+            raise refuse(no_checkpoint(checkpoint))
         changed = path.stat().st_mtime
         if checkpoint not in self._opened or self._opened[checkpoint][0] != changed:
-            opened = ExpressionPredictor(path, load_network=self.load_network)
+            try:
+                opened = ExpressionPredictor(path, load_network=self.load_network)
+            except (OSError, ValueError, ImportError) as error:
+                raise refuse(without_folder(error, self.folder)) from error
             self._opened[checkpoint] = changed, opened
             for oldest in list(self._opened)[:-4]:
                 del self._opened[oldest]
@@ -265,17 +289,22 @@ class Handlers:
         except gr.Error as error:
             yield hidden(), hidden(), hidden(), told(error.message)
 
+    def card(self, checkpoint: str) -> dict[str, Any] | None:
+        """The card of a checkpoint of the folder; None for whatever else a visitor names."""
+        return list_checkpoints(self.folder).get(checkpoint) if is_name(checkpoint) else None
+
     def about(self, checkpoint: str) -> str:
         """What trained the chosen checkpoint, and what it cannot tell, as Markdown."""
-        card = list_checkpoints(self.folder).get(checkpoint)
+        card = self.card(checkpoint)
         if card is None:
-            return f"`{checkpoint}` is no longer in {self.folder}."
+            return markdown_text(no_checkpoint(checkpoint))
         return f"{plain_words(card)}\n\n**What it cannot tell.** {LIMITS}"
 
     def details(self, checkpoint: str) -> str:
         """Network, data, validation figures and crop rule, for whoever wants to know."""
-        card = list_checkpoints(self.folder).get(checkpoint)
+        card = self.card(checkpoint)
         if card is None:
             return ""
         crop = crop_words(card.get("crop") or "not measured")
-        return f"{headline(card)}.\n\nFaces as it was trained on: {crop}."
+        line, crop = markdown_text(headline(card)), markdown_text(crop)
+        return f"{line}.\n\nFaces as it was trained on: {crop}."

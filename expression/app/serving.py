@@ -13,8 +13,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from expression.app.certificate import make_certificate, own_addresses
+from expression.app.hosts import HostCheck
+from expression.app.uploads import swept_uploads
 
-__all__ = ["HELP", "Serving"]
+__all__ = ["HELP", "SESSIONS", "Serving"]
+
+# Visitors whose state gradio keeps, about 0.3 MB each; every call of a program is one more. Who
+# is forgotten loses only the mirror's last boxes.
+SESSIONS = 200
+SHARED = ".gradio.live"  # names that --share gives; gradio alone decides where they point
 
 HELP = """\
 where a camera works:
@@ -25,6 +32,8 @@ where a camera works:
   anywhere                  python demo.py --share --password WORD
                             (through Gradio's server: needs the Internet, for up to a week)
   --host 0.0.0.0 alone      photos and videos, but no camera: browsers want https
+  behind a proxy            python demo.py --allow-host NAME
+                            (else only this machine's addresses and its own name are answered)
 """
 
 
@@ -40,6 +49,7 @@ class Serving:
     self_signed: bool = False
     user: str = "guest"
     password: str = ""  # none: whoever has the address may open the page
+    names: tuple[str, ...] = ()  # further names of this page, of a proxy say
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -61,6 +71,21 @@ class Serving:
     def open_to_others(self) -> bool:
         """Whether another machine can open the page."""
         return self.share or not is_loopback(self.host)
+
+    def answers_as(self, name: str) -> bool:
+        """Whether a request for this host is answered (see `expression.app.hosts`).
+
+        `name` is without a port, in lower case. Any IP address will do where others can come: no
+        page of a stranger can have it as its name, and a container does not know its own.
+        """
+        named = {"localhost", self.host.lower(), *map(str.lower, self.names)}
+        if name in named or is_loopback(name):
+            return True
+        if not self.open_to_others:
+            return False
+        own = socket.gethostname().lower()
+        shared = self.share and name.endswith(SHARED)
+        return shared or name in (own, f"{own}.local") or is_address(name)
 
     def addresses(self) -> list[str]:
         """Where to open the page: on this machine, then in its network."""
@@ -99,6 +124,12 @@ class Serving:
         """
         settings: dict[str, Any] = {
             "server_name": self.host, "server_port": self.port, "share": self.share,
+            "state_session_capacity": SESSIONS,
+            "app_kwargs": {
+                "lifespan": swept_uploads,
+                # what starlette's Middleware holds: class, arguments, arguments by name
+                "middleware": [(HostCheck, (), {"allowed": self.answers_as})],
+            },
         }  # fmt: skip
         if self.password:
             settings["auth"] = (self.user, self.password)
@@ -113,6 +144,13 @@ class Serving:
             files = {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
             settings |= {**files, "ssl_verify": False}
         return settings
+
+
+def is_address(host: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -3,11 +3,14 @@
 Every server listens on this machine alone; a rule of the browser gives it another name.
 """
 
+import shutil
 import ssl
 
 import httpx
 import pytest
-from demo_page import opened, until
+from demo_page import SERVED, opened, until
+
+from expression.checkpoint import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.slow
 NAME = "phone.test"
@@ -18,11 +21,21 @@ PASSWORD = "a word"
 
 
 @pytest.fixture(scope="module")
+def served(run_demo, served_folder, tmp_path_factory):
+    """(address, log) of a demo that answers by a second name too."""
+    uploads = tmp_path_factory.mktemp("named") / "uploads"
+    uploads.mkdir()
+    with run_demo(served_folder, uploads, "--allow-host", NAME) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def secured(run_demo, served_folder, tmp_path_factory):
     """(address, log) of a demo with a certificate of its own and a password."""
     uploads = tmp_path_factory.mktemp("secured") / "uploads"
     uploads.mkdir()
-    with run_demo(served_folder, uploads, "--self-signed", "--password", PASSWORD) as server:
+    options = ["--self-signed", "--password", PASSWORD, "--allow-host", NAME]
+    with run_demo(served_folder, uploads, *options) as server:
         yield server
 
 
@@ -100,3 +113,27 @@ def test_a_camera_that_does_not_start_is_one_sentence(flags, told, tab, chromium
             page.get_by_label("webcam").or_(page.get_by_label("Capture from camera")).first.click()
         ask_for_camera(page, tab)
         assert told in camera_words(page)
+
+
+def test_a_strangers_card_fetches_nothing_and_runs_nothing(
+    browser, run_demo, served_folder, tmp_path
+):
+    weights, card = load_checkpoint(served_folder / f"{SERVED}.safetensors")
+    picture = "http://p.test/a.png"
+    strange = f"![x]({picture}) <img src={picture}> $$ <img src={picture}> $$"
+    card |= {"system": strange, "crop": strange, "data": {"name": strange, "fingerprint": "0"}}
+    card["class_names"] = [f"{name} <img src={picture}>" for name in card["class_names"]]
+    shutil.copy(served_folder / f"{SERVED}.onnx", tmp_path / "strange.onnx")
+    save_checkpoint(tmp_path / "strange.safetensors", weights, card)
+    (tmp_path / "uploads").mkdir()
+    with run_demo(tmp_path, tmp_path / "uploads") as (address, _), browser.new_context() as context:
+        asked = []
+        context.on("request", lambda request: asked.append(request.url))
+        page = opened(context, address)
+        page.get_by_role("button", name="Details").click()
+        page.locator("button[data-example]").first.click()
+        page.locator(".answer .face, .answer .told").first.wait_for()
+        page.get_by_text(f"![x]({picture})").first.wait_for()  # told as it is
+        page.wait_for_timeout(500)
+        assert [url for url in asked if "p.test" in url] == []
+        assert page.locator("img[src*='p.test']").count() == 0

@@ -7,6 +7,7 @@ import re
 import shutil
 import threading
 import zipfile
+from html import unescape
 from pathlib import Path
 
 import gradio as gr
@@ -19,7 +20,7 @@ from expression.about import headline, purpose
 from expression.app.examples import CLIPS, DRAWN, EXAMPLES, PHOTOS
 from expression.app.handlers import Handlers
 from expression.app.layout import DRAWN_TITLE, build_demo
-from expression.checkpoint import CHECKPOINTS, list_checkpoints, load_checkpoint
+from expression.checkpoint import CHECKPOINTS, list_checkpoints, load_checkpoint, save_checkpoint
 from expression.drawing import colour_of
 from expression.file_kinds import picture_endings
 from expression.frames import read_frames
@@ -129,6 +130,69 @@ def test_what_cannot_be_answered_is_one_sentence(handlers, portrait, letter):
         assert reason in caught.value.message and "\n" not in caught.value.message
         # Where uploads lie is nobody's business
         assert str(letter.parent) not in caught.value.message
+
+
+@pytest.mark.parametrize("name", [None, "", "gone", "../gone", "/etc/gone", 7, ["gone"], {}])
+def test_what_is_no_checkpoint_is_one_sentence_without_the_servers_folder(name, handlers, portrait):
+    # `null` was answered with the folder on the server's disk
+    said = [unescape(handlers.about(name)), handlers.details(name)]
+    for answer in (
+        handlers.predict,
+        lambda image, name: handlers.mirror(Image.open(image), None, name),
+    ):
+        with pytest.raises(gr.Error) as caught:
+            answer(str(portrait), name)
+        said.append(caught.value.message)
+    told = [words for words in said if words]
+    assert len(told) == 3 and all(words.count(".") == 1 for words in told)
+    assert [w for w in told if str(handlers.folder) in w or "/" in w or "checkpoint" not in w] == []
+
+
+@pytest.mark.parametrize("fault", ["no network beside it", "not a whole file"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_checkpoint_that_does_not_open_tells_no_folder_either(
+    fault, relative, served_folder, portrait, tmp_path, monkeypatch
+):
+    path = shutil.copy(served_folder / f"{SERVED}.safetensors", tmp_path / "broken.safetensors")
+    if fault == "not a whole file":
+        path.write_bytes(path.read_bytes()[:1000])
+
+    def missing(checkpoint):
+        raise FileNotFoundError(f"there is no {checkpoint.with_suffix('.onnx')}")
+
+    monkeypatch.chdir(tmp_path.parent)
+    handlers = Handlers(Path(tmp_path.name) if relative else tmp_path, load_network=missing)
+    for answer in (
+        lambda: handlers.photo(str(portrait), "broken", False, False),
+        lambda: list(handlers.several([str(portrait)], "broken")),
+        lambda: handlers.mirror(Image.open(portrait), None, "broken"),
+    ):
+        with pytest.raises(gr.Error) as caught:
+            answer()
+        assert "broken" in caught.value.message and tmp_path.name not in caught.value.message
+
+
+STRANGE = [
+    "![x](http://picture.test/a.png)", "<img src=http://picture.test/b.png>", "<script>x()",
+    "$$ <img src=http://picture.test/c.png> $$", "[x]: http://picture.test/d.png", "a\n\n# b",
+]  # fmt: skip
+
+
+def test_the_words_of_a_strangers_card_are_shown_and_never_carried_out(card, tmp_path):
+    # Markdown of a card fetched its author's picture from every visitor's browser
+    figures = {"k": 1, "n": 2}
+    for number, strange in enumerate(STRANGE):
+        hostile = {
+            **card, "class_names": [strange, "sad"], "system": strange, "crop": strange,
+            "data": {"name": strange, "fingerprint": "0"}, "validation": figures,
+        }  # fmt: skip
+        save_checkpoint(tmp_path / f"{number}.safetensors", {}, hostile)
+        handlers = Handlers(tmp_path)
+        about, details = handlers.about(str(number)), handlers.details(str(number))
+        shown = " ".join(strange.split())
+        assert unescape(about).count(shown) == 2 and unescape(details).count(shown) == 3
+        for words in (about, details):
+            assert [mark for mark in ("<", "![", "](", "$$", "]:", "\n#") if mark in words] == []
 
 
 def test_a_name_that_is_no_utf8_tells_no_folder_either(handlers, tmp_path):
@@ -265,7 +329,7 @@ def test_jargon_is_in_the_details_and_the_menu_says_what_each_is_good_for():
         words, details = handlers.about(name), handlers.details(name)
         for part in ("mtcnn", "centre", "macro", card["system"]):
             assert part not in words.lower(), name
-        assert headline(card) in details and card["crop"]["detector"] in details
+        assert headline(card) in unescape(details) and card["crop"]["detector"] in details
         assert card["data"]["name"] in purpose(card) and not re.search(r"\d %", purpose(card))
 
 
