@@ -44,7 +44,7 @@ class Report:
     def count(self, reason: str, place: object) -> None:
         """One more place where this reason was met; three places of each reason are shown."""
         self._entry(f"{reason}: {place}")
-        self.places.setdefault(printable(reason), []).append(printable(str(place)))
+        self.places.setdefault(shown(reason), []).append(shown(place))
 
     def reasons(self) -> list[str]:
         """One line a reason that was counted: how often, and the first places."""
@@ -59,13 +59,8 @@ class Report:
 
     def _entry(self, text: str) -> str:
         if self.strict:
-            raise ValueError(f"{printable(text)} (refused by strict=True)")
-        return printable(text)
-
-
-def printable(text: str) -> str:
-    """The text with escapes where a file name is not valid UTF-8."""
-    return "\n".join(map(shown, text.split("\n")))
+            raise ValueError(f"{shown(text)} (refused by strict=True)")
+        return shown(text)
 
 
 def picture_digest(data: bytes) -> bytes:
