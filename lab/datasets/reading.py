@@ -13,6 +13,7 @@ from datasets import Dataset, Features
 from expression.deep_colour import full_range
 from expression.file_kinds import FORMATS, is_heic, register_heic
 from expression.files import shown
+from expression.quiet_decoders import quiet_libtiff, quiet_pillow
 
 __all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_digest", "why_not_open",
            "with_column", "with_full_range"]  # fmt: skip
@@ -68,6 +69,9 @@ def picture_digest(data: bytes) -> bytes:
 
     HEIC is decoded, here and whenever the picture is read later, where pillow-heif is installed.
     """
+    quiet_pillow()
+    if data.startswith((b"II", b"MM")):  # TIFF
+        quiet_libtiff()
     heic = is_heic(data[:64])
     if heic and not register_heic():
         raise PIL.UnidentifiedImageError("HEIC")
