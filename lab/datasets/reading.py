@@ -13,7 +13,6 @@ from datasets import Dataset, Features
 from expression.deep_colour import full_range
 from expression.file_kinds import FORMATS, is_heic, register_heic
 from expression.files import shown
-from expression.quiet_decoders import quiet_libtiff, quiet_pillow
 
 __all__ = ["Report", "arrow_table", "distinct", "first_lines", "picture_digest", "why_not_open",
            "with_column", "with_full_range"]  # fmt: skip
@@ -45,7 +44,7 @@ class Report:
     def count(self, reason: str, place: object) -> None:
         """One more place where this reason was met; three places of each reason are shown."""
         self._entry(f"{reason}: {place}")
-        self.places.setdefault(shown(reason), []).append(shown(place))
+        self.places.setdefault(printable(reason), []).append(printable(str(place)))
 
     def reasons(self) -> list[str]:
         """One line a reason that was counted: how often, and the first places."""
@@ -60,8 +59,13 @@ class Report:
 
     def _entry(self, text: str) -> str:
         if self.strict:
-            raise ValueError(f"{shown(text)} (refused by strict=True)")
-        return shown(text)
+            raise ValueError(f"{printable(text)} (refused by strict=True)")
+        return printable(text)
+
+
+def printable(text: str) -> str:
+    """An entry of a report, one line whatever file names it holds: one may hold a line break."""
+    return shown(text)
 
 
 def picture_digest(data: bytes) -> bytes:
@@ -69,9 +73,6 @@ def picture_digest(data: bytes) -> bytes:
 
     HEIC is decoded, here and whenever the picture is read later, where pillow-heif is installed.
     """
-    quiet_pillow()
-    if data.startswith((b"II", b"MM")):  # TIFF
-        quiet_libtiff()
     heic = is_heic(data[:64])
     if heic and not register_heic():
         raise PIL.UnidentifiedImageError("HEIC")
