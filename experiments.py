@@ -32,6 +32,7 @@ from collections.abc import Sequence
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+from expression.files import shown_lines
 from expression.terminal import escape_unprintable
 from lab.commands import run_command
 from lab.options import Flagship
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("EXPRESSION_TRACEBACK"):
             raise
         ended = SystemExit(f"error: {one_line(error)}")
-        print(ended, file=sys.stderr)  # Python itself prints it with exit code 1 alone
+        print(shown_lines(ended), file=sys.stderr)  # Python itself prints it with exit code 1 alone
         ended.code = 2
         raise ended from error
 

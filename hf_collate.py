@@ -16,6 +16,9 @@ import hashlib
 import json
 import math
 import os
+import re
+import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +32,8 @@ from torch import Tensor
 
 __all__ = ["Augment", "Batches", "Collate", "Decoded", "PixelTransform", "decode", "mixed",
            "normalise"]  # fmt: skip
+
+DIGEST_BYTES = 32  # of SHA-256, at the end of a cache file
 
 
 class PixelTransform(Protocol):
@@ -124,7 +129,9 @@ def decode(
     The file's name is a hash of the encoded pictures, their order and the resize
     rule, so changed data or settings never meet an old file. It is written beside
     and renamed: an interrupted call leaves nothing behind that could be taken for
-    whole. Labels without class names are named by their numbers, "0" up to the largest.
+    whole. It ends in a SHA-256 of name and pixels, which every call checks: a damaged
+    file is decoded anew, with a warning. Labels without class names are named by their
+    numbers, "0" up to the largest.
     Raises KeyError for a missing column, ValueError for a split without rows, and
     naming the row for a picture that does not open or a label outside the classes.
     """
@@ -153,7 +160,7 @@ def decode(
         key.update(encoded_bytes(row[image_key]))
     shape = (len(labels), *preprocess.pixels(Image.new("RGB", (8, 8))).shape)
     path = Path(cache_dir) / f"{key.hexdigest()[:20]}.u8"
-    if not (path.exists() and path.stat().st_size == math.prod(shape)):
+    if not is_whole(path, math.prod(shape)):
         write_pixels(dataset.select_columns([image_key]), image_key, preprocess, shape, path)
     pixels = torch.from_file(str(path), shared=False, size=math.prod(shape), dtype=torch.uint8)
     return Decoded(pixels.view(shape), labels, names, preprocess)
@@ -166,27 +173,80 @@ def encoded_bytes(value: dict[str, Any] | None) -> bytes:
     return value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
 
 
+def is_whole(path: Path, size: int) -> bool:
+    """Whether a cache file holds `size` bytes of pixels and the digest that belongs to them."""
+    if not path.exists() or path.stat().st_size != size + DIGEST_BYTES:
+        return False
+    digest, left = pixel_digest(path), size
+    with path.open("rb") as file:
+        while part := file.read(min(1 << 20, left)):
+            digest.update(part)
+            left -= len(part)
+        if file.read() == digest.digest():
+            return True
+    warnings.warn(f"{path} is damaged: decoding the pictures again", stacklevel=3)
+    return False
+
+
+def pixel_digest(path: Path) -> Any:
+    """A SHA-256 to be fed with pixels. It begins with the file's name, because a whole file under
+    another name holds other pictures."""
+    return hashlib.sha256(path.name.encode())
+
+
 def write_pixels(
     dataset: Any, image_key: str, preprocess: PixelTransform, shape: tuple[int, ...], path: Path
 ) -> None:
-    """Decode every row into `path`: written beside, flushed, renamed."""
+    """Decode every row into `path`, then the digest: written beside, flushed, renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.tmp")
+    sweep(path.parent)
+    part, digest = path.with_suffix(f".{os.getpid()}.tmp"), pixel_digest(path)
     try:
         with part.open("wb") as file:
             for row in range(shape[0]):
                 try:
-                    file.write(preprocess.pixels(dataset[row][image_key]).tobytes())
+                    pixels = preprocess.pixels(dataset[row][image_key]).tobytes()
                 except (OSError, ValueError, AttributeError, TypeError, SyntaxError) as error:
                     raise ValueError(
                         f"row {row}: the picture does not open ({error}); "
                         "drop or mend it before decoding"
                     ) from error
+                file.write(pixels)
+                digest.update(pixels)
+            file.write(digest.digest())
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed calls of `write_pixels` left in a folder: their unfinished files.
+
+    One is left alone while its process lives, or for ten minutes after its last write: its process
+    may be on another machine that shares the folder.
+    """
+    for part in folder.glob("*.tmp"):
+        found = re.fullmatch(r"[0-9a-f]{20}\.(\d+)\.tmp", part.name)
+        try:
+            if found and not is_alive(int(found[1])) and time.time() - part.stat().st_mtime > 600:
+                part.unlink()
+        except OSError:  # gone already, or open (Windows)
+            continue
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine runs; False on Windows, where open files stay anyway."""
+    if os.name == "nt":  # its `os.kill` would end the process
+        return False
+    try:
+        os.kill(process, 0)
+    except PermissionError:  # somebody else's
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ Needs only torch; copy freely (MIT, see LICENSE).
 
 import os
 import pickle
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,12 @@ def random_state() -> dict[str, Any]:
 
 def save_state(path: Path | str, **parts: Any) -> Path:
     """Write `parts`: `state_dict()` of what has one, everything else (numbers, text, lists,
-    dicts, tensors) as it is, and torch's random state. None is left out.
+    dicts, tensors) as it is, and torch's random state. None is left out. What a run that was
+    killed while it saved has left beside `path` is deleted.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path)
     content: dict[str, Any] = {"random": random_state(), "states": {}, "values": {}}
     for name, part in parts.items():
         if hasattr(part, "state_dict"):
@@ -50,6 +54,17 @@ def save_state(path: Path | str, **parts: Any) -> Path:
     finally:
         beside.unlink(missing_ok=True)
     return path
+
+
+def sweep(path: Path) -> None:
+    """Delete unfinished copies of a state that nobody has written to for ten minutes."""
+    for part in path.parent.glob("*.tmp"):
+        try:
+            ours = re.fullmatch(re.escape(path.name) + r"\.\d+\.tmp", part.name)
+            if ours and time.time() - part.stat().st_mtime > 600:
+                part.unlink()
+        except OSError:  # gone already, or open (Windows)
+            continue
 
 
 def load_state(path: Path | str, **parts: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks.subjects import atomic_write
+from expression.files import shown_lines
 from expression.terminal import escape_unprintable
 
 __all__ = [
@@ -268,7 +269,7 @@ def exit_code(main: Main) -> Main:
         try:
             return main(arguments)
         except (OSError, ValueError, ImportError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {shown_lines(error)}", file=sys.stderr)
             return 2
 
     return wrapped

@@ -137,7 +137,7 @@ def list_checkpoints(
         try:
             cards[path.stem] = read_card(path)
         except (OSError, ValueError) as error:
-            print(f"passed over: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"passed over: {shown(' '.join(str(error).split()))}", file=sys.stderr)
 
     def rank(name: str) -> tuple[bool, bool, int, int, int, float, str]:
         card = cards[name]

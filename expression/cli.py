@@ -14,7 +14,7 @@ from expression.about import headline
 from expression.checkpoint import list_checkpoints, resolve_checkpoint
 from expression.face_detector import FINER_SMALLEST, FaceFinder
 from expression.face_prediction import NOT_SURE, check_min_confidence
-from expression.files import shown
+from expression.files import shown, shown_lines
 from expression.input_names import expand, is_video, passed_over_words
 from expression.networks import Network, export, open_network, program
 from expression.output_files import OutputFiles, check_folder
@@ -76,15 +76,15 @@ def main(
             for name, card in list_checkpoints().items():
                 threshold = card.get("min_confidence", 0)
                 below = f", {NOT_SURE} below {100 * threshold:.3g} %" if threshold else ""
-                print(f"{name}: {headline(card)}{below}")
+                print(shown(f"{name}: {headline(card)}{below}"))
             return 0
         if args.export_onnx:
-            print(f"wrote {export(args.checkpoint, args.overwrite)}")
+            print(f"wrote {shown(export(args.checkpoint, args.overwrite))}")
             if not args.inputs and args.webcam is None:
                 return 0
         return answer(args, load_network)
     except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     except KeyboardInterrupt:
         print("interrupted; what was answered so far is kept", file=sys.stderr)
@@ -188,7 +188,7 @@ def find_inputs(inputs: Sequence[str]) -> tuple[list[str], bool, Counter[str]]:
 
 
 def complain(reason: str) -> None:
-    tqdm.write(f"error: {reason}", file=sys.stderr)
+    tqdm.write(f"error: {shown_lines(reason)}", file=sys.stderr)
 
 
 def ticker(bar: Any) -> Callable[[float, float | None], None]:

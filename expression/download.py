@@ -7,7 +7,6 @@ httpx and urllib look the host up again when they connect, and limit the time of
 """
 
 import io
-import ipaddress
 import queue
 import socket
 import ssl
@@ -19,6 +18,7 @@ from typing import Any
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from expression.file_kinds import looks_like_a_picture
+from expression.public_addresses import is_public
 
 __all__ = ["fetch"]
 
@@ -97,16 +97,6 @@ def check_url(url: str) -> tuple[SplitResult, str, int]:
             f"the address of {host} holds a user name or password; download it and give the file"
         )
     return parts, host, port or {"http": 80, "https": 443}[scheme]
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address, also one that wraps another, is in the public internet."""
-    ip = ipaddress.ip_address(address)
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.sixtofour or ip not in ipaddress.ip_network("2000::/3"):
-            return False
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved)
 
 
 def left(deadline: float) -> float:

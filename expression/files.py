@@ -1,27 +1,40 @@
 """Write a file so that its name always belongs to a whole one, and show a name safely.
 
 Why: a full disk, a crash or Ctrl-C in the middle of writing must leave what stood there before. And
-file names are bytes: one that is no UTF-8 can be opened, but no text file and no terminal takes it.
+file names are bytes that anybody may have chosen: one that is no UTF-8 can be opened, but no text
+file and no terminal takes it; one with an escape code clears the screen or retitles the window, one
+with a line break forges a line of the output, and one with a bidirectional mark shows "gpj.exe" as
+"exe.jpg".
 """
 
 import os
+import re
+import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_path", "atomic_write", "shown"]
+__all__ = ["atomic_path", "atomic_write", "shown", "shown_lines"]
+
+# Unicode's categories of what changes how a terminal or page shows other characters: control
+# characters, format characters (bidirectional marks, zero width), line and paragraph separators
+UNSEEN = ("Cc", "Cf", "Zl", "Zp")
+JOINERS = "\u200c\u200d"  # of Persian, of Indian scripts and emoji: they only shape letters
+ABANDONED = 600  # seconds since the last write to a temporary file whose process is gone
 
 
 def shown(name: object) -> str:
     """A file's name for a person, a table or JSON: always encodable as UTF-8, always one line.
 
-    Bytes that are no UTF-8 and control characters become escapes: "caf\\xe9.png". Only for
-    showing: open a file by its own name.
+    Bytes that are no UTF-8, control characters and marks that cannot be seen become escapes:
+    "caf\\xe9.png", "\\u202egpj.exe". Only for showing: open a file by its own name.
     """
     text = "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) == "Cc" else c
+        c.encode("unicode_escape").decode()
+        if unicodedata.category(c) in UNSEEN and c not in JOINERS
+        else c
         for c in str(name)
     )
     try:
@@ -31,15 +44,21 @@ def shown(name: object) -> str:
     return content.decode("utf-8", "backslashreplace")
 
 
+def shown_lines(text: object) -> str:
+    """A message that may hold somebody's file names, as `shown`; its line breaks stay."""
+    return "\n".join(map(shown, str(text).split("\n")))
+
+
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """A temporary path beside `path`; a file written there replaces `path` on a clean exit.
 
-    After an error the temporary file is deleted. It keeps the suffix of `path`, for writers that
-    choose a format by it.
+    After an error the temporary file is deleted; one that a killed process left is deleted the
+    next time. It keeps the suffix of `path`, for writers that choose a format by it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path)
     part = path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield part
@@ -56,3 +75,34 @@ def atomic_write(path: Path | str) -> Iterator[BinaryIO]:
         yield file
         file.flush()
         os.fsync(file.fileno())
+
+
+def sweep(path: Path) -> None:
+    """Delete the temporary files of `path` whose process is gone.
+
+    One may be another machine's that shares the folder: it stays until ten minutes after its last
+    write.
+    """
+    pattern = re.compile(re.escape(path.stem) + r"\.(\d+)\.tmp" + re.escape(path.suffix))
+    with os.scandir(path.parent) as entries:
+        for entry in entries:
+            found = pattern.fullmatch(entry.name)
+            try:
+                if found and not is_alive(int(found[1])):
+                    if time.time() - entry.stat().st_mtime > ABANDONED:
+                        os.unlink(entry.path)
+            except OSError:  # gone already, or open (Windows)
+                continue
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine runs; False on Windows, where open files stay anyway."""
+    if os.name == "nt":  # its `os.kill` would end the process
+        return False
+    try:
+        os.kill(process, 0)
+    except PermissionError:  # somebody else's
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

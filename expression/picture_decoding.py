@@ -19,6 +19,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from expression.deep_colour import full_range
 from expression.file_kinds import FORMATS, HEIC_ADVICE, heic_installed, is_heic, register_heic
 from expression.preprocessing import flatten, is_deep, value_range
+from expression.quiet_decoders import quiet_libtiff, quiet_pillow
 
 __all__ = ["MAX_BYTES", "check_size", "decode", "upright_copy"]
 
@@ -30,6 +31,7 @@ REDUCTIONS = (1, 2, 4, 8, 16)
 # Bytes a pixel of pillow's own picture, where it is not 4; and of what a decoder holds beside it
 ONE_BAND = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 BESIDE = {"WEBP": 12, "AVIF": 6, "HEIF": 8, "JPEG2000": 14, "GIF": 4}
+TIFF = (b"II", b"MM")
 ROWS_PER_STRIP, ORIENTATION = 278, 274  # TIFF's and EXIF's numbers
 
 
@@ -55,6 +57,9 @@ def opened(file: BinaryIO, name: str) -> Image.Image:
     file.seek(0)
     head = file.read(64)
     file.seek(0)
+    quiet_pillow()
+    if head.startswith(TIFF):
+        quiet_libtiff()
     try:
         with warnings.catch_warnings():  # `check_size` has a lower limit than pillow's error
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

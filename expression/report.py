@@ -116,7 +116,7 @@ class Report:
             self.json.add_picture(name, faces)
         elif self.wanted.brief:
             words = [brief_words(f) for f in faces]
-            tqdm.write(f"{shown(name)}: {', '.join(words) or 'no face found'}")
+            tqdm.write(shown(f"{name}: {', '.join(words) or 'no face found'}"))
         else:
             show(shown(name), faces, size, self.wanted)
 
@@ -135,7 +135,7 @@ class Report:
             self.saving.popleft().result()
         if not self.json:
             for line in self.tally.lines():
-                print(line)
+                print(shown(line))
 
     # --- videos ---
 
@@ -153,7 +153,7 @@ class Report:
         if self.json:
             self.json.end_video(summary)
         else:
-            print(video_words(summary))
+            print(shown(video_words(summary)))
             self.unwritten = not (self.table or self.wanted.annotate)
 
     def add_broken_video(self, error: str) -> None:
@@ -183,6 +183,6 @@ def show(name: str, faces: Sequence[FacePrediction], size: tuple[int, int], want
             x, y, width, height = face.box
             print(f"  face {number}, {width} × {height} at ({x}, {y})")
         if not face.sure:
-            print(f"  {face.label}: {not_sure_words(face.min_confidence)}")
+            print(f"  {shown(face.label)}: {not_sure_words(face.min_confidence)}")
         for label, share in list(face.probs.items())[: wanted.top_k]:
-            print(f"  {label:10} {100 * share:5.1f} %  {bar(share)}")
+            print(f"  {shown(label):10} {100 * share:5.1f} %  {bar(share)}")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from expression.csv_cells import cell_of
 from expression.face_prediction import FacePrediction
 from expression.files import shown
 
@@ -16,6 +17,7 @@ __all__ = ["COLUMNS", "FaceTable", "JsonAnswers", "face_row"]
 
 PLACE = ("x", "y", "width", "height")
 COLUMNS = ("source", "seconds", "track", "face", *PLACE, "score", "expression", "sure")
+TEXTS = (COLUMNS.index("source"), COLUMNS.index("expression"))  # others may have chosen them
 
 
 class FaceTable:
@@ -24,25 +26,29 @@ class FaceTable:
     `source` is the picture or video as it was given; `seconds` (from a video's start) and `track`
     (the number of a face in a video) are empty for pictures. `face` counts the faces of a picture
     or frame, the largest first; it is 0 in the one row of a picture or video without a face, so
-    that every input that was read is in the table. Boxes are in pixels of the file.
+    that every input that was read is in the table. Boxes are in pixels of the file. Names that a
+    spreadsheet would run as a formula are stored with an apostrophe: see `expression.csv_cells`.
     """
 
     def __init__(self, file: TextIO, class_names: Sequence[str]) -> None:
         self.class_names = tuple(class_names)
         self.table = csv.writer(file)
-        self.table.writerow([*COLUMNS, *self.class_names])
+        self.table.writerow([*COLUMNS, *map(cell_of, self.class_names)])
 
     def add(
         self, source: str, faces: Sequence[FacePrediction], seconds: float | None = None
     ) -> None:
         """The rows of a picture, or of one frame of a video."""
         for number, face in enumerate(faces, 1):
-            self.table.writerow(face_row(source, number, face, self.class_names, seconds))
+            row = face_row(source, number, face, self.class_names, seconds)
+            for column in TEXTS:
+                row[column] = cell_of(row[column])
+            self.table.writerow(row)
 
     def add_empty(self, source: str) -> None:
         """The row of a picture or video without a face."""
         empty = [""] * (len(COLUMNS) - 4 + len(self.class_names))
-        self.table.writerow([shown(source), "", "", 0, *empty])
+        self.table.writerow([cell_of(shown(source)), "", "", 0, *empty])
 
 
 def face_row(

@@ -7,6 +7,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from expression.csv_cells import cell_of, text_of
 from expression.face_prediction import FacePrediction
 from expression.files import atomic_path
 
@@ -35,7 +36,7 @@ class Timeline:
         part = self._stack.enter_context(atomic_path(self.path))
         self._file = self._stack.enter_context(part.open("w", newline="", encoding="utf-8"))
         self._table = csv.writer(self._file)
-        self._table.writerow([*COLUMNS, *self.class_names])
+        self._table.writerow([*COLUMNS, *map(cell_of, self.class_names)])
         self._flushed = monotonic()
         return self
 
@@ -52,9 +53,8 @@ class Timeline:
         probs = [f"{face.probs[name]:.4f}" for name in self.class_names]
         track = "" if face.track is None else face.track
         sure = "true" if face.sure else "false"
-        self._table.writerow(
-            [f"{seconds:.3f}", frame, track, *face.box, face.expression, sure, *probs]
-        )
+        expression = cell_of(face.expression)
+        self._table.writerow([f"{seconds:.3f}", frame, track, *face.box, expression, sure, *probs])
         if monotonic() - self._flushed >= 1:
             self._file.flush()
             self._flushed = monotonic()
@@ -77,7 +77,7 @@ def read_timeline(path: Path | str) -> tuple[tuple[str, ...], list[Row]]:
         columns = COLUMNS if tuple(header[: len(COLUMNS)]) == COLUMNS else OLDER
         if tuple(header[: len(columns)]) != columns:
             raise ValueError(f"{path} is not a table of faces; its columns must be {COLUMNS}, …")
-        class_names = tuple(header[len(columns) :])
+        class_names = tuple(map(text_of, header[len(columns) :]))
         for cells in table:
             try:
                 track = int(cells[2]) if cells[2] else None

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from expression.face_detector import measure_crop
-from expression.files import atomic_write
+from expression.files import atomic_write, shown, shown_lines
 from expression.pictures import as_picture
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded, decode
@@ -276,19 +276,19 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
         raise ValueError(f"the votes of {votes} are for seven classes, not --classes {classes}")
     splits = datasets.load(where, strict=strict, votes=votes, votes_by="either")
     if where:
-        print(f"Data: {datasets.origin(splits)}")
+        print(f"Data: {shown(datasets.origin(splits))}")
     digest = ""
     if cleaned_labels:
         splits = cleaned.replace_labels(splits, cleaned_labels)
         digest = hashlib.sha256(cleaned_labels.read_bytes()).hexdigest()
     for line in datasets.report(splits):
-        print(line)
+        print(shown(line))
     name = (name or datasets.slug(splits)) + ("_cleaned" if cleaned_labels else "")
     if classes:
         if classes != 4:
             raise ValueError(f"--classes {classes}: the merge that is known makes 4 of 7 classes")
         splits, name = fer2013.merge(splits), f"{name}_4"
-    print(datasets.summary(splits))
+    print(shown_lines(datasets.summary(splits)))
     return report_duplicates(Faces(splits, name, datasets.fingerprint(splits), cleaned=digest))
 
 

@@ -22,6 +22,9 @@ from typing import Any, Literal, NamedTuple
 import datasets
 from datasets import ClassLabel, Dataset, DatasetDict
 
+from expression.files import shown
+from expression.quiet_decoders import quiet_libtiff, quiet_pillow
+
 from . import fer2013, ferplus, folder, hf_folder, hub, kaggle, muxspace, synthetic
 from .ferplus_file import votes_file
 from .hub import HubUnavailable
@@ -167,6 +170,8 @@ def _load_one(
     join: Callable[[DatasetDict], DatasetDict] = DatasetDict,
 ) -> DatasetDict:
     """The data that `where` names, passed through `join`, checked and marked with their origin."""
+    quiet_pillow()
+    quiet_libtiff()  # a broken picture is told by the readers, with its place
     name = os.fspath(where)
     path = Path(name).expanduser()
     if name == "synthetic":
@@ -174,7 +179,7 @@ def _load_one(
         return _mark(splits, f"synthetic faces (seed {seed})")
     if path.exists():
         splits = join(rename_splits(_read_path(path, seed, strict, kwargs)))
-        return _mark(normalise(splits, str(path)), f"folder {_called(path)}")
+        return _mark(normalise(splits, str(path)), f"folder {shown(_called(path))}")
     if name.startswith(kaggle.PREFIX):
         folder, handle = kaggle.download(name.removeprefix(kaggle.PREFIX), say)
         forms = [form.name for form in FORMS]

@@ -7,6 +7,7 @@ that figures on them can be compared with anybody else's.
 """
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import DatasetDict
 
+from expression.csv_cells import cell_of, text_of
 from expression.files import atomic_write
 from lab.class_names import canonical
 from lab.datasets.reading import arrow_table, with_column
@@ -43,12 +45,14 @@ def face_id(number: int) -> str:
 
 def write_changes(path: Path, changes: Iterable[Change]) -> Path:
     """Write the file, a line for each face."""
-    lines = [",".join([*COLUMNS, "votes", "probability"])]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([*COLUMNS, "votes", "probability"])
     for c in changes:
-        lines.append(f"{face_id(c.number)},{c.split},{c.label},{c.cleaned_label},{c.votes},"
-                     f"{c.probability:.3f}")  # fmt: skip
+        labels = cell_of(c.label), cell_of(c.cleaned_label)
+        table.writerow([face_id(c.number), c.split, *labels, c.votes, f"{c.probability:.3f}"])
     with atomic_write(path) as file:
-        file.write(("\n".join(lines) + "\n").encode())
+        file.write(text.getvalue().encode())
     return path
 
 
@@ -75,7 +79,8 @@ def read_changes(path: str | Path) -> list[Change]:
                     f"{file.name}, line {reader.line_num}: {list(row.values())} is no row of an id "
                     f"such as {face_id(12)}, a split of {', '.join(SPLITS)}, and two labels"
                 )
-            change = Change(int(digits), row["split"], row["label"], row["cleaned_label"])
+            labels = text_of(row["label"] or ""), text_of(row["cleaned_label"] or "")
+            change = Change(int(digits), row["split"], *labels)
             if change.number in found:
                 raise ValueError(f"{file.name}, line {reader.line_num}: {name} stands there twice")
             found[change.number] = change

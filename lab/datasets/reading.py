@@ -68,8 +68,8 @@ class Report:
 
 
 def printable(text: str) -> str:
-    """The text with escapes where a file name is not valid UTF-8."""
-    return "\n".join(map(shown, text.split("\n")))
+    """An entry of a report, one line whatever file names it holds: one may hold a line break."""
+    return shown(text)
 
 
 def picture_content(file: Path) -> bytes:

@@ -1,7 +1,11 @@
 """Batches: the plain way and the fast way agree, and augmentation stays where it belongs."""
 
 import io
+import os
 import pickle
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -142,6 +146,49 @@ def test_a_cut_off_cache_is_written_anew(noise, tmp_path):
     file = next(tmp_path.iterdir())
     file.write_bytes(file.read_bytes()[:100])
     assert torch.equal(decode(noise, Preprocess(8), tmp_path).pixels, pixels)
+
+
+def test_a_cache_with_wrong_bytes_is_decoded_anew(noise, tmp_path):
+    # Of the right size: one wrong byte would be trained on for ever
+    pixels = decode(noise, Preprocess(8), tmp_path).pixels.clone()
+    file = next(tmp_path.iterdir())
+    whole = file.read_bytes()
+    for place in (0, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.warns(UserWarning, match=file.name):
+            assert torch.equal(decode(noise, Preprocess(8), tmp_path).pixels, pixels)
+        assert file.read_bytes() == whole
+
+
+def test_a_whole_cache_under_another_name_is_not_taken(noise, tmp_path):
+    decode(noise, Preprocess(8), tmp_path)
+    file = next(tmp_path.iterdir())
+    flipped = dataset(noise["image"][::-1])
+    right = decode(flipped, Preprocess(8), tmp_path / "right")
+    other = next((tmp_path / "right").iterdir()).name
+    file.rename(tmp_path / other)
+    with pytest.warns(UserWarning, match=other):
+        assert torch.equal(decode(flipped, Preprocess(8), tmp_path).pixels, right.pixels)
+
+
+def test_what_killed_runs_left_is_swept(noise, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    hour_ago, stem = time.time() - 3600, "0" * 20
+    names = {
+        f"{stem}.{ended.pid}.tmp": hour_ago,  # the one to go
+        f"{'1' * 20}.{ended.pid}.tmp": time.time(),  # perhaps of another machine, and at work
+        f"{stem}.{os.getppid()}.tmp": hour_ago,  # its process lives
+        f"notes.{ended.pid}.tmp": hour_ago,  # not ours
+    }
+    for name, when in names.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (when, when))
+    decode(noise, Preprocess(8), tmp_path)
+    left = {path.name for path in tmp_path.glob("*.tmp")}
+    if os.name == "nt":  # where it is told by whether the file is open
+        left.add(f"{stem}.{os.getppid()}.tmp")
+    assert left == set(list(names)[1:])
 
 
 def test_shuffling_is_complete_and_depends_on_seed_and_epoch_alone(noise, tmp_path):

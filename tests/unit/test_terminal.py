@@ -15,6 +15,7 @@ import pytest
 from expression import terminal
 from expression.files import shown
 from expression.summary import bar
+from expression.terminal import escape_unprintable
 
 ROOT = Path(terminal.__file__).resolve().parent.parent
 # Each stands alone and can call nothing of ours: what they print is ASCII.
@@ -83,6 +84,25 @@ def test_bars_are_drawn_with_what_the_terminal_has(monkeypatch, encoding, block)
     # Escaped, a bar would be 24 times \u2588
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
     assert bar(0.5) == 12 * block and bar(0.0) == "" and bar(float("nan")) == ""
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_name_that_a_place_forgot_to_escape_gives_no_orders(monkeypatch, terminal):
+    stream = io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n")
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stdout", stream)
+    terminal_codes = "\r\x1b[A\x1b[1;31mred\x1b[0m"  # a progress bar's, a help's
+    terminal_shown = terminal_codes if terminal else terminal_codes.replace("\x1b", "\\x1b")
+    for _ in range(2):  # calling it again changes nothing
+        escape_unprintable()
+    for name in ("\x1b[2J", "\x1b]0;title\x07", "\x9b2J", "\u202egpj", "a\tb\nc", "漢 é"):
+        print(name)
+    print(terminal_codes)
+    stream.flush()
+    told = stream.buffer.getvalue().decode()
+    assert told == (
+        "\\x1b[2J\n\\x1b]0;title\\x07\n\\x9b2J\n\\u202egpj\na\tb\nc\n漢 é\n" + terminal_shown + "\n"
+    )
 
 
 def test_other_kinds_of_streams_are_left_alone(monkeypatch):

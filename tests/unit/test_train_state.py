@@ -1,5 +1,6 @@
 """train_state.py: a run goes on where it was, or the file says why it cannot."""
 
+import os
 import pickle
 
 import pytest
@@ -93,3 +94,13 @@ def test_parts_that_differ_are_named(tmp_path):
     path = save_state(tmp_path / "a.pt", model=model, optimizer=optimizer, scheduler=scheduler)
     with pytest.raises(ValueError, match="holds the states of model, optimizer, scheduler; asked"):
         load_state(path, model=model, optimizer=optimizer)
+
+
+def test_a_run_that_was_killed_while_it_saved_leaves_nothing_for_good(tmp_path):
+    old, new, other = (tmp_path / n for n in ("last.pt.1.tmp", "last.pt.2.tmp", "best.pt.1.tmp"))
+    for path in (old, new, other):
+        path.write_bytes(b"half a state")
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    save_state(tmp_path / "last.pt", epoch=1)
+    assert not old.exists() and new.exists() and other.exists()
