@@ -9,7 +9,8 @@ the page is served; `train` is `pip install ".[train]"`, gigabytes. `before` is 
 `pip install -r requirements.txt`, then its predict.py; `fer` is that package with what it needs to
 start, then a program of four lines with its Haar cascade. Sizes count the bytes of all files; those
 of an empty environment (Python's own pip) are left out. "Others' load" is the mean number of other
-programs that wanted a core in the minute before (0: the machine was idle).
+programs that wanted a core in the minute before (0: the machine was idle). Kinds that are not named
+keep the rows that they have in the file.
 """
 
 import argparse
@@ -222,13 +223,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--out", type=Path, default=harness.HERE / "install.json", metavar="FILE")
     args = made.parse_args(arguments)
     told = harness.record("install", arguments, torch.device("cpu"), ["onnxruntime", "gradio"])
-    told["rows"] = []
+    earlier = harness.read_json(args.out) or {"rows": []}
+    told["rows"] = [row for row in earlier["rows"] if row["kind"] not in args.kinds]
     for kind in args.kinds:
         load = os.getloadavg()[0]
         with tempfile.TemporaryDirectory() as folder:
             at = Path(folder)
             row = measure_demo(at) if kind == "demo" else measure_pip(kind, at, args.before)
-        told["rows"].append({**row, "load_before": load})
+        told["rows"].append({**row, "load_before": load, "date": told["date"]})
         harness.write_json(args.out, told)
     print(table(told))
     return 0

@@ -85,10 +85,11 @@ def install_section(told: dict[str, Any]) -> str:
 
 `python -m benchmarks.install {kinds}` ({harness.described(told)}).
 New environments, filled from the package index without pip's cache. Sizes do not count an empty
-environment, whose pip has {pip} MB. The command answers one photo, from start to end; the demo is
-ready when its page is served. Other programs were running on the {told["machine"]["cores"]} cores:
-the last column says how many wanted one in the minute before, the processor's seconds what the
-first answer and its installation took of one.
+environment, whose pip has {pip} MB. The command answers one photo, from start to end; `fer` has
+none, and a program of four lines stands for it; the demo is ready when its page is served. Other
+programs were running on the {told["machine"]["cores"]} cores: the last column says how many wanted
+one in the minute before, the processor's seconds what the first answer and its installation took
+of one.
 
 {install.table(told)}"""
 
