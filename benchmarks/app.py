@@ -35,8 +35,7 @@ from benchmarks.subjects import (
     answer_pictures,
 )
 
-__all__ = ["BROWSERS", "CAMERA", "measure_folder", "measure_mirror", "served", "table",
-           "write_film"]  # fmt: skip
+__all__ = ["launched", "measure_folder", "measure_mirror", "served", "table", "write_film"]
 
 PICTURES = 200
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -141,20 +140,25 @@ def served() -> Iterator[str]:
         demo.wait(20)
 
 
+def launched(playwright: Any, film: Path) -> Any:
+    """A headless browser whose camera plays the film. Raises OSError where none is installed."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        raise OSError(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    return playwright.chromium.launch(
+        executable_path=path, args=[*CAMERA[:-1], f"{CAMERA[-1]}{film}"]
+    )
+
+
 def measure_mirror(seconds: float = 20.0) -> dict[str, Any]:
     """Answers a second on the page, and the age of an answer in ms. Raises OSError: no browser."""
     from playwright.sync_api import sync_playwright
 
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        raise OSError(f"no browser: none of {', '.join(BROWSERS)} is installed")
     with tempfile.TemporaryDirectory() as temporary, served() as address:
         film = Path(temporary) / "film.mjpeg"
         write_film(film)
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=path, args=[*CAMERA[:-1], f"{CAMERA[-1]}{film}"]
-            )
+            browser = launched(playwright, film)
             page = browser.new_context(permissions=["camera"]).new_page()
             page.goto(address)
             page.get_by_role("tab", name="Mirror").click()

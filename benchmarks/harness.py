@@ -187,6 +187,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
+def read_record(program: str) -> dict[str, Any] | None:
+    """What `benchmarks/PROGRAM.json` holds; None where the program was not run yet."""
+    return read_json(HERE / f"{program}.json")
+
+
 def measure_rows(
     out: Path, about: dict[str, Any], rows: Iterable[dict[str, Any]],
     table: Callable[[dict[str, Any]], str],

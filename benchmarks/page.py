@@ -8,7 +8,6 @@ to the name on the screen. *Mirror*: answers to frames of 640 × 480, each with 
 followed. Figures only mean something on a machine that is idle otherwise.
 """
 
-import shutil
 import sys
 import tempfile
 import threading
@@ -26,9 +25,9 @@ from PIL import Image
 from skimage.data import astronaut
 
 from benchmarks import harness
-from benchmarks.app import BROWSERS, CAMERA, write_film
+from benchmarks.app import launched, write_film
 
-__all__ = ["PAGE", "hosted", "launched", "measure", "table"]
+__all__ = ["PAGE", "hosted", "measure", "table"]
 
 PAGE = harness.ROOT / "web" / "dist"
 MIRROR_SECONDS = 10
@@ -63,16 +62,6 @@ def hosted(folder: Path = PAGE) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-def launched(playwright: Any, film: Path) -> Any:
-    """A headless browser whose camera plays the film. Raises OSError where none is installed."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        raise OSError(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    return playwright.chromium.launch(
-        executable_path=path, args=[*CAMERA[:-1], f"{CAMERA[-1]}{film}"]
-    )
 
 
 def first_answer(browser: Any, address: str, photo: Path) -> float:

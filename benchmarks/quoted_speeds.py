@@ -17,17 +17,14 @@ OTHERS = {
 Row = tuple[str, str, str]
 
 
-def read(program: str) -> dict[str, Any] | None:
-    return harness.read_json(harness.HERE / f"{program}.json")
-
-
 def table() -> str:
     """What users wait for; then training, and naming alone. What was not measured has no row."""
     makers = {
         "serving": served_rows, "app": mirror_rows, "page": page_rows, "trainers": training_rows,
         "against_fer": naming_rows,
     }  # fmt: skip
-    rows = [row for name, make in makers.items() if (told := read(name)) for row in make(told)]
+    told = {name: harness.read_record(name) for name in makers}
+    rows = [row for name, make in makers.items() if (one := told[name]) for row in make(one)]
     return harness.markdown_table(("Speed", "This repository", "Compared with"), rows)
 
 

@@ -36,10 +36,6 @@ unless the heading says otherwise. The machine was idle but for the program meas
 own speed changes within minutes, so rows whose ranges overlap are not different."""
 
 
-def read(program: str) -> dict[str, Any] | None:
-    return harness.read_json(harness.HERE / f"{program}.json")
-
-
 # --- the sections: a function for each JSON file ---
 
 
@@ -271,7 +267,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 def markdown() -> str:
     """The page: a section for each program that has been measured; every figure is from a JSON."""
-    records = {program: read(program) for program in SECTIONS}
+    records = {program: harness.read_record(program) for program in SECTIONS}
     sections = [SECTIONS[name](told) for name, told in records.items() if told is not None]
     return "\n\n".join([HEAD, *sections]) + "\n"
 

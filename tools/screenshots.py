@@ -18,8 +18,8 @@ from PIL import Image, ImageEnhance
 from playwright.sync_api import Browser, Page, sync_playwright
 from skimage.data import astronaut
 
-from benchmarks.app import served
-from benchmarks.page import hosted, launched
+from benchmarks.app import launched, served
+from benchmarks.page import hosted
 from expression.checkpoint import CHECKPOINTS
 from expression.face_detector import FaceFinder
 from expression.terminal import escape_unprintable
@@ -120,10 +120,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as play:
         film, clip = Path(temporary) / "film.mjpeg", Path(temporary) / "portrait.mp4"
         write_camera(film)
-        with hosted() as address:
-            write_gif(DOCS / "page.gif", page_gif(launched(play, film), address))
         write_clip(clip)
         browser = launched(play, film)
+        with hosted() as address:
+            write_gif(DOCS / "page.gif", page_gif(browser, address))
         shots = {
             "photo": (photo, 1060),
             "video": (lambda p: video(p, clip), 1560),

@@ -28,11 +28,11 @@ from expression.app.several import answer_several
 from expression.app.time_left import TimeLeft
 from expression.checkpoint import CHECKPOINTS, list_checkpoints
 from expression.drawing import draw_faces
-from expression.face_prediction import FacePrediction
+from expression.face_prediction import FacePrediction, enlarged
 from expression.files import shown
 from expression.networks import Network, open_network
 from expression.occlusion import occlusion_maps
-from expression.pictures import LONGEST, open_picture
+from expression.pictures import LONGEST, open_picture, reduced
 from expression.predictor import ExpressionPredictor
 from expression.video_files import follow_video
 
@@ -157,11 +157,11 @@ class Handlers:
         crops = [picture] if whole else [predictor.crop(picture, f.box, f.tilt) for f in found]
         numbered = [replace(f, track=i) for i, f in enumerate(found, 1)]
         drawn = picture if whole else draw_faces(picture, numbered, bars=False)
-        times = picture.info.get("reduced", 1)
         faces = [
-            {"box": [v * times for v in f.box], "sure": f.sure, "probabilities": f.probs}
+            {"box": list(enlarged(f, reduced(picture)).box), "sure": f.sure,
+             "probabilities": f.probs}
             for f in found
-        ]
+        ]  # fmt: skip
         shown = self.maps(predictor.path, crops) if maps else []
         return drawn, faces_html(found, crops), shown, faces
 
