@@ -28,6 +28,7 @@ __all__ = [
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe-Ito
 GRAY = "#767676"
+DASHED: dict[str, Any] = {"color": GRAY, "linestyle": (0, (2, 2)), "linewidth": 1, "zorder": 1}
 
 
 def caption(figure: Figure, text: str) -> None:
@@ -113,10 +114,11 @@ def curves(
             right.plot(epochs, history[f"{split}_accuracy"], style, color=colour, label=text)
     left.set(xlabel="epoch", ylabel="loss (nats per face)", ylim=(0, loss_top))
     right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02))
-    baseline(left, guess_loss, "uniform guess")
-    baseline(right, chance, "majority class")
-    left.legend(fontsize=8, frameon=False)
+    left.axhline(guess_loss, **DASHED, label="uniform guess")
+    right.axhline(chance, **DASHED, label="majority class")
     for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.legend(fontsize=8, frameon=False)
         clean(axes)
     caption(figure, point)
     return figure
@@ -191,8 +193,8 @@ def history(
     top = max(*history["train_loss"], *history["val_loss"], guess_loss)
     panels[0].set(ylabel="loss (nats per face)", ylim=(0, 1.08 * top))
     panels[1].set(ylabel="accuracy", ylim=(0, 1.02))
-    baseline(panels[0], guess_loss, "uniform guess", "right")
-    baseline(panels[1], chance, "majority class", "right")
+    panels[0].axhline(guess_loss, **DASHED, label="uniform guess")
+    panels[1].axhline(chance, **DASHED, label="majority class")
     if rates:
         panels[2].plot(epochs, rates, marker=marker, color=GRAY)
         panels[2].set(ylabel="learning rate", ylim=(0, None))

@@ -200,18 +200,17 @@ def test_epochs_are_whole_numbers_and_visible(epochs):
         assert epochs > 2 or line.get_marker() == "o"  # a line of one point is nothing
     assert left.get_ylim()[0] == 0 and left.get_ylim()[1] > 2.5 - 1 / epochs
     assert right.get_ylim() == (0, 1.02)
-    assert {text.get_text() for text in left.texts + right.texts} == {
-        "uniform guess",
-        "majority class",
-    }
+    # In the legend, not at the line: there it would be printed over by the curves
+    legends = [text.get_text() for axes in (left, right) for text in axes.get_legend().get_texts()]
+    assert {"uniform guess", "majority class"} < set(legends)
 
 
 def test_the_chosen_epoch_is_marked_where_it_is():
     figure = plots.history(history(5), "the point", chance=0.25, guess_loss=1.95, chosen=4)
     for axes, value in zip(figure.axes, (2.5 - 0.8, 0.7 * 0.8), strict=True):
         assert marks(axes, "o") == [pytest.approx((4, value))]
-        label = axes.get_legend().get_texts()[-1].get_text()
-        assert label == f"chosen: epoch 4, {value:.3f}"
+        labels = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert f"chosen: epoch 4, {value:.3f}" in labels
     for chosen in (0, 6):  # 0 would silently mark the last epoch at the first place
         with pytest.raises(ValueError, match=f"epoch {chosen}; the history has epochs 1 to 5"):
             plots.history(history(5), "", chance=0.25, guess_loss=1.95, chosen=chosen)
