@@ -6,7 +6,6 @@ python -m tools.results_table --write    # put them into the pages
 
 import argparse
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from benchmarks import quoted_speeds
@@ -24,6 +23,12 @@ __all__ = ["pages", "replace", "table"]
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """| Model | Trained | Validation | Test k/n (95 % CI) | Seeds | Minutes, hardware | Where |
 |---|---|---|---|---|---|---|"""
+# Part of a network's name in the notebook's record → how it was trained, and the section.
+NOTEBOOK_PARTS = {
+    "scratch": ("from scratch", "§7"),
+    "fine-tuned": ("head, then last two stages", "§10"),
+    "": ("head only", "§9"),
+}
 LABORATORY = {
     "expression": "ResNet9 on FER2013's labels, FER+'s votes and Muxspace: what the demo serves",
     "expression-fer2013": "ResNet9 on FER2013, seven classes: labels alone",
@@ -58,71 +63,27 @@ def tested(row: reports.Row) -> str:
     return row.count("test") + (f"; `tta18` {100 * more.accuracy:.1f} %" if more else "")
 
 
-def average(values: list[float]) -> str:
-    return f"{100 * mean(values):.1f} % (mean; {100 * min(values):.1f}–{100 * max(values):.1f})"
+def notebook_rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The rows of the notebook's run: one a network that was cross-validated, and the export."""
+    threads, chosen = record["threads"], record["chosen"]
+    hardware = f"{record['device'].upper()}, {threads} thread{'' if threads == 1 else 's'}"
+    shared = f"{record['minutes']:.0f} for the whole notebook, {hardware}"
+    told = record["cross_validation"]
+    rows = [("majority class", "–", f"{100 * told['majority']:.1f} %", "–", "–", "–", "§1")]
+    for name, k in told["k"].items():
+        part = next(part for part in NOTEBOOK_PARTS if part in name)
+        trained, where = NOTEBOOK_PARTS[part]
+        cell = f"{percent(k, told['n'])}, cross-validated"
+        rows.append((name, trained, cell, "–", "5 folds", shared, where))
+        shared = "same run"
+    export = (count(chosen["validation"]), count(chosen["test"]), "1", shared, "§10, §12")
+    return [*rows, ("the best fine-tuned one on validation", "exported", *export)]
 
 
 def table(results: Path = ROOT / "results") -> str:
     """The table as Markdown, from the notebook's run and the best of the laboratory's."""
     kept = Results(results)
-    notebook = kept.notebook_record("small_expressions")
-    chosen, threads = notebook["chosen"], notebook["threads"]
-    hardware = f"{notebook['device'].upper()}, {threads} thread{'' if threads == 1 else 's'}"
-    shared = f"{notebook['minutes']:.0f} for the whole notebook, {hardware}"
-    rows = [
-        (
-            "majority class",
-            "–",
-            f"{100 * notebook['majority_validation']:.1f} %",
-            "–",
-            "–",
-            "–",
-            "§1",
-        ),
-        (
-            "TinyVGG",
-            "from scratch",
-            average(notebook["batchnorm"]["val_accuracy"]["BatchNorm"]),
-            "–",
-            str(len(notebook["seeds"])),
-            shared,
-            "§3",
-        ),
-    ]
-    for name, values in notebook["heads"].items():
-        rows.append(
-            (
-                name.replace(", ", ", weights of "),
-                "head only",
-                average(values),
-                "–",
-                str(len(values)),
-                "same run",
-                "§8",
-            )
-        )
-    rows.append(
-        (
-            "ResNet18, weights of FER2013",
-            "head, then last two stages",
-            average(notebook["fine_tuned"]),
-            "–",
-            str(len(notebook["fine_tuned"])),
-            "same run",
-            "§9",
-        )
-    )
-    rows.append(
-        (
-            "the best of these on validation",
-            "exported",
-            count(chosen["validation"]),
-            count(chosen["test"]),
-            "1",
-            "same run",
-            "§10",
-        )
-    )
+    rows = notebook_rows(kept.notebook_record("small_expressions"))
     found = {row.folder: row for row in reports.read(kept) if row.at_home}
     for stem, name in LABORATORY.items():
         row = found[stem]

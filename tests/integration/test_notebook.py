@@ -1,7 +1,9 @@
 """The notebook: committed from one whole run, and still running from top to bottom."""
 
 import json
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,7 +56,7 @@ def test_it_runs_top_to_bottom_and_draws(story):
     code = [c for c in story[0].cells if c.cell_type == "code"]
     assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
     figures = [o for c in code for o in c.outputs if "image/png" in o.get("data", {})]
-    assert len(figures) >= 8
+    assert len(figures) >= 20
 
 
 def test_notebook_predict_and_demo_agree_on_one_picture(story, tmp_path, open_predictor):
@@ -95,6 +97,36 @@ def test_the_first_cell_fetches_the_helpers_when_they_are_not_beside_it(tmp_path
     assert (alone / "expression-detect" / "tinyvgg.py").exists()
 
 
+def headings(notebook):
+    """The headings of the Markdown cells, as (level, text)."""
+    text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    return [(len(marks), title) for marks, title in re.findall(r"(?m)^(#+) (.+)$", text)]
+
+
+def test_the_contents_name_every_section_and_lead_there():
+    notebook = nbformat.read(NOTEBOOK, 4)
+    sections = [title for level, title in headings(notebook) if level == 2 and title[0].isdigit()]
+    links = re.findall(r"(?m)^\d+\. \[(.+?)\]\(#(.+?)\)$", notebook.cells[0].source)
+    assert [f"{i + 1}. {name}" for i, (name, _) in enumerate(links)] == sections
+    assert [anchor for _, anchor in links] == [title.replace(" ", "-") for title in sections]
+
+
+def test_exercises_wait_for_an_answer_and_know_the_right_one(capsys):
+    code = [c.source for c in nbformat.read(NOTEBOOK, 4).cells if c.cell_type == "code"]
+    tools = next(source for source in code if "def check(" in source)
+    checker = tools[tools.index("def check(") : tools.index("def side_by_side(")]
+    exercises = [source for source in code if source.startswith("answer = None\ncheck(answer")]
+    assert len(exercises) >= 8
+    for source in exercises:
+        call = source.splitlines()[1]
+        names = {"math": math}
+        exec(checker, names)
+        right = eval(call.removeprefix("check(answer,").removesuffix(")").join("()"), names)[0]
+        for answer, word in ((None, "None"), (right, "Right"), (right * 1.5 + 1, "Not yet")):
+            exec(call, {**names, "answer": answer})
+            assert word in capsys.readouterr().out
+
+
 def test_committed_outputs_come_from_one_whole_run_on_faces():
     notebook = nbformat.read(NOTEBOOK, 4)
     code = [c for c in notebook.cells if c.cell_type == "code"]
@@ -103,7 +135,7 @@ def test_committed_outputs_come_from_one_whole_run_on_faces():
     assert not [o for o in outputs if o.output_type == "error"]
     text = "".join(o.get("text", "") for o in outputs)
     assert "SMOKE False" in text and "28709" in text, "committed from a small or a drawn run"
-    assert not [s for s in (str(Path.home()), "/home/", "Traceback") if s in text]
+    assert not [s for s in (str(Path.home()), "/home/", "Traceback", "https://") if s in text]
 
 
 def test_pictures_in_outputs_can_be_opened():
