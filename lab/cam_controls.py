@@ -8,12 +8,23 @@ Samek et al. 2017 (arXiv:1509.06321). Written for this project.
 Needs only torch; copy freely (MIT, see LICENSE).
 """
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["agreement", "cover", "highest", "move", "with_random_weights"]
+__all__ = [
+    "agreement",
+    "compare_maps",
+    "cover",
+    "covering_costs",
+    "highest",
+    "move",
+    "with_random_weights",
+]
+
+Draw = Callable[[nn.Module, Tensor, Tensor], Tensor]  # model, images, classes → maps (N, H, W)
 
 
 def with_random_weights(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -58,3 +69,45 @@ def move(images: Tensor, down: int, right: int) -> Tensor:
     top, left = abs(down) - down, abs(right) - right
     moved = padded[..., top : top + height, left : left + width]
     return moved if images.ndim == 4 else moved[:, 0]
+
+
+def compare_maps(
+    model: nn.Module, images: Tensor, draw: Draw, probabilities: Tensor, step: int = 6
+) -> dict[str, Tensor]:
+    """Correlations (N,) of each picture's map for the answer with the map of a control: the weights
+    drawn anew (mean of three seeds), the second most likely class of `probabilities` (N, C), and
+    the picture moved down by `step` pixels, beside the map as it was and moved with it."""
+    first, second = probabilities.topk(2, dim=1).indices.T
+    maps = draw(model, images, first)
+    randoms = [draw(with_random_weights(model, seed), images, first) for seed in range(3)]
+    moved = draw(model, move(images, step, 0), first)
+    return {
+        "random weights": torch.stack([agreement(maps, each) for each in randoms]).mean(0),
+        "the second most likely class": agreement(maps, draw(model, images, second)),
+        "the moved face, map not moved": agreement(maps, moved),
+        "the moved face, map moved too": agreement(move(maps, step, 0), moved),
+    }
+
+
+def covering_costs(
+    answer: Callable[[Tensor], Tensor], images: Tensor, maps: Tensor, share: float = 0.2
+) -> dict[str, Tensor]:
+    """How much of the answer's probability is lost (N,) when a share of the places is covered.
+
+    `answer` gives probabilities (N, C). Covered are the places that the map calls most important,
+    those that the map of another picture does (the same kind of shape, elsewhere), the least
+    important ones, and single pixels at random, seed 0.
+    """
+    told = answer(images)
+    preds = told.argmax(1, keepdim=True)
+    noise = torch.rand(maps.shape, generator=torch.Generator().manual_seed(0))
+    chosen = {
+        "the map's most important": highest(maps, share),
+        "another face's": highest(maps.roll(7, 0), share),
+        "the map's least important": highest(-maps, share),
+        "single pixels at random": highest(noise, share),
+    }
+    return {
+        name: (told - answer(cover(images, places))).gather(1, preds)[:, 0]
+        for name, places in chosen.items()
+    }

@@ -11,6 +11,7 @@ without labels, Saerens et al. 2002 (doi 10.1162/089976602753284446). Written fo
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import nct, norm
@@ -18,12 +19,14 @@ from scipy.stats import t as student
 
 from lab.calibration import logits_of
 from lab.class_names import canonical
+from lab.provenance import totals
 from lab.results import Result, Results
 
 __all__ = [
     "FaceAnswers",
     "best_of",
     "crowd_majority",
+    "duplicate_gap",
     "estimate_prior",
     "faces_for_difference",
     "half_width",
@@ -33,8 +36,12 @@ __all__ = [
     "shares",
     "shift_prior",
     "stored_answers",
+    "training_minutes",
+    "trial_differences",
+    "trial_intervals",
 ]
 
+OUTSIDE = "contempt"  # FER+'s eighth class, which the networks here do not know
 POWER, ALPHA = 0.8, 0.05  # the usual ones: found four times in five, a false alarm one in twenty
 
 
@@ -68,6 +75,23 @@ class FaceAnswers:
         """bool (n,): which faces are named as they are labelled."""
         return self.preds == self.labels
 
+    def count(self, chosen: np.ndarray, truth: np.ndarray | None = None) -> tuple[int, int]:
+        """(k, n): right answers of the chosen faces, by the labels or by another `truth` (n,)."""
+        right = self.right if truth is None else self.preds == truth
+        return int(right[chosen].sum()), int(chosen.sum())
+
+    def named(self, probabilities: np.ndarray) -> np.ndarray:
+        """Answers (n,) in words that other probabilities (n, num_classes) of these faces give."""
+        return np.array(self.class_names)[probabilities.argmax(1)]
+
+    def known(self) -> tuple[np.ndarray, np.ndarray]:
+        """(probabilities, labels as indices) of the faces that are not in train and whose class
+        the network knows: one with the label contempt is left out, and so is its column."""
+        own = [name for name in self.class_names if name != OUTSIDE]
+        chosen = ~self.in_train & np.isin(self.labels, own)
+        labels = np.array([own.index(name) for name in self.labels[chosen]])
+        return self.probabilities[chosen][:, [self.class_names.index(n) for n in own]], labels
+
 
 def stored_answers(
     kept: Results, data: str, split: str = "validation", views: str = "plain"
@@ -100,6 +124,16 @@ def crowd_majority(kept: Results, data: str, split: str = "validation") -> np.nd
         found = words
     assert found is not None
     return found
+
+
+def duplicate_gap(answers: FaceAnswers) -> tuple[float, float, float, float]:
+    """In points: accuracy on all faces; on those that are not in train; by how much the others are
+    better; and the same if the others had the class shares of the unseen ones."""
+    right, seen = answers.right, answers.in_train
+    unseen = 100 * float(right[~seen].mean())
+    alike = same_class_mix(right[seen], answers.labels[seen], answers.labels[~seen])
+    return (100 * float(right.mean()), unseen, 100 * float(right[seen].mean()) - unseen,
+            100 * alike - unseen)  # fmt: skip
 
 
 # --- class shares ---
@@ -204,3 +238,42 @@ def shares(counts: Mapping[str, int], class_names: Sequence[str]) -> np.ndarray:
     """Class shares (C,) in the order of `class_names`."""
     found = np.array([counts[name] for name in class_names], np.float64)
     return found / found.sum()
+
+
+# --- other records ---
+
+
+def trial_differences(
+    trials: Mapping[str, Any], answer: str = "combined", measure: str = "accuracy"
+) -> dict[str, tuple[float, float | None, float | None]]:
+    """{title: (mean, low, high)} in points, of benchmarks/trials.json, the best first; None for
+    the ends where one pair of runs gives no interval."""
+    found: dict[str, tuple[float, float | None, float | None]] = {}
+    for name, arm in trials["arms"].items():
+        told = arm["answers"].get(answer, {}).get(measure)
+        if name != "base" and told:
+            low, high = (100 * e for e in told["interval_95"]) if "sd" in told else (None, None)
+            found[trials["settings"]["arms"][name]["title"]] = 100 * told["mean"], low, high
+    return dict(sorted(found.items(), key=lambda row: -row[1][0]))
+
+
+def trial_intervals(trials: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """All intervals of differences in benchmarks/trials.json, whatever was measured."""
+    return [
+        (measure["interval_95"][0], measure["interval_95"][1])
+        for name, arm in trials["arms"].items() if name != "base"
+        for head in arm["answers"].values()
+        for measure in head.values() if "interval_95" in measure
+    ]  # fmt: skip
+
+
+def training_minutes(kept: Results, data: str = "fer2013") -> dict[str, tuple[float, bool]]:
+    """{network: (minutes of all its stages, whether other networks taught it)}, of those trained
+    here on `data`; what its teachers took is not in its minutes."""
+    found = {}
+    for network, _ in kept.networks():
+        card = network.card
+        if card.get("minutes") and card["data"]["name"] == data:
+            taught = "teacher" in card["command"] or bool(card.get("stages"))
+            found[network.name] = totals(card)[0], taught
+    return found

@@ -15,13 +15,14 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from lab.calibration import reliability_bins, risk_coverage
 from lab.calibration_plots import draw_risk, reliability
 from lab.metrics import wilson
-from lab.plots import COLOURS, GRAY, baseline, caption, clean
+from lab.plots import COLOURS, GRAY, baseline, caption, clean, picture_grid, show_face
 
 __all__ = [
     "bars",
     "confidence",
     "differences",
     "dots",
+    "map_rows",
     "needs",
     "panels",
     "yardsticks",
@@ -239,5 +240,23 @@ def confidence(
         place.set_title(place.get_title(), fontsize=9)
         place.xaxis.label.set_size(9)
         place.yaxis.label.set_size(9)
+    caption(figure, point)
+    return figure
+
+
+def map_rows(
+    pictures: Sequence[np.ndarray],
+    titles: Sequence[str],
+    right: Sequence[bool],
+    maps: Sequence[Sequence[np.ndarray]],
+    point: str,
+) -> Figure:
+    """Pictures with titles, mistakes in red, and below them a row for each list of overlays."""
+    count = 1 + len(maps)
+    figure, grid = picture_grid(count, len(pictures), (WIDTH, 0.5 + 1.25 * count))
+    for column, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        show_face(grid[0, column], picture, title, "black" if right[column] else "#b00000")
+        for row, shown in enumerate(maps, 1):
+            grid[row, column].imshow(shown[column])
     caption(figure, point)
     return figure

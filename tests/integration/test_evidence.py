@@ -48,7 +48,9 @@ def code_of(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 
 def text_of(notebook: nbformat.NotebookNode) -> str:
-    return "".join(o.get("text", "") for cell in code_of(notebook) for o in cell.outputs)
+    """What is printed, and the tables."""
+    outputs = [output for cell in code_of(notebook) for output in cell.outputs]
+    return "\n".join(o.get("text") or o.get("data", {}).get("text/markdown", "") for o in outputs)
 
 
 def figures_of(notebook: nbformat.NotebookNode) -> list[bytes]:

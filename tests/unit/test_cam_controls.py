@@ -64,3 +64,35 @@ def test_a_map_without_evidence_agrees_with_nothing() -> None:
     cams = torch.stack([torch.zeros(4, 4), torch.eye(4)])
     told = cam_controls.agreement(cams, torch.eye(4).expand(2, 4, 4))
     assert told.tolist() == pytest.approx([0, 1])
+
+
+def test_four_controls_tell_a_map_that_means_something() -> None:
+    torch.manual_seed(0)
+    model = Corner()
+    images = torch.cat([spot(1, 1), spot(5, 2), spot(2, 5)])
+
+    def draw(model: nn.Module, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        return grad_cam(model, images, "conv", classes)
+
+    probs = torch.tensor([[0.9, 0.1]] * 3)
+    told = {n: v.mean().item() for n, v in cam_controls.compare_maps(
+        model, images, draw, probs, step=3).items()}  # fmt: skip
+    assert told["the moved face, map moved too"] == pytest.approx(1)
+    assert told["the moved face, map not moved"] < 0.2
+    assert told["the second most likely class"] < 0.2  # dark places, not light ones
+
+
+def test_covering_is_compared_with_the_same_number_of_places() -> None:
+    model, counted = Corner(), []
+
+    def answer(images: torch.Tensor) -> torch.Tensor:
+        counted.append(images)
+        return model(images).softmax(1)
+
+    images = torch.cat([spot(1, 1), spot(8, 8)])
+    maps = grad_cam(model, images, "conv", classes=0)
+    lost = cam_controls.covering_costs(answer, images, maps, share=9 / 144)
+    assert (lost["the map's most important"] > lost["the map's least important"]).all()
+    assert len(counted) == 5 and all(images.shape == (2, 1, 12, 12) for images in counted)
+    again = cam_controls.covering_costs(answer, images, maps, share=9 / 144)
+    assert torch.equal(lost["single pixels at random"], again["single pixels at random"])

@@ -124,6 +124,56 @@ def test_the_best_of_many_equal_candidates_looks_better_than_each() -> None:
         evidence.best_of(2, 100, 0.7, 0.5)
 
 
+def test_contempt_and_faces_of_training_have_no_confidence_to_judge(tmp_path: Path) -> None:
+    words = ("neutral", "contempt", "sad")
+    probs = np.array([[0.6, 0.0, 0.4], [0.1, 0.0, 0.9], [0.7, 0.0, 0.3]])
+    labels, seen = np.array(["neutral", "sad", "contempt"]), np.array([True, False, False])
+    told = evidence.FaceAnswers("x", words, labels, labels, probs, seen, np.arange(3))
+    kept, truth = told.known()
+    assert kept.tolist() == [[0.1, 0.9]] and truth.tolist() == [1]
+    assert told.named(probs).tolist() == ["neutral", "sad", "neutral"]
+    assert told.count(~seen) == (2, 2) and told.count(~seen, np.array(["", "", "sad"])) == (0, 2)
+
+
+def test_a_duplicate_gap_is_told_with_and_without_the_other_mix_of_classes() -> None:
+    # Happy is always right, sad never; three of four duplicates are happy, one of two others.
+    labels = np.array(["happy"] * 3 + ["sad"] + ["happy", "sad"])
+    preds, seen = np.array(["happy"] * 6), np.array([True] * 4 + [False] * 2)
+    probs = np.ones((6, 1))
+    told = evidence.FaceAnswers("x", ("happy",), labels, preds, probs, seen, np.arange(6))
+    assert evidence.duplicate_gap(told) == pytest.approx((100 * 4 / 6, 50, 25, 0))
+
+
+def test_trials_come_best_first_without_the_base_and_one_pair_has_no_interval() -> None:
+    def arm(mean: float, **more: object) -> dict[str, object]:
+        return {"answers": {"combined": {"accuracy": {"mean": mean} | more}}}
+
+    titles = {name: {"title": name.upper()} for name in ("base", "a", "b")}
+    arms = {"base": arm(0.0, sd=0.0, interval_95=[0, 0]), "a": arm(0.01),
+            "b": arm(0.02, sd=0.1, interval_95=[-0.01, 0.05])}  # fmt: skip
+    trials = {"settings": {"arms": titles}, "arms": arms}
+    told = evidence.trial_differences(trials)
+    assert list(told) == ["B", "A"] and told["A"] == (1.0, None, None)
+    assert told["B"] == pytest.approx((2, -1, 5))
+    assert evidence.trial_intervals(trials) == [(-0.01, 0.05)]
+
+
+def test_minutes_of_all_stages_count_and_teachers_are_told(tmp_path: Path) -> None:
+    kept = Results(tmp_path)
+    data = {"data": {"name": "fer2013"}, "minutes": 5.0, "history": {}}
+    cards = {
+        "alone": data | {"command": "train alone"},
+        "taught": data | {"command": "train --teacher x"},
+        "staged": data | {"command": "train", "stages": [{"minutes": 20.0, "epochs": 2}]},
+        "other": data | {"command": "train", "data": {"name": "muxspace"}},
+    }
+    for name, card in cards.items():
+        kept.add_network(MeasuredNetwork(name, name, card, 1))
+    assert evidence.training_minutes(kept) == {
+        "alone": (5.0, False), "staged": (25.0, True), "taught": (5.0, True),
+    }  # fmt: skip
+
+
 def test_every_published_figure_has_a_source_and_a_known_kind() -> None:
     for row in PUBLISHED:
         assert row.source.startswith("https://") and row.kind in KINDS

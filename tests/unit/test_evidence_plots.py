@@ -83,3 +83,12 @@ def test_needs_bars_and_confidence_show_what_they_are_given() -> None:
     probs, labels = np.array([[0.9, 0.1]] * 20), np.array([0] * 15 + [1] * 5)
     figure = evidence_plots.confidence({"raw": (probs, labels)}, 0.5, "x")
     assert len(figure.axes) == 2 and "25 % wrong" in texts(figure)
+
+
+def test_mistakes_are_red_and_each_map_lies_below_its_picture() -> None:
+    faces = [np.full((4, 4), gray, np.uint8) for gray in (10, 20)]
+    maps = [[np.full((4, 4, 3), gray, np.uint8) for gray in (110, 120)]]
+    figure = evidence_plots.map_rows(faces, ["a", "b"], [True, False], maps, "x")
+    shown = [np.asarray(axes.images[0].get_array()).max() for axes in figure.axes]
+    assert shown == [10, 20, 110, 120]
+    assert [axes.title.get_color() for axes in figure.axes[:2]] == ["black", "#b00000"]
