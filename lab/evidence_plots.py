@@ -96,11 +96,20 @@ def draw_dots(axes: Axes, groups: Mapping[str, Counts]) -> list[str]:
                 interval(axes, x + places[number], counts[name], colour, marker)
         axes.plot([], [], marker + "-", color=colour, label=name)
     axes.set_xlim(-0.5, len(groups) - 0.5)
-    axes.set_xticks(range(len(groups)), list(groups), fontsize=9)
+    axes.set_xticks(range(len(groups)), [in_two_lines(name) for name in groups], fontsize=9)
     axes.tick_params(axis="x", length=0)
     axes.yaxis.set_major_formatter(PERCENT)
     clean(axes)
     return series
+
+
+def in_two_lines(name: str, most: int = 17) -> str:
+    """A long name of a network broken before the - or _ nearest to its middle."""
+    breaks = [place for place, sign in enumerate(name) if sign in "-_"]
+    if len(name) <= most or "\n" in name or not breaks:
+        return name
+    place = min(breaks, key=lambda each: abs(each - len(name) / 2))
+    return f"{name[:place]}\n{name[place:]}"
 
 
 def legend(figure: Figure, axes: Axes, count: int) -> None:

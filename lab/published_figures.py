@@ -66,7 +66,7 @@ PUBLISHED = (
     ),
     Published(
         "ResEmoteNet, 2024", 0.7979, KINDS[3],
-        "users report 58 to 72 %, and over 90 % with the files that the authors shared",
+        "many users report 58 to 72 %, some over 90 % with the files that the authors shared",
         "https://github.com/ArnabKumarRoy02/ResEmoteNet/issues/13",
     ),
 )  # fmt: skip

@@ -92,3 +92,13 @@ def test_mistakes_are_red_and_each_map_lies_below_its_picture() -> None:
     shown = [np.asarray(axes.images[0].get_array()).max() for axes in figure.axes]
     assert shown == [10, 20, 110, 120]
     assert [axes.title.get_color() for axes in figure.axes[:2]] == ["black", "#b00000"]
+
+
+def test_long_names_below_a_figure_do_not_meet() -> None:
+    names = ["expression-fer2013", "expression_small-fer2013", "attention_cnn-fer2013",
+             "baseline_cnn-fer2013", "custom_cnn-muxspace", "fer"]  # fmt: skip
+    figure = evidence_plots.dots({name: {"one": (5, 10)} for name in names}, "x", ylabel="y")
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].get_xticklabels()]
+    assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+    assert [text.get_text().replace("\n", "") for text in figure.axes[0].get_xticklabels()] == names
