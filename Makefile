@@ -15,7 +15,7 @@ RUN = "$(VENV)/bin/python"
 ASKED = $(if $(filter file,$(origin PYTHON)),,asked)
 prepare = @tools/prepare.sh "$(VENV)" "$(PYTHON)" $(1) $(ASKED)
 
-.PHONY: help demo web serve-web test test-fast notebook flagship lint typecheck check clean
+.PHONY: help demo web serve-web test test-fast notebook evidence flagship lint typecheck check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo 'make web        the page that needs no server, in web/dist: any static host can serve it'
 	@echo 'make serve-web  the same at http://127.0.0.1:$(WEB_PORT) (WEB_PORT=… for another)'
 	@echo 'make notebook   re-run the story, Expression_detect.ipynb, and keep its outputs'
+	@echo 'make evidence   re-run what the numbers are worth, Expression_evidence.ipynb, in two minutes'
 	@echo 'make flagship   train the network that the demo serves, from DATA=fer2013, VOTES=, MUXSPACE='
 	@echo 'make test       all tests (ARGS="-k name -x" goes to pytest)'
 	@echo 'make test-fast  those of tests/unit that take seconds'
@@ -34,7 +35,7 @@ help:
 	@echo 'The first call makes the environment $(VENV) with $(PYTHON) and installs what it needs:'
 	@echo 'the demo up to 500 MB, about a minute; all others with torch, up to 6 GB, minutes.'
 	@echo 'CONSTRAINTS=constraints.txt installs the exact versions that were tested.'
-	@echo 'PYTHON=python3.12, VENV=folder and SMOKE=1 (the notebook, small) are honoured.'
+	@echo 'PYTHON=python3.12, VENV=folder and SMOKE=1 (the notebooks, small) are honoured.'
 	@echo 'EXPRESSION_DATA=folder trains on faces of your own.'
 
 demo:
@@ -55,6 +56,10 @@ serve-web: web
 notebook:
 	$(call prepare,requirements.txt)
 	@$(RUN) tools/run_notebook.py Expression_detect.ipynb $(ARGS)
+
+evidence:
+	$(call prepare,requirements.txt)
+	@$(RUN) tools/run_notebook.py Expression_evidence.ipynb $(ARGS)
 
 # The network that the demo serves, from data alone, in three steps: FER2013's labels; with FER+'s
 # votes and Muxspace; its answer chosen and calibrated on validation. Written below FLAGSHIP; what is

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter
 
 __all__ = [
     "as_picture",
@@ -267,6 +267,7 @@ def comparison(
         drawn += [low, high, *([] if published is None else [published])]
     tenths = np.floor(10 * min(drawn) - 0.1), np.ceil(10 * max(drawn) + 0.1)
     axes.set_xlim(np.clip(np.divide(tenths, 10), 0, 1))
+    axes.xaxis.set_major_locator(MultipleLocator(0.05 if np.ptp(tenths) < 3.5 else 0.1))
     labels = ["\n".join(filter(None, (row["name"], row.get("note")))) for row in ordered]
     axes.set_yticks(range(len(rows)), labels, fontsize=9)
     axes.set(ylim=(-0.6, len(rows) - 0.4), xlabel="accuracy, with 95 % interval")

@@ -289,7 +289,7 @@ def test_a_folder_that_is_no_environment_is_left_alone(house: House) -> None:
 
 def test_make_alone_lists_the_targets(house: House) -> None:
     done = house.make()
-    names = "demo web serve-web test test-fast notebook lint typecheck clean"
+    names = "demo web serve-web test test-fast notebook evidence lint typecheck clean"
     for name in names.split():
         assert f"make {name}" in done.stdout
 
