@@ -80,13 +80,13 @@ def section(data: str, here: list[Row], kept: Results, checkpoints: Path) -> lis
 
 def draw(rows: list[Row], data: str, path: Path) -> None:
     """Systems by accuracy: on the test split where it was opened, else on validation."""
-    first = [row for row, *_ in reports.by_system(rows)]
-    split = "test" if any(row.evaluation_of("test") for row in first) else "validation"
+    first = {name: seeds[0] for name, seeds in reports.by_system(rows).items()}
+    split = "test" if any(row.evaluation_of("test") for row in first.values()) else "validation"
     shown: list[dict[str, Any]] = []
-    for row in first:
+    for name, row in first.items():
         if (told := row.evaluation_of(split)) is None:
             continue
-        about = {"name": row.name, "accuracy": told.accuracy, "majority": told.majority}
+        about = {"name": name, "accuracy": told.accuracy, "majority": told.majority}
         shown.append({**about, "interval_95": wilson(told.k, told.n)})
         _, share = reports.PUBLISHED.get(f"{row.recipe}-{data}", ("", 0.0))
         if share and row.at_home:

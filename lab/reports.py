@@ -1,5 +1,6 @@
 """Text and tables from results/: what RESULTS.md and README.md say of the networks."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -117,12 +118,22 @@ def read(kept: Results) -> list[Row]:
     return sorted(rows, key=lambda row: (row.data, -row.rank, row.folder))
 
 
-def by_system(rows: list[Row]) -> list[list[Row]]:
-    """The seeds of each system, the one under the system's own name first; best first."""
-    groups: dict[str, list[Row]] = {}
+def by_system(rows: list[Row]) -> dict[str, list[Row]]:
+    """The seeds of each system by its name, the one under the system's own name first; best first.
+
+    Networks of one name that learnt from other data or other labels are other systems, and go by
+    the names of their files.
+    """
+    groups: dict[tuple[str, str, tuple[str, ...]], list[Row]] = {}
     for row in sorted(rows, key=lambda r: (len(r.folder), r.seed)):
-        groups.setdefault(row.name, []).append(row)
-    return sorted(groups.values(), key=lambda seeds: -seeds[0].rank)
+        learnt = data_names(row.card), tuple(row.card.get("heads", ("label",)))
+        groups.setdefault((row.name, *learnt), []).append(row)
+    systems = sorted(groups.values(), key=lambda seeds: -seeds[0].rank)
+    count = Counter(first.name for first, *_ in systems)
+    return {
+        first.name if count[first.name] == 1 else first.network.name: [first, *others]
+        for first, *others in systems
+    }
 
 
 def published(row: Row) -> str:
@@ -159,8 +170,9 @@ def epochs_run(row: Row) -> str:
     return "; ".join(words)
 
 
-def line(row: Row, seeds: list[Row], views: list[str]) -> str:
-    """A row of the table; with several seeds it also says their mean and spread."""
+def line(name: str, seeds: list[Row], views: list[str]) -> str:
+    """A row of the table, of the first seed; with several it also says their mean and spread."""
+    row = seeds[0]
     shown = {split: row.count(split) for split in SPLITS}
     for split in SPLITS:
         values = [100 * told.accuracy for seed in seeds if (told := seed.evaluation_of(split))]
@@ -169,7 +181,7 @@ def line(row: Row, seeds: list[Row], views: list[str]) -> str:
     test = row.evaluation_of("test")
     others = [row.evaluation_of("test", view) for view in views]
     cells = [
-        f"`{row.name}`",
+        f"`{name}`",
         shown["validation"],
         shown["test"],
         *(f"{100 * told.accuracy:.1f} %" if told else "–" for told in others),
@@ -191,7 +203,7 @@ def table(rows: list[Row]) -> str:
             "Macro F1 (test)", "Published", "Parameters", "Minutes",
             "Epochs run (of the recipe's)"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    lines += [line(seeds[0], seeds, views) for seeds in by_system(rows)]
+    lines += [line(name, seeds, views) for name, seeds in by_system(rows).items()]
     told = [next((t for row in rows if (t := row.evaluation_of(split))), None) for split in SPLITS]
     majority = [f"{100 * t.majority:.1f} %" if t else "–" for t in told]
     rest = [""] * (len(head) - 3)
