@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_path", "atomic_write", "shown", "shown_lines"]
+__all__ = ["ABANDONED", "atomic_path", "atomic_write", "is_alive", "shown", "shown_lines"]
 
 # Unicode's categories of what changes how a terminal or page shows other characters: control
 # characters, format characters (bidirectional marks, zero width), line and paragraph separators

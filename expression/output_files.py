@@ -13,22 +13,25 @@ boxes drawn must not replace `photo.jpg`. A name that is in use gets a number
 """
 
 import os
+import re
 import shutil
 import tempfile
+import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import TextIO
 
-from expression.files import shown
+from expression.files import ABANDONED, is_alive, shown
 
 __all__ = ["OutputFiles", "OutputGroup", "check_folder", "inode", "safe_stem", "same_file"]
 
 MAX_NOTES = 10  # more renamed files than this are reported in one line
 LONGEST_NAME = 255  # bytes, of a file's name on nearly all file systems
 Inode = tuple[int, int]  # device and file number
+TEMPORARY = re.compile(r"\.expression-(\d+)-.*\.tmp")  # folder of a run, with its process
 
 
 def inode(path: Path) -> Inode | None:
@@ -83,6 +86,23 @@ def check_folder(folder: Path) -> Path:
                 raise NotADirectoryError(f"{shown(place)} is a file; give the name of a folder")
             break
     return folder
+
+
+def sweep_folders(folder: Path) -> None:
+    """Delete the temporary folders of runs that were killed.
+
+    As `expression.files.sweep`: a process of another machine may share the folder, so they stay
+    until ten minutes after the last change inside.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found = TEMPORARY.fullmatch(entry.name)
+            if not found or is_alive(int(found[1])) or not entry.is_dir(follow_symlinks=False):
+                continue
+            with suppress(OSError):  # gone already, or somebody else's
+                inside = [file.stat().st_mtime for file in os.scandir(entry)]
+                if time.time() - max(inside, default=entry.stat().st_mtime) > ABANDONED:
+                    shutil.rmtree(entry)
 
 
 def is_stream(path: Path) -> bool:
@@ -141,6 +161,7 @@ class OutputFiles:
         self._reserved: set[tuple[Inode, str]] = set()
         self._numbers: dict[object, int] = {}  # the last one given to each folder and stem
         self._notes: list[str] = []
+        self._swept: set[Path] = set()  # folders without what killed runs left
         self._lock = Lock()
 
     def reserve(self, folder: Path, stem: str, endings: Sequence[str]) -> "OutputGroup":
@@ -149,6 +170,9 @@ class OutputFiles:
         The folder is made if it is missing. Nothing is written before the group is entered.
         """
         check_folder(folder).mkdir(parents=True, exist_ok=True)
+        if folder not in self._swept:
+            self._swept.add(folder)
+            sweep_folders(folder)
         group = OutputGroup(self, folder, stem, endings)
         self._choose(group)
         return group
@@ -234,7 +258,9 @@ class OutputGroup:
         self._kept |= set(endings)
 
     def __enter__(self) -> "OutputGroup":
-        name = tempfile.mkdtemp(prefix=".expression-", suffix=".tmp", dir=self.folder)
+        name = tempfile.mkdtemp(
+            prefix=f".expression-{os.getpid()}-", suffix=".tmp", dir=self.folder
+        )
         self._temporary = Path(name)
         return self
 

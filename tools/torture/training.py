@@ -1,0 +1,160 @@
+"""A training that is killed again and again ends bit for bit as one that nobody disturbed.
+
+The process is forked from one that has imported torch already: what is killed is the training, not
+the import. It runs what `experiments.py train` runs, on pictures that are drawn here.
+"""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from expression.checkpoint import load_checkpoint
+from lab.commands import run_command
+from lab.parsing import parse
+from tools.torture.cases import Outcome
+from tools.torture.data import write_folder
+from tools.torture.pool import stop
+from tools.torture.record import Tally
+
+__all__ = ["age_temporary_files", "run", "shared_out"]
+
+KILLS, KILLS_A_TRAINING = 50, 10
+EPOCHS, SIDE = 8, 16
+FACES = {"train": 48, "validation": 12, "test": 6}
+MOST = 120.0  # seconds of a training of some seconds
+TIMED = ("minutes", "hardware", "command", "head_history")  # what two equal runs may differ in
+
+
+def words_of(data: Path, out: Path, seed: int) -> list[str]:
+    return [
+        "train", "tinyvgg", "--data", str(data), "--name", "drawn", "--epochs", str(EPOCHS),
+        "--size", str(SIDE), "--batch-size", "16", "--precision", "float32", "--device", "cpu",
+        "--seed", str(seed), "--out", str(out),
+        *(["--resume"] if any(out.glob("runs/**/state.pt")) else []),
+    ]  # fmt: skip
+
+
+def train(words: list[str], log: Path) -> None:
+    """What the door does, with what is printed in a file."""
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        torch.set_num_threads(1)
+        command, recipes = parse(words)
+        run_command(command, recipes, "")
+
+
+def run(tally: Tally, share: float, workers: int) -> None:
+    """KILLS kills, some in each training; `workers` trainings side by side."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tools.torture.training"])
+    plan = shared_out(max(round(KILLS * share), 1), KILLS_A_TRAINING)
+    with tempfile.TemporaryDirectory(prefix="torture-") as home:
+        data = write_folder(Path(home) / "drawn", FACES, SIDE)
+
+        def train_one(number: int) -> Outcome:
+            rng, started = random.Random(f"training {tally.seed} {number}"), time.monotonic()
+            told = one_training(context, rng, data, Path(home) / str(number), number, plan[number])
+            verdict = "fault" if told else "answered"
+            return Outcome(number, verdict, told, time.monotonic() - started, 0)
+
+        with ThreadPoolExecutor(workers) as pool:
+            for outcome in pool.map(train_one, range(len(plan))):
+                tally.add(outcome)
+                print(f"  {plan[outcome.number]} kills: {outcome.words or 'same end'}", flush=True)
+    tally.more["kills"] = sum(plan)
+    tally.more["notes"] = (
+        f"{sum(plan)} kills, up to {KILLS_A_TRAINING} in each training, at random moments; then "
+        "weights, figures and history are those of an undisturbed training, and no temporary file "
+        "is left."
+    )
+
+
+def shared_out(count: int, most: int) -> list[int]:
+    """`count` kills in as few runs as `most` in each allow: 12, 5 → [5, 5, 2]."""
+    return [min(most, count - done) for done in range(0, count, most)]
+
+
+def one_training(
+    context: Any, rng: random.Random, data: Path, home: Path, seed: int, kills: int
+) -> str:
+    """Train undisturbed, then with kills; what is wrong in the end, or ""."""
+    home.mkdir()
+    calm, cut, log = home / "calm", home / "cut", home / "log.txt"
+    seconds = undisturbed(context, words_of(data, calm, seed), log)
+    if seconds is None:
+        return f"the undisturbed training failed: {log.read_text()[-300:]}"
+    done = 0
+    for _ in range(kills * 4):
+        if done == kills:
+            break
+        process = context.Process(target=train, args=(words_of(data, cut, seed), log))
+        process.start()
+        process.join(rng.uniform(0.05, max(seconds / 2, 0.2)))
+        if process.is_alive():
+            process.kill()
+            done += 1
+        elif process.exitcode:
+            return f"going on failed: {log.read_text()[-300:]}"
+        stop(process)
+        age_temporary_files(cut)
+    if undisturbed(context, words_of(data, cut, seed), log) is None:
+        return f"the last going on failed: {log.read_text()[-300:]}"
+    return difference(calm, cut)
+
+
+def undisturbed(context: Any, words: list[str], log: Path) -> float | None:
+    """Seconds that a training took; None where it failed or did not end."""
+    started = time.monotonic()
+    process = context.Process(target=train, args=(words, log))
+    process.start()
+    process.join(MOST)
+    code = process.exitcode
+    stop(process)
+    return time.monotonic() - started if code == 0 else None
+
+
+def age_temporary_files(folder: Path) -> None:
+    """As if ten minutes had passed: what nobody has written to since then is swept."""
+    for path in folder.rglob("*"):
+        if ".tmp" in str(path.relative_to(folder)):
+            with contextlib.suppress(OSError):
+                os.utime(path, (0, 0))
+
+
+def difference(calm: Path, cut: Path) -> str:
+    """In what two trainings differ; "" where they ended the same."""
+    if left := [path.name for path in cut.rglob("*.tmp*")]:
+        return f"left {', '.join(sorted(left)[:3])}"
+    names = [sorted(p.name for p in (home / "checkpoints").iterdir()) for home in (calm, cut)]
+    if names[0] != names[1]:
+        return f"files {names[1]}, undisturbed {names[0]}"
+    for path in (calm / "checkpoints").glob("*.safetensors"):
+        ours, theirs = path, cut / "checkpoints" / path.name
+        first, second = load_checkpoint(ours)[0], load_checkpoint(theirs)[0]
+        if first.keys() != second.keys() or any(
+            first[name].tobytes() != second[name].tobytes() for name in first
+        ):
+            return "other weights"
+        one, other = comparable(ours), comparable(theirs)
+        if keys := [key for key in one if one[key] != other.get(key)]:
+            return f"other {', '.join(keys)} in the card"
+    return ""
+
+
+def comparable(path: Path) -> dict[str, Any]:
+    """A card without what tells the time."""
+    with safe_open(path, framework="np") as file:
+        card: dict[str, Any] = json.loads(file.metadata()["expression"])
+    history = {key: values for key, values in card["history"].items() if key != "seconds"}
+    return {key: value for key, value in card.items() if key not in TIMED} | {"history": history}
