@@ -7,11 +7,12 @@ boxes drawn must not replace `photo.jpg`. A name that is in use gets a number
 
     files = OutputFiles(inputs=["photo.jpg"])
     with files.reserve(Path("."), "photo", [".jpg"]) as group:
-        image.save(group.path(".jpg"))
+        save_picture(image, group.path(".jpg"))
         group.keep(".jpg")
     print(group.written, files.notes())  # [photo-2.jpg] ["photo.jpg is an input; wrote …"]
 """
 
+import io
 import os
 import re
 import shutil
@@ -22,11 +23,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import TextIO
+from typing import Any, TextIO
+
+from PIL import Image
 
 from expression.files import ABANDONED, is_alive, shown
 
-__all__ = ["OutputFiles", "OutputGroup", "check_folder", "inode", "safe_stem", "same_file"]
+__all__ = [
+    "OutputFiles", "OutputGroup", "check_folder", "inode", "safe_stem", "same_file",
+    "save_picture",
+]  # fmt: skip
 
 MAX_NOTES = 10  # more renamed files than this are reported in one line
 LONGEST_NAME = 255  # bytes, of a file's name on nearly all file systems
@@ -109,6 +115,17 @@ def is_stream(path: Path) -> bool:
     """Whether writing to this path replaces nothing: a device, a pipe, standard output."""
     standard = str(path) in ("/dev/stdout", "/dev/stderr") or path.parent == Path("/dev/fd")
     return standard or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def save_picture(image: Image.Image, path: Path, **options: Any) -> None:
+    """Write a picture in the format of its ending; `options` are pillow's. Raises OSError.
+
+    Pillow takes a write that the disk cut short for a whole one: where the disk was full, half a
+    picture was kept without a word. So it encodes into memory.
+    """
+    content = io.BytesIO()
+    image.save(content, Image.registered_extensions()[path.suffix.lower()], **options)
+    path.write_bytes(content.getvalue())
 
 
 def open_text(path: Path) -> TextIO:

@@ -49,8 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # processes are ended in `finally`
     if args.case is not None:
         return one_case(args)
-    kept = record.read(args.out / "torture.json")
     words = " ".join(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return attack(args, f"python -m tools.torture {words}".strip())
+    except KeyboardInterrupt:
+        print("interrupted; the attacks that ended are kept (--missing goes on)", file=sys.stderr)
+        return 130
+
+
+def attack(args: argparse.Namespace, command: str) -> int:
+    """Run the attacks and keep each one's figures as it ends; 1 where there was a fault."""
+    kept = record.read(args.out / "torture.json")
     faults = 0
     for name in args.only:
         if args.missing and name in kept:
@@ -61,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             break_files(tally, args)
         else:
             import_module(f"tools.torture.{name}").run(tally, args.share, args.workers)
-        kept[name] = tally.entry(f"python -m tools.torture {words}".strip())
+        kept[name] = tally.entry(command)
         record.write(args.out / "torture.json", kept)
         with atomic_write(args.out / "TORTURE.md") as file:
             file.write(page(kept).encode("utf-8", "backslashreplace"))

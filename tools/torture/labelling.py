@@ -8,12 +8,14 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from expression.app.examples import EXAMPLES
 from tools.torture.cases import Outcome
+from tools.torture.children import Children
 from tools.torture.record import ROOT, Tally
 from tools.torture.training import age_temporary_files, shared_out
 
@@ -51,12 +53,13 @@ def run(tally: Tally, share: float, workers: int) -> None:
         def label_one(number: int) -> Outcome:
             rng, began = random.Random(f"labelling {tally.seed} {number}"), time.monotonic()
             out = home / f"out{number}"
-            told = killed(command(home, out), calm, out, seconds, plan[number], rng)
+            labeller = Labeller(children, command(home, out), calm, out)
+            told = labeller.compare(plan[number], seconds, rng)
             return Outcome(
                 number, "fault" if told else "answered", told, time.monotonic() - began, 0
             )
 
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(workers) as pool, Children() as children:
             for outcome in pool.map(label_one, range(len(plan))):
                 tally.add(outcome)
                 print(f"  {plan[outcome.number]} kills: {outcome.words or 'same end'}", flush=True)
@@ -64,7 +67,7 @@ def run(tally: Tally, share: float, workers: int) -> None:
     tally.more["notes"] = (
         f"{kills} kills at random moments of a run over {PICTURES} pictures, up to "
         f"{KILLS_A_FOLDER} before a run may end; after each, the table and every drawn picture is "
-        "whole or absent; in the end all are those of an undisturbed run, and nothing else is there."
+        "whole or absent; in the end all are those of an undisturbed run, and no more is there."
     )
 
 
@@ -76,36 +79,46 @@ def finished(words: list[str]) -> str:
     return "" if done.returncode == 0 else f"exit code {done.returncode}: {done.stderr[-300:]}"
 
 
-def killed(
-    words: list[str], calm: Path, out: Path, seconds: float, kills: int, rng: random.Random
-) -> str:
-    """Kill some runs, then let one end; what is wrong, or ""."""
-    done = 0
-    for _ in range(kills * 4):
-        if done == kills:
-            break
-        process = subprocess.Popen(
-            words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            process.wait(rng.uniform(0.2, 1.0) * seconds)
-        except subprocess.TimeoutExpired:
-            done += 1
-        finally:
-            process.kill()
-            process.wait()
-        if told := unlike(calm, out):
-            return f"after a kill: {told}"
-        age_temporary_files(out)
-    if told := finished(words):
-        return f"the run after the kills failed: {told}"
-    if told := unlike(calm, out):
-        return f"in the end: {told}"
+@dataclass
+class Labeller:
+    """A run over a folder: `words` write into `out` what an undisturbed run wrote into `calm`."""
+
+    children: Children
+    words: list[str]
+    calm: Path
+    out: Path
+
+    def compare(self, kills: int, seconds: float, rng: random.Random) -> str:
+        """Kill some runs, then let one end; what is wrong, or ""."""
+        done = 0
+        for _ in range(kills * 4):
+            if done == kills:
+                break
+            process = subprocess.Popen(
+                self.words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            self.children.add(process)
+            try:
+                process.wait(rng.uniform(0.2, 1.0) * seconds)
+            except subprocess.TimeoutExpired:
+                done += 1
+            finally:
+                self.children.remove(process)
+            if told := unlike(self.calm, self.out):
+                return f"after a kill: {told}"
+            age_temporary_files(self.out)
+        if told := finished(self.words):
+            return f"the run after the kills failed: {told}"
+        return unlike(self.calm, self.out) or other_files(self.calm, self.out)
+
+
+def other_files(calm: Path, out: Path) -> str:
+    """Which files there are beside or instead of those of the undisturbed run; "" for none."""
     names = [{p.relative_to(at).as_posix() for p in at.rglob("*")} for at in (calm, out)]
-    if names[0] != names[1]:
-        more, fewer = sorted(names[1] - names[0])[:3], sorted(names[0] - names[1])[:3]
-        return f"in the end {more} is left and {fewer} missing"
-    return ""
+    if names[0] == names[1]:
+        return ""
+    more, fewer = sorted(names[1] - names[0])[:3], sorted(names[0] - names[1])[:3]
+    return f"in the end {more} is left and {fewer} missing"
 
 
 def unlike(calm: Path, out: Path) -> str:

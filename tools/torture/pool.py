@@ -24,7 +24,7 @@ from typing import Any
 from tools.torture.bounds import KILL_AFTER
 from tools.torture.cases import FileAttack, Outcome, Wrong, judge, memory_mb
 
-__all__ = ["load_attack", "run_cases", "stop"]
+__all__ = ["load_attack", "run_cases"]
 
 ROOM = 4 << 30  # bytes of addresses beyond what a process has at rest: a runaway ends itself
 
@@ -50,16 +50,10 @@ class Worker:
         self.pipe.send(number)
 
     def end(self) -> None:
-        stop(self.process)
+        self.process.kill()
+        self.process.join()
         self.pipe.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
-
-
-def stop(process: Any) -> None:
-    """End a process at once, and give back what it held."""
-    process.kill()
-    process.join()
-    process.close()
 
 
 def start(name: str, seed: int) -> Worker:

@@ -12,6 +12,7 @@ import random
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from expression.checkpoint import load_checkpoint
 from lab.commands import run_command
 from lab.parsing import parse
 from tools.torture.cases import Outcome
+from tools.torture.children import Children
 from tools.torture.data import write_folder
-from tools.torture.pool import stop
 from tools.torture.record import Tally
 
 __all__ = ["age_temporary_files", "run", "shared_out"]
@@ -64,11 +65,12 @@ def run(tally: Tally, share: float, workers: int) -> None:
 
         def train_one(number: int) -> Outcome:
             rng, started = random.Random(f"training {tally.seed} {number}"), time.monotonic()
-            told = one_training(context, rng, data, Path(home) / str(number), number, plan[number])
+            trainer = Trainer(context, children, data, Path(home) / str(number), number)
+            told = trainer.compare(plan[number], rng)
             verdict = "fault" if told else "answered"
             return Outcome(number, verdict, told, time.monotonic() - started, 0)
 
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(workers) as pool, Children() as children:
             for outcome in pool.map(train_one, range(len(plan))):
                 tally.add(outcome)
                 print(f"  {plan[outcome.number]} kills: {outcome.words or 'same end'}", flush=True)
@@ -85,43 +87,56 @@ def shared_out(count: int, most: int) -> list[int]:
     return [min(most, count - done) for done in range(0, count, most)]
 
 
-def one_training(
-    context: Any, rng: random.Random, data: Path, home: Path, seed: int, kills: int
-) -> str:
-    """Train undisturbed, then with kills; what is wrong in the end, or ""."""
-    home.mkdir()
-    calm, cut, log = home / "calm", home / "cut", home / "log.txt"
-    seconds = undisturbed(context, words_of(data, calm, seed), log)
-    if seconds is None:
-        return f"the undisturbed training failed: {log.read_text()[-300:]}"
-    done = 0
-    for _ in range(kills * 4):
-        if done == kills:
-            break
-        process = context.Process(target=train, args=(words_of(data, cut, seed), log))
+@dataclass
+class Trainer:
+    """One training, undisturbed in `home`/calm and with kills in `home`/cut."""
+
+    context: Any  # of multiprocessing
+    children: Children
+    data: Path
+    home: Path
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.home.mkdir()
+        self.calm, self.cut, self.log = (self.home / name for name in ("calm", "cut", "log.txt"))
+
+    def start(self, out: Path) -> Any:
+        words = words_of(self.data, out, self.seed)
+        process = self.context.Process(target=train, args=(words, self.log))
         process.start()
-        process.join(rng.uniform(0.05, max(seconds / 2, 0.2)))
-        if process.is_alive():
-            process.kill()
-            done += 1
-        elif process.exitcode:
-            return f"going on failed: {log.read_text()[-300:]}"
-        stop(process)
-        age_temporary_files(cut)
-    if undisturbed(context, words_of(data, cut, seed), log) is None:
-        return f"the last going on failed: {log.read_text()[-300:]}"
-    return difference(calm, cut)
+        return self.children.add(process)
 
+    def finish(self, out: Path) -> str:
+        """Train to the end; what was printed last where that failed, or ""."""
+        process = self.start(out)
+        try:
+            process.join(MOST)
+            return "" if process.exitcode == 0 else self.log.read_text()[-300:] or "no end"
+        finally:
+            self.children.remove(process)
 
-def undisturbed(context: Any, words: list[str], log: Path) -> float | None:
-    """Seconds that a training took; None where it failed or did not end."""
-    started = time.monotonic()
-    process = context.Process(target=train, args=(words, log))
-    process.start()
-    process.join(MOST)
-    code = process.exitcode
-    stop(process)
-    return time.monotonic() - started if code == 0 else None
+    def compare(self, kills: int, rng: random.Random) -> str:
+        """Train undisturbed, then with kills; what is wrong in the end, or ""."""
+        started = time.monotonic()
+        if words := self.finish(self.calm):
+            return f"the undisturbed training failed: {words}"
+        seconds, done = time.monotonic() - started, 0
+        for _ in range(kills * 4):
+            if done == kills:
+                break
+            process = self.start(self.cut)
+            try:
+                process.join(rng.uniform(0.05, max(seconds / 2, 0.2)))
+                done += process.is_alive()
+                if process.exitcode:
+                    return f"going on failed: {self.log.read_text()[-300:]}"
+            finally:
+                self.children.remove(process)
+            age_temporary_files(self.cut)
+        if words := self.finish(self.cut):
+            return f"the last going on failed: {words}"
+        return difference(self.calm, self.cut)
 
 
 def age_temporary_files(folder: Path) -> None:
