@@ -15,9 +15,10 @@ from types import SimpleNamespace
 import gradio as gr
 import httpx
 import pytest
+from starlette.requests import ClientDisconnect
 
 from expression.app import serving, uploads
-from expression.app.hosts import host_name
+from expression.app.hosts import HostCheck, host_name
 from expression.app.serving import Serving
 from expression.app.uploads import AGE, sweep_uploads, swept_uploads
 
@@ -72,6 +73,22 @@ def test_each_host_header_has_one_name_or_none():
     assert host_name("[2001:DB8::7]:80") == "2001:db8::7" and host_name("A.test.:80") == "a.test"
     for wrong in ("", ":80", "me@localhost", "localhost/x", "a b", "[::1", "localhost:80:80"):
         assert host_name(wrong) == "", wrong
+
+
+@pytest.mark.parametrize("error", [ClientDisconnect(), OSError()], ids=["hung up", "a fault"])
+def test_a_visitor_who_hangs_up_is_no_fault(error):
+    # Half an upload left a traceback of 40 lines in the log of whoever serves the page
+    async def broken(*_):
+        raise error
+
+    scope = {"type": "http", "headers": [(b"host", b"localhost")]}
+    asked = HostCheck(broken, lambda name: True)(scope, broken, broken)
+    with ThreadPoolExecutor(1) as thread:  # as below
+        if isinstance(error, ClientDisconnect):
+            assert thread.submit(asyncio.run, asked).result() is None
+        else:
+            with pytest.raises(OSError):
+                thread.submit(asyncio.run, asked).result()
 
 
 OPEN = {"host": "0.0.0.0"}

@@ -5,8 +5,8 @@ import io
 import os
 import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -71,7 +71,7 @@ def rows_of_splits() -> DatasetDict:
     made = {}
     for split, count in SPLITS.items():
         faces = drawn_faces(count, SIDE, len(split))
-        columns = {"image": [], "label": [label for _, label in faces]}
+        columns: dict[str, list[Any]] = {"image": [], "label": [label for _, label in faces]}
         for image, _ in faces:
             file = io.BytesIO()
             image.save(file, "PNG")
@@ -95,6 +95,18 @@ def write_table(path: Path, rows: list[list[str]]) -> Path:
     with path.open("w", newline="", encoding="utf-8", errors="surrogatepass") as file:
         csv.writer(file).writerows(rows)
     return path
+
+
+def move_away(path: Path, kind: int) -> None:
+    """A file is gone, has a name that cannot be seen, or is a pipe or a device."""
+    if kind == 0:
+        path.rename(path.with_name(f"\u202e{path.name}"))
+        return
+    path.unlink()
+    if kind == 1:
+        os.mkfifo(path)
+    elif kind == 2:
+        path.symlink_to("/dev/null")
 
 
 class Attack(FileAttack):
@@ -165,14 +177,8 @@ class Attack(FileAttack):
         """One to three files are broken, gone, renamed, or no files at all."""
         for _ in range(rng.choice((1, 1, 2, 3))):
             path = rng.choice(sorted(p for p in root.rglob("*") if p.is_file()))
-            changes: list[Callable[[], object]] = [
-                path.unlink,
-                lambda path=path: path.rename(path.with_name(f"\u202e{path.name}")),
-                lambda path=path: (path.unlink(), os.mkfifo(path)),
-                lambda path=path: (path.unlink(), path.symlink_to("/dev/null")),
-            ]
             if rng.random() < 0.2:
-                rng.choice(changes)()
+                move_away(path, rng.randrange(4))
                 continue
             content = path.read_bytes()
             with atomic_write(path) as file:

@@ -3,6 +3,7 @@
 import io
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,7 +31,7 @@ def whole_pictures() -> dict[str, bytes]:
     film = {"save_all": True, "append_images": [rgb.rotate(20), rgb.rotate(40)], "duration": 50}
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "turned"
-    plans = [
+    plans: list[tuple[str, Image.Image, dict[str, Any]]] = [
         ("rgb.jpg", rgb, {}), ("gray.jpg", gray, {}), ("cmyk.jpg", rgb.convert("CMYK"), {}),
         ("scans.jpg", rgb, {"progressive": True}), ("turned.jpg", rgb, {"exif": exif}),
         ("rgb.png", rgb, {}), ("deep.png", deep, {}), ("rgba.png", rgba, {}),
