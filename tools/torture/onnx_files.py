@@ -18,6 +18,10 @@ from tools.torture.mutate import broken_bytes, broken_json
 
 __all__ = ["Attack", "whole_network"]
 
+SIZES = (-1, 0, 1, 2, 3, 5, 16, 4096, 100_000, 2**31 - 1, 2**62)
+LAYERS = ("Relu", "Flatten", "Identity", "Tile", "Expand", "Exp", "Log", "Reciprocal", "Nothing",
+          "Loop", "NonZero", "Sqrt")  # fmt: skip
+
 
 def whole_network(about: dict[str, Any]) -> Any:
     """A small network of the kinds of layers that the served ones have, with its card."""
@@ -71,7 +75,10 @@ class Attack(FileAttack):
         return probs
 
     def try_one(self, rng: random.Random, folder: Path) -> None:
-        if rng.random() < 0.25:
+        kind = rng.random()
+        if kind < 0.4:
+            content = self.inside(rng)
+        elif kind < 0.6:
             model = onnx.ModelProto()
             model.CopyFrom(self.model)
             value = broken_json(self.card, rng)
@@ -81,6 +88,37 @@ class Attack(FileAttack):
         else:
             content = broken_bytes(self.whole, self.whole[::-1], rng)
         self.answer(content, folder)
+
+    def inside(self, rng: random.Random) -> bytes:
+        """A file that is whole as a file, with another network inside, or none."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        graph = model.graph
+        for _ in range(rng.choice((1, 1, 2))):
+            node, weights = rng.choice(graph.node), rng.choice(graph.initializer)
+            kind = rng.randrange(7)
+            if kind == 0:
+                weights.raw_data = broken_bytes(weights.raw_data, bytes(64), rng)
+            elif kind == 1:
+                raw = bytearray(weights.raw_data)
+                for _ in range(4):
+                    raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+                weights.raw_data = bytes(raw)
+            elif kind == 2:
+                weights.dims[rng.randrange(len(weights.dims))] = rng.choice(SIZES)
+            elif kind == 3 and node.attribute:
+                attribute = rng.choice(node.attribute)
+                attribute.ints[rng.randrange(len(attribute.ints))] = rng.choice(SIZES)
+            elif kind == 4:
+                node.op_type = rng.choice(LAYERS)
+            elif kind == 5:
+                node.input[rng.randrange(len(node.input))] = rng.choice(("", "images", "a", "x"))
+            else:
+                value = rng.choice((graph.input[0], graph.output[0]))
+                dimensions = value.type.tensor_type.shape.dim
+                dimensions[rng.randrange(len(dimensions))].dim_value = rng.choice(SIZES)
+        content: bytes = model.SerializeToString()
+        return content
 
     def control(self, folder: Path) -> None:
         if self.answer(self.whole, folder) != self.first:
