@@ -6,6 +6,7 @@ And the attacks themselves: one that finds nothing where something is broken wou
 import json
 import os
 import random
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -206,7 +207,9 @@ def test_the_committed_page_is_made_from_the_committed_figures():
     assert set(attacks) <= set(TITLES)
 
 
-def test_security_names_every_attack():
+def test_security_names_every_attack_and_tests_that_are_there():
     text = (record.ROOT / "SECURITY.md").read_text("utf-8")
+    named = re.findall(r"`(t\w+/[\w/]+\.py)`", text)
+    assert len(named) > 15 and [name for name in named if not (record.ROOT / name).exists()] == []
     assert [name for name in TITLES if f"`{name}`" not in text] == []
     assert str(visitors.CLIENTS) in text
