@@ -17,9 +17,10 @@ from tools.torture import __main__ as command
 from tools.torture import pool, record, visitors
 from tools.torture.bounds import LONGEST_SENTENCE
 from tools.torture.cases import FileAttack, Outcome, Wrong, judge, not_one_sentence
+from tools.torture.demo_server import started
 from tools.torture.mutate import broken_bytes, broken_json
 from tools.torture.page import TITLES, page
-from tools.torture.visitors import Visitor, Visits, shown_files, started
+from tools.torture.visitors import Visitor, Visits, shown_files
 
 FILES = {"pictures": 60, "videos": 12, "checkpoints": 60, "onnx_files": 40, "data": 12}
 

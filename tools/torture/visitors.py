@@ -5,19 +5,15 @@ that it keeps. After the visitors have gone, its memory is read, and when it has
 folders are looked at: nothing of what was shown may be left.
 """
 
-import contextlib
+import base64
 import json
-import os
 import random
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,73 +23,20 @@ import httpx
 from expression.app.examples import EXAMPLES
 from tools.torture.bounds import SERVER_GROWTH_MB, SERVER_MB
 from tools.torture.cases import memory_mb, not_one_sentence
+from tools.torture.demo_server import Server, started
 from tools.torture.mutate import broken_bytes
 from tools.torture.pictures import whole_pictures
-from tools.torture.record import ROOT, Tally
+from tools.torture.record import Tally
 from tools.torture.videos import write_film
 
-__all__ = ["Server", "Visitor", "run", "started"]
+__all__ = ["Visitor", "run"]
 
 CLIENTS, SECONDS = 50, 120.0
 PATIENCE = 60.0  # seconds for one answer with 50 clients on two cores; longer is a hang
 LARGE = 20_000_000  # bytes of a large upload
+FRAMES = 10  # of a look into the mirror
 KINDS = {"photo": 6, "predict": 6, "mirror": 6, "broken": 6, "hang-up": 3, "large": 1, "video": 1,
          "several": 1, "page": 3}  # fmt: skip
-
-
-@dataclass
-class Server:
-    """A running demo: its address, process, and the folder that holds its temporary files."""
-
-    address: str
-    process: Any
-    folder: Path
-    log: Path
-
-    def files(self) -> list[str]:
-        return sorted(
-            path.relative_to(self.folder).as_posix()
-            for path in self.folder.rglob("*")
-            if not path.is_dir()
-        )
-
-
-@contextlib.contextmanager
-def started(home: Path) -> Iterator[Server]:
-    """The demo, stopped kindly in the end (SIGTERM); `home` is its folder and its temporary one."""
-    folder, log = home / "demo", home / "log.txt"
-    for name in ("cwd", "tmp"):
-        (folder / name).mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
-        "TMPDIR": str(folder / "tmp"), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
-    environment.pop("GRADIO_TEMP_DIR", None)
-    words = [sys.executable, str(ROOT / "demo.py"), "--port", str(port)]
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            words, cwd=folder / "cwd", env=environment, stdout=file, stderr=file
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            with contextlib.suppress(httpx.HTTPError):
-                httpx.get(address, timeout=5)
-                break
-            if process.poll() is not None:
-                raise RuntimeError(f"the demo does not start: {log.read_text()[-300:]}")
-            time.sleep(0.2)
-        yield Server(address, process, folder, log)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 @dataclass
@@ -130,6 +73,7 @@ class Visitor:
 
     def __init__(self, server: Server, visits: Visits, seed: str) -> None:
         self.server, self.visits, self.rng = server, visits, random.Random(seed)
+        self.mirrors: int | None = None  # the number of the mirror's event in the page
         self.client = httpx.Client(base_url=server.address, timeout=PATIENCE)
 
     def upload(self, name: str, content: bytes) -> dict[str, Any]:
@@ -169,7 +113,7 @@ class Visitor:
             words = ""
         except Refused as error:
             words = str(error)
-            wrong = not_one_sentence(words) or ("no words" if words == "None" else "")
+            wrong = "no words" if words == "None" else not_one_sentence(words)
             verdict = "fault" if wrong else "refused"
             words = f"{wrong}: {words}"
         except (httpx.HTTPError, OSError, ValueError) as error:
@@ -193,9 +137,36 @@ class Visitor:
         return self.show("predict", ("expression",))
 
     def mirror(self) -> str | None:
-        """Ten pictures one after the other, as a camera sends them."""
-        for _ in range(10):
-            self.photo()
+        """Some frames one after the other, as the page sends those of a camera."""
+        name = self.rng.choice([one for one in self.visits.files if one.endswith(".jpg")])
+        content = base64.b64encode(self.visits.files[name]).decode()
+        frame = {"url": f"data:image/jpeg;base64,{content}", "meta": {"_type": "gradio.FileData"}}
+        visitor = f"{self.rng.randrange(10**9):09}"
+        if self.mirrors is None:
+            found = self.client.get("/config").json()["dependencies"]
+            self.mirrors = next(
+                one["id"] for one in found if any(event == "stream" for _, event in one["targets"])
+            )
+        asked = {"data": [frame, None, "expression"], "fn_index": self.mirrors,
+                 "session_hash": visitor}  # fmt: skip
+        given = self.client.post("/gradio_api/queue/join", json=asked)
+        if given.status_code != 200:
+            raise Refused(given.text)
+        event, seen = f"/gradio_api/stream/{given.json()['event_id']}", 0
+        place = f"/gradio_api/queue/data?session_hash={visitor}"
+        with self.client.stream("GET", place) as lines:
+            for line in lines.iter_lines():
+                told = json.loads(line.removeprefix("data: ")) if line else {}
+                if told.get("msg") in ("process_streaming", "process_completed"):
+                    if not told["success"]:
+                        raise Refused(str(told["output"].get("error")))
+                    seen += 1
+                    if seen >= FRAMES or told["msg"] == "process_completed":
+                        break
+                    self.client.post(event, json=asked)
+        self.client.post(f"{event}/close")
+        if seen < FRAMES:
+            raise ValueError(f"the mirror answered {seen} of {FRAMES} frames")
         return None
 
     def broken(self) -> str | None:
@@ -321,6 +292,9 @@ def record(tally: Tally, visits: Visits, memory: tuple[float, float, float]) -> 
         kind: [percentile(times, part) for part in (0.5, 0.95, 0.99)]
         for kind, times in sorted(visits.seconds.items())
     }
+    slowest = max((max(times) for times in visits.seconds.values()), default=0.0)
+    tally.more |= {"slowest": {"seconds": round(slowest, 2), "case": None},
+                   "peak_mb": round(memory[1]), "bound_mb": SERVER_MB}  # fmt: skip
     tally.more["memory_mb"] = dict(
         zip(("before", "peak", "after"), map(round, memory), strict=True)
     )
