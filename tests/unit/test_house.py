@@ -240,7 +240,8 @@ IN_BENCHMARKS = {
     "pillow_heif",
     "fer",
     "tensorflow",
-}  # used where they are installed; kagglehub is the extra `kaggle`, pillow_heif `heic`
+    "httpx",
+}  # used where they are installed; kagglehub is the extra `kaggle`, pillow_heif `heic`; httpx: gradio
 
 
 def requirements() -> dict[str, str]:
