@@ -240,8 +240,8 @@ IN_BENCHMARKS = {
     "pillow_heif",
     "fer",
     "tensorflow",
-    "httpx",
-}  # used where they are installed; kagglehub is the extra `kaggle`, pillow_heif `heic`; httpx: gradio
+    "httpx",  # gradio brings it
+}  # used where they are installed; kagglehub is the extra `kaggle`, pillow_heif `heic`
 
 
 def requirements() -> dict[str, str]:
