@@ -22,7 +22,14 @@ from tools.torture.mutate import broken_bytes, broken_json
 from tools.torture.page import TITLES, page
 from tools.torture.visitors import Visitor, Visits, shown_files
 
-FILES = {"pictures": 60, "videos": 12, "checkpoints": 60, "onnx_files": 40, "data": 12}
+FILES = {
+    "pictures": 60,
+    "videos": 12,
+    "checkpoints": 60,
+    "onnx_files": 40,
+    "states": 40,
+    "data": 12,
+}
 
 
 def attacked(name, count, tmp_path):
