@@ -13,9 +13,12 @@ from expression.checkpoint import resolve_checkpoint
 from lab import models
 from lab import svm_training as classical
 from lab.data import preprocess
+from lab.models.outline import build_outline
 from lab.recipes import Network, Pictures, Recipe
 
 __all__ = ["UsageError", "check_device", "check_files", "check_recipe"]
+
+MOST_TENSORS, MOST_PARAMETERS = 500, 300_000_000  # of a network that is trained
 
 # (lowest, highest) of numbers whose type says too little; None: no bound
 RANGES: dict[str, tuple[float, float | None]] = {
@@ -101,10 +104,23 @@ def check_system_args(recipe: Recipe) -> None:
         raise UsageError(f"--arg size={size} contradicts --size {recipe.size}")
     args = {k: v for k, v in recipe.system_args.items() if k not in classical.FIT}
     try:
-        models.build(recipe.system, num_classes=7, in_channels=recipe.channels, **args)
-    except (TypeError, ValueError, RuntimeError) as error:
+        outline = build_outline(
+            lambda: models.build(recipe.system, num_classes=7, in_channels=recipe.channels, **args),
+            MOST_TENSORS, f"a network with {MOST_TENSORS} tensors",
+        )  # fmt: skip
+        check_parameters(sum(value.numel() for value in outline.parameters()))
+    except ValueError as error:
         words = ", ".join(f"{name}={value}" for name, value in args.items())
-        raise UsageError(f"{recipe.system} cannot be built ({words}): {error}") from error
+        raise UsageError(f"{recipe.system} ({words}): {error}") from error
+
+
+def check_parameters(count: int) -> None:
+    """Raises ValueError for more numbers than a network here may learn."""
+    if count > MOST_PARAMETERS:
+        raise ValueError(
+            f"it would have {count:,} parameters; at most {MOST_PARAMETERS:,} are trained here: "
+            "give smaller widths"
+        )
 
 
 def check_files(recipe: Recipe) -> None:

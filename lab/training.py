@@ -70,6 +70,9 @@ def start_model(recipe: Recipe, class_names: list[str], heads: tuple[str, ...]) 
 
     Raises ValueError when `recipe.init_from` is of another network or knows other classes.
     """
+    if recipe.init_from:  # its network first: a file that does not fit its card takes no memory
+        start = resolve_checkpoint(recipe.init_from)
+        models.restore_checkpoint(start)
     args = dict(recipe.system_args)
     if recipe.weights:
         args["weights"] = pretrained(recipe.weights)
@@ -78,7 +81,7 @@ def start_model(recipe: Recipe, class_names: list[str], heads: tuple[str, ...]) 
         in_channels=recipe.channels, **args,
     )  # fmt: skip
     if recipe.init_from:
-        state, card = load_checkpoint(resolve_checkpoint(recipe.init_from))
+        state, card = load_checkpoint(start)
         if recipe.fine_tune:
             weights = models.as_tensors(state)
             model.load_state_dict(fitted_weights(weights, card, model, class_names, heads))
