@@ -21,6 +21,7 @@ from expression.app.layout import build_demo
 from expression.app.serving import HELP, Serving
 from expression.app.style import page_style
 from expression.checkpoint import CHECKPOINTS
+from expression.memory import give_back_large_blocks
 from expression.networks import has_torch
 from expression.terminal import escape_unprintable
 
@@ -75,6 +76,7 @@ def read_options(arguments: list[str] | None) -> tuple[Serving, Path]:
 
 def main(arguments: list[str] | None = None) -> None:
     escape_unprintable()
+    give_back_large_blocks()
     how, folder = read_options(arguments)
     with ExitStack() as stack:
         try:
