@@ -14,24 +14,12 @@ from lab import models
 from lab import svm_training as classical
 from lab.data import preprocess
 from lab.models.outline import build_outline
+from lab.ranges import out_of_range
 from lab.recipes import Network, Pictures, Recipe
 
 __all__ = ["UsageError", "check_device", "check_files", "check_recipe"]
 
 MOST_TENSORS, MOST_PARAMETERS = 500, 300_000_000  # of a network that is trained
-
-# (lowest, highest) of numbers whose type says too little; None: no bound
-RANGES: dict[str, tuple[float, float | None]] = {
-    "epochs": (0, None), "limit": (0, None), "limit_eval": (0, None), "lr": (0, None),
-    "weight_decay": (0, None), "label_smoothing": (0, 1), "warmup": (0, None),
-    "step_size": (1, None), "gamma": (0, None), "factor": (0, 1), "patience": (0, None),
-    "stop_patience": (0, None), "head_epochs": (0, None), "head_lr": (0, None),
-    "teacher_weight": (0, 1), "prior_correction": (0, None), "further_cap": (0, None),
-    "final_unaugmented_epochs": (0, None),
-    "flip": (0, 1), "degrees": (0, 180), "shift": (0, 1), "scale": (0, 1), "brightness": (0, 1),
-    "contrast": (0, 1), "erase": (0, 1), "side": (0, None),
-    "weighted_sampling": (0, 1), "focal_gamma": (0, None),
-}  # fmt: skip
 
 
 class UsageError(ValueError):
@@ -52,15 +40,8 @@ def check_recipe(recipe: Recipe) -> None:
 
 def check_ranges(recipe: Recipe) -> None:
     values = {**vars(recipe), **(vars(recipe.augment) if recipe.augment else {})}
-    for name, (low, high) in RANGES.items():
-        value = values.get(name, low)
-        if value < low or (high is not None and value > high):
-            known = f"{low} or more" if high is None else f"between {low} and {high}"
-            raise UsageError(f"{option(name)} is {value}; it must be {known}")
-    if none := [weight for weight in recipe.further_weights if weight <= 0]:
-        raise UsageError(f"--further-weights has {none[0]}; a weight is above 0")
-    if low_sizes := [side for side in recipe.progressive_sizes if side < 1]:
-        raise UsageError(f"--progressive-sizes has {low_sizes[0]}; a side has 1 pixel or more")
+    if said := out_of_range(values):
+        raise UsageError(said)
 
 
 def check_combinations(recipe: Recipe) -> None:
