@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import transfer
-from expression.checkpoint import resolve_checkpoint
+from expression.checkpoint import HUB_PREFIX, resolve_checkpoint
 from lab import models
 from lab import svm_training as classical
 from lab.data import preprocess
@@ -115,17 +115,24 @@ def check_files(recipe: Recipe) -> None:
         check_paths(option(name), filter(None, paths))
 
 
-def check_paths(what: str, paths: Iterable[str | Path]) -> None:
-    """Raises FileNotFoundError for the first path without a file; says which files lie beside."""
-    for path in map(Path, paths):
-        try:
-            resolve_checkpoint(path)
-            continue
-        except FileNotFoundError:
-            pass
-        beside = sorted(p.name for p in path.parent.glob(f"*{path.suffix or '.safetensors'}"))
-        there = f"{path.parent} has {', '.join(beside)}" if beside else f"none in {path.parent}"
-        raise FileNotFoundError(f"{what} {path}: no such file; {there}")
+def check_paths(what: str, paths: Iterable[str | Path]) -> tuple[Path, ...]:
+    """The file of each path or name; one of the hub ("hf:owner/name") is fetched.
+
+    Raises FileNotFoundError for the first without a file; says which files lie beside. Of the hub
+    as `expression.hub`.
+    """
+    return tuple(checked_path(what, Path(path)) for path in paths)
+
+
+def checked_path(what: str, path: Path) -> Path:
+    try:
+        return resolve_checkpoint(path)
+    except FileNotFoundError:
+        if str(path).startswith(HUB_PREFIX):
+            raise
+    beside = sorted(p.name for p in path.parent.glob(f"*{path.suffix or '.safetensors'}"))
+    there = f"{path.parent} has {', '.join(beside)}" if beside else f"none in {path.parent}"
+    raise FileNotFoundError(f"{what} {path}: no such file; {there}")
 
 
 def check_device(name: str) -> torch.device:

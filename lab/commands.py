@@ -81,7 +81,8 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
     elif not isinstance(command, Pack):
         if not (command.checkpoints or isinstance(command, LabelNoise)):
             raise UsageError("which checkpoint? None is named")
-        check_paths("checkpoint", command.checkpoints)
+        found = check_paths("checkpoint", command.checkpoints)
+        command = replace(command, checkpoints=found)
     if isinstance(command, Calibrate):
         calibrated_checkpoint.target_of(command.home, command.checkpoints, command.to)
     if command.votes and not is_url(command.votes):
