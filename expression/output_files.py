@@ -13,21 +13,24 @@ boxes drawn must not replace `photo.jpg`. A name that is in use gets a number
 """
 
 import os
+import re
 import shutil
 import tempfile
+import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import TextIO
 
-from expression.files import shown
+from expression.files import ABANDONED, is_alive, shown
 
 __all__ = ["OutputFiles", "OutputGroup", "check_folder", "inode", "safe_stem", "same_file"]
 
 MAX_NOTES = 10  # more renamed files than this are reported in one line
 LONGEST_NAME = 255  # bytes, of a file's name on nearly all file systems
+TEMPORARY = re.compile(r"\.expression-(\d+)-[a-z0-9_]{8}\.tmp")  # folders, with their process
 Inode = tuple[int, int]  # device and file number
 
 
@@ -83,6 +86,20 @@ def check_folder(folder: Path) -> Path:
                 raise NotADirectoryError(f"{shown(place)} is a file; give the name of a folder")
             break
     return folder
+
+
+def sweep_folders(place: Path) -> None:
+    """Delete the temporary folders that killed programs left in a folder of outputs.
+
+    One may be another machine's that shares the folder: it stays until ten minutes after its last
+    file was begun.
+    """
+    with suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            found = TEMPORARY.fullmatch(entry.name)
+            if found and entry.is_dir(follow_symlinks=False) and not is_alive(int(found[1])):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED:
+                    shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def is_stream(path: Path) -> bool:
@@ -141,6 +158,7 @@ class OutputFiles:
         self._reserved: set[tuple[Inode, str]] = set()
         self._numbers: dict[object, int] = {}  # the last one given to each folder and stem
         self._notes: list[str] = []
+        self._swept: set[Path] = set()  # folders, each once a run
         self._lock = Lock()
 
     def reserve(self, folder: Path, stem: str, endings: Sequence[str]) -> "OutputGroup":
@@ -149,6 +167,9 @@ class OutputFiles:
         The folder is made if it is missing. Nothing is written before the group is entered.
         """
         check_folder(folder).mkdir(parents=True, exist_ok=True)
+        if folder not in self._swept:
+            self._swept.add(folder)
+            sweep_folders(folder)
         group = OutputGroup(self, folder, stem, endings)
         self._choose(group)
         return group
@@ -234,7 +255,8 @@ class OutputGroup:
         self._kept |= set(endings)
 
     def __enter__(self) -> "OutputGroup":
-        name = tempfile.mkdtemp(prefix=".expression-", suffix=".tmp", dir=self.folder)
+        prefix = f".expression-{os.getpid()}-"
+        name = tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=self.folder)
         self._temporary = Path(name)
         return self
 
