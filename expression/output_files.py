@@ -36,8 +36,8 @@ __all__ = [
 
 MAX_NOTES = 10  # more renamed files than this are reported in one line
 LONGEST_NAME = 255  # bytes, of a file's name on nearly all file systems
+TEMPORARY = re.compile(r"\.expression-(\d+)-[a-z0-9_]{8}\.tmp")  # folders, with their process
 Inode = tuple[int, int]  # device and file number
-TEMPORARY = re.compile(r"\.expression-(\d+)-.*\.tmp")  # folder of a run, with its process
 
 
 def inode(path: Path) -> Inode | None:
@@ -178,7 +178,7 @@ class OutputFiles:
         self._reserved: set[tuple[Inode, str]] = set()
         self._numbers: dict[object, int] = {}  # the last one given to each folder and stem
         self._notes: list[str] = []
-        self._swept: set[Path] = set()  # folders without what killed runs left
+        self._swept: set[Path] = set()  # folders, each once a run
         self._lock = Lock()
 
     def reserve(self, folder: Path, stem: str, endings: Sequence[str]) -> "OutputGroup":
@@ -275,9 +275,8 @@ class OutputGroup:
         self._kept |= set(endings)
 
     def __enter__(self) -> "OutputGroup":
-        name = tempfile.mkdtemp(
-            prefix=f".expression-{os.getpid()}-", suffix=".tmp", dir=self.folder
-        )
+        prefix = f".expression-{os.getpid()}-"
+        name = tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=self.folder)
         self._temporary = Path(name)
         return self
 

@@ -45,12 +45,7 @@ class HostCheck:
             if len(hosts) != 1 or not self.allowed(host_name(hosts[0])):
                 await refuse(scope["type"], send)
                 return
-        try:
-            await self.app(scope, receive, send)
-        except Exception as error:
-            # A visitor who hung up in an upload: no fault, and the server would log a traceback
-            if type(error).__name__ != "ClientDisconnect":  # starlette's, which gradio brings
-                raise
+        await self.app(scope, receive, send)
 
 
 async def refuse(kind: str, send: Send) -> None:

@@ -465,7 +465,7 @@ def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path):
     gone.wait()
     folders = {}
     for process in (gone.pid, os.getpid()):
-        for name, age in (("old", ABANDONED + 60), ("new", 0)):
+        for name, age in (("oldest_1", ABANDONED + 60), ("newest_1", 0)):
             folder = tmp_path / f".expression-{process}-{name}.tmp"
             folder.mkdir()
             (folder / "faces.csv").write_text("a")
@@ -474,7 +474,7 @@ def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path):
     (tmp_path / ".expression-notes.tmp").mkdir()
     with OutputFiles().text(tmp_path / "faces.csv") as file:
         file.write("b")
-    assert not folders.pop((True, "old")).exists()
+    assert not folders.pop((True, "oldest_1")).exists()
     assert all(folder.exists() for folder in folders.values())
     assert (tmp_path / ".expression-notes.tmp").exists()
 

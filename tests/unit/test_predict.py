@@ -334,7 +334,7 @@ def test_checkpoint_that_does_not_fit_its_card_is_refused(checkpoint, tmp_path):
     for changed, reason in (
         ({"system": "resnet18", "preprocess": Preprocess(8).settings()}, "hidden_channels"),
         ({"system": "unheard"}, "no system 'unheard'"),
-        ({"class_names": ["a", "b"]}, "state_dict"),
+        ({"class_names": ["a", "b"]}, "tensor"),
         ({"preprocess": {"size": 8, "colour": 1}}, "colour"),
     ):
         path = save_network(tmp_path / "bad.safetensors", model, {**card, **changed})
