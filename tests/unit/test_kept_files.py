@@ -65,7 +65,8 @@ def test_output_folders_of_killed_programs_are_swept_and_no_others(tmp_path: Pat
     for name, when in names.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "clip.mp4").write_bytes(b"half")
-        os.utime(tmp_path / name, (when, when))
+        os.utime(tmp_path / name / "clip.mp4", (when, when))
+        os.utime(tmp_path / name, (old, old))  # a file that grows does not change it
     with OutputFiles().text(tmp_path / "table.csv") as file:
         file.write("whole")
     left = {path.name for path in tmp_path.iterdir()}

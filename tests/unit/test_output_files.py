@@ -6,9 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +17,6 @@ from PIL import Image
 
 from expression import cli, output_files, video, video_files, webcam
 from expression.checkpoint import default_checkpoint, read_card
-from expression.files import ABANDONED
 from expression.frames import video_info
 from expression.output_files import MAX_NOTES, OutputFiles, save_picture
 from lab import export
@@ -457,26 +453,6 @@ def test_an_export_replaces_only_one_of_the_same_checkpoint(
     assert len(contents(tmp_path)) == 2
     assert main(*command, "--overwrite") == 0
     assert onnx.read_text() == "exported"
-
-
-def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path):
-    # A process that is killed cannot clean up: its hidden folders stayed for ever
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    folders = {}
-    for process in (gone.pid, os.getpid()):
-        for name, age in (("oldest_1", ABANDONED + 60), ("newest_1", 0)):
-            folder = tmp_path / f".expression-{process}-{name}.tmp"
-            folder.mkdir()
-            (folder / "faces.csv").write_text("a")
-            os.utime(folder / "faces.csv", (time.time() - age,) * 2)
-            folders[process == gone.pid, name] = folder
-    (tmp_path / ".expression-notes.tmp").mkdir()
-    with OutputFiles().text(tmp_path / "faces.csv") as file:
-        file.write("b")
-    assert not folders.pop((True, "oldest_1")).exists()
-    assert all(folder.exists() for folder in folders.values())
-    assert (tmp_path / ".expression-notes.tmp").exists()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limits of a file's size here")
