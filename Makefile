@@ -15,7 +15,7 @@ RUN = "$(VENV)/bin/python"
 ASKED = $(if $(filter file,$(origin PYTHON)),,asked)
 prepare = @tools/prepare.sh "$(VENV)" "$(PYTHON)" $(1) $(ASKED)
 
-.PHONY: help demo web serve-web test test-fast notebook evidence flagship lint typecheck check clean
+.PHONY: help demo web serve-web test test-fast torture notebook evidence flagship lint typecheck check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo 'make flagship   train the network that the demo serves, from DATA=fer2013, VOTES=, MUXSPACE='
 	@echo 'make test       all tests (ARGS="-k name -x" goes to pytest)'
 	@echo 'make test-fast  those of tests/unit that take seconds'
+	@echo 'make torture    attacks: broken files, kills, a full disk, 50 visitors (half an hour)'
 	@echo 'make lint       ruff: mistakes and layout'
 	@echo 'make typecheck  mypy'
 	@echo 'make check      say whether the installed packages work together'
@@ -91,6 +92,11 @@ test:
 test-fast:
 	$(call prepare,requirements-dev.txt)
 	@$(RUN) -m pytest $(ARGS) $(PARALLEL) -m 'not slow' tests/unit
+
+# What SECURITY.md promises, attacked: results/torture.json and results/TORTURE.md are written anew.
+torture:
+	$(call prepare,requirements-dev.txt)
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN) -m tools.torture --workers $(WORKERS) $(ARGS)
 
 lint:
 	$(call prepare,requirements-dev.txt)

@@ -20,7 +20,9 @@ from expression.app.handlers import Handlers
 from expression.app.layout import build_demo
 from expression.app.serving import HELP, Serving
 from expression.app.style import page_style
+from expression.app.uploads import upload_folder
 from expression.checkpoint import CHECKPOINTS
+from expression.memory import give_back_large_blocks
 from expression.networks import has_torch
 from expression.terminal import escape_unprintable
 
@@ -75,8 +77,10 @@ def read_options(arguments: list[str] | None) -> tuple[Serving, Path]:
 
 def main(arguments: list[str] | None = None) -> None:
     escape_unprintable()
+    give_back_large_blocks()
     how, folder = read_options(arguments)
     with ExitStack() as stack:
+        stack.enter_context(upload_folder())  # before the page, whose parts ask for it
         try:
             app = page(make_handlers(folder), how.share)
             settings = how.launch_settings(stack)

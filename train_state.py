@@ -17,6 +17,7 @@ import os
 import pickle
 import re
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def random_state() -> dict[str, Any]:
 def save_state(path: Path | str, **parts: Any) -> Path:
     """Write `parts`: `state_dict()` of what has one, everything else (numbers, text, lists,
     dicts, tensors) as it is, and torch's random state. None is left out. What a run that was
-    killed while it saved has left beside `path` is deleted.
+    killed while it saved has left beside `path` is deleted. Raises OSError, naming the
+    file, where it cannot be written, such as on a full disk; the file before it stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +53,11 @@ def save_state(path: Path | str, **parts: Any) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except (OSError, RuntimeError) as error:  # torch wraps the system's own
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(cause.errno, cause.strerror, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
     return path
@@ -71,24 +78,13 @@ def load_state(path: Path | str, **parts: Any) -> dict[str, Any]:
     """Fill `parts` from the file, set torch's random state; returns the plain values.
 
     With no parts nothing is changed: a look at the values alone. Raises
-    FileNotFoundError; ValueError when the file is not a whole state, or holds other
-    parts than are given; RuntimeError (torch's) when a part has another shape.
+    FileNotFoundError; ValueError, one sentence, when the file is not a whole state, holds
+    code, or other parts than are given, or a part that does not fit.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no training state at {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        states, values, random = (content[key] for key in ("states", "values", "random"))
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        OSError,
-        RuntimeError,
-        LookupError,
-        TypeError,
-    ) as error:
-        raise ValueError(f"{path} is not a whole training state ({error})") from error
+    states, values, random = read_parts(path)
     given = {name for name, part in parts.items() if part is not None}
     if not given:
         return values
@@ -97,12 +93,47 @@ def load_state(path: Path | str, **parts: Any) -> dict[str, Any]:
             f"{path} holds the states of {', '.join(sorted(states)) or 'nothing'}; "
             f"asked for {', '.join(sorted(given))}"
         )
-    for name in given:
-        parts[name].load_state_dict(states[name])
-    torch.set_rng_state(random["cpu"])
-    if len(random["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(random["cuda"])
+    name = ""
+    try:
+        for name in sorted(given):
+            parts[name].load_state_dict(states[name])
+        name = "random"
+        torch.set_rng_state(random["cpu"])
+        if len(random["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(random["cuda"])
+    except Exception as error:  # each part raises its own for what is not its state
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"the {name!r} of {path} does not fit ({type(error).__name__}: {reason}); it was saved "
+            "by other settings or is damaged: delete it to begin anew"
+        ) from error
     return values
+
+
+def read_parts(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """(states, values, random) of a file. Raises ValueError, see `load_state`.
+
+    torch's own words are not passed on: of a file that would run code they say how to let it.
+    """
+    try:
+        with warnings.catch_warnings():  # on the version of the format, of a file of others
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zipfile and torch raise nearly any for a broken file
+        evil = isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error).lower()
+        reason = "it is damaged, or holds more than numbers" if evil else "it is damaged"
+        raise ValueError(
+            f"{path} is not a whole training state: {reason}. Nothing in it was run; delete it to "
+            "begin anew, or put back a copy"
+        ) from error
+    names = ("states", "values", "random")
+    if not isinstance(content, dict) or not all(isinstance(content.get(n), dict) for n in names):
+        raise ValueError(
+            f"{path} is not a training state: it lacks {', '.join(names)}; give another file, or "
+            "delete it to begin anew"
+        )
+    states, values, random = (content[name] for name in names)
+    return states, values, random
 
 
 def demonstrate() -> None:

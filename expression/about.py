@@ -28,7 +28,8 @@ LIMITS = (
     "many things. It was trained on labels that people gave to pictures, and people disagree "
     "about one face in three. It knows only the classes listed, was not tested for fairness "
     "across age, skin or culture, and must not be used to judge people. In the EU, inferring "
-    "emotions at work or in education is prohibited (AI Act, Article 5)."
+    "emotions at work or in education is prohibited (AI Act, Article 5(1)(f)), and wherever else "
+    "such a system is used, the people in front of it must be told (Article 50(3))."
 )
 
 PLAIN = ",.%/"  # punctuation that Markdown leaves as it is

@@ -56,10 +56,11 @@ class CropPart(Struct, forbid_unknown_fields=True):
 
 
 class DataPart(Struct):
-    """The data set that trained the network; it may carry more."""
+    """The data set that trained the network, and those beside it; it may carry more."""
 
     name: Name
     fingerprint: Name
+    further: list["DataPart"] = []
 
 
 class FiguresPart(Struct):

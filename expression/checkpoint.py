@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,9 @@ def read_card(path: Path | str) -> dict[str, Any]:
             f"{path} is safetensors, but of another system: its header has no {CARD_KEY!r} card"
         ) from None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error})") from error
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({shorten(str(error), 300)})"
+        ) from error
     return check_card(card, path)
 
 

@@ -16,6 +16,7 @@ from expression.face_detector import FINER_SMALLEST, FaceFinder
 from expression.face_prediction import NOT_SURE, check_min_confidence
 from expression.files import shown, shown_lines
 from expression.input_names import expand, is_video, passed_over_words
+from expression.memory import give_back_large_blocks
 from expression.networks import Network, export, open_network, program
 from expression.output_files import OutputFiles, check_folder
 from expression.picture_batches import answer_pictures
@@ -70,6 +71,7 @@ def main(
     `load_network` opens a checkpoint's network.
     """
     escape_unprintable()
+    give_back_large_blocks()
     args = arguments_parser().parse_args(arguments)
     try:
         if args.list:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from expression.face_prediction import enlarged
 from expression.faces import Box, CropRule, Face, keep_best, largest_first, turn_back
+from expression.memory import WORKING
 from expression.onnx_network import open_session
 from expression.pictures import Picture, Pictures, as_picture, as_pictures, reduced
 
@@ -39,6 +40,7 @@ TURNS, FINER_DOUBT = {40: 5, -40: 5, 90: 15, -90: 15, 180: 15}, 5
 SMALLEST_FACE = 28  # pixels: of smaller ones no expression can be read
 CROWD = 0.12  # of the longer side: where a face is smaller, there may be others
 WINDOW, SMALLEST_SIDE = 12, 160  # pixels: of the first network; smaller pictures are enlarged
+BYTES_PER_PIXEL = 60  # that a search takes: of the largest views one at a time
 SMALLEST_SEEN, LARGEST_SIDE = 20, 2048  # pixels: of the smallest face where it is searched
 
 
@@ -197,15 +199,16 @@ class FaceFinder:
 
         With none held it searches for faces from `finest`, a share of the longer side.
         """
-        boxes, scores, eyes, rows = self.session.run(
-            ["boxes", "scores", "eyes", "which"],
-            {
-                "picture": view.pixels,
-                "finest": np.array([finest], np.float32),
-                "least": np.array([self.least], np.float32),
-                "held": view.inside(held),
-            },
-        )
+        inputs = {
+            "picture": view.pixels,
+            "finest": np.array([finest], np.float32),
+            "least": np.array([self.least], np.float32),
+            "held": view.inside(held),
+        }
+        with WORKING.take(BYTES_PER_PIXEL * view.pixels.size // 3):
+            boxes, scores, eyes, rows = self.session.run(
+                ["boxes", "scores", "eyes", "which"], inputs
+            )
         return [
             (as_face(view.outside(box), view.outside(pair.ravel()), float(score)), int(row))
             for box, pair, score, row in zip(boxes, eyes, scores, rows, strict=True)

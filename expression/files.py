@@ -7,6 +7,7 @@ with a line break forges a line of the output, and one with a bidirectional mark
 "exe.jpg".
 """
 
+import errno
 import os
 import re
 import time
@@ -16,12 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_path", "atomic_write", "shown", "shown_lines"]
+__all__ = [
+    "ABANDONED", "FULL", "atomic_path", "atomic_write", "is_alive", "shown", "shown_lines",
+]  # fmt: skip
 
 # Unicode's categories of what changes how a terminal or page shows other characters: control
 # characters, format characters (bidirectional marks, zero width), line and paragraph separators
 UNSEEN = ("Cc", "Cf", "Zl", "Zp")
 JOINERS = "\u200c\u200d"  # of Persian, of Indian scripts and emoji: they only shape letters
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, the largest file
 ABANDONED = 600  # seconds since the last write to a temporary file whose process is gone
 
 
@@ -54,7 +58,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """A temporary path beside `path`; a file written there replaces `path` on a clean exit.
 
     After an error the temporary file is deleted; one that a killed process left is deleted the
-    next time. It keeps the suffix of `path`, for writers that choose a format by it.
+    next time. It keeps the suffix of `path`, for writers that choose a format by it. The OSError
+    of a full disk names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +69,10 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         yield part
         if part.exists():
             os.replace(part, path)
+    except OSError as error:  # writing to an open file names none
+        if error.filename is None and error.errno in FULL:
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

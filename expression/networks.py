@@ -3,8 +3,9 @@
 The .onnx file beside the checkpoint answers. A checkpoint without one, such as a user's own
 training, is exported when it is first used: into the folder .expression_cache beside it, under a
 name that holds the checkpoint's SHA-256, so that a new training of the same name is never
-answered by an old export. Exporting needs torch and the laboratory (`lab/`), which are imported
-only then; this is the one place of this package that asks them for anything.
+answered by an old export; a damaged one is made again. Exporting needs torch and the laboratory
+(`lab/`), which are imported only then; this is the one place of this package that asks them for
+anything.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from expression.checkpoint import HUB_PREFIX, read_card
+from expression.kept_files import is_whole
 from expression.onnx_network import OnnxNetwork
 
 __all__ = [
@@ -76,7 +78,7 @@ def open_network(checkpoint: Path) -> Network:
     if checkpoint.with_suffix(".onnx").exists():
         return open_onnx(checkpoint)
     kept = first_export(checkpoint)
-    if kept.exists():
+    if is_whole(kept):
         return OnnxNetwork(kept)
     try:
         from lab.first_use import export_or_torch  # imports torch: only where it is needed
@@ -119,4 +121,4 @@ def has_torch() -> bool:
 def can_answer(checkpoint: Path) -> bool:
     """Whether a checkpoint can be opened here: by an .onnx file, or by torch."""
     exported = checkpoint.with_suffix(".onnx").exists()
-    return exported or has_torch() or first_export(checkpoint).exists()
+    return exported or has_torch() or is_whole(first_export(checkpoint))

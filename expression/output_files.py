@@ -7,27 +7,36 @@ boxes drawn must not replace `photo.jpg`. A name that is in use gets a number
 
     files = OutputFiles(inputs=["photo.jpg"])
     with files.reserve(Path("."), "photo", [".jpg"]) as group:
-        image.save(group.path(".jpg"))
+        save_picture(image, group.path(".jpg"))
         group.keep(".jpg")
     print(group.written, files.notes())  # [photo-2.jpg] ["photo.jpg is an input; wrote …"]
 """
 
+import io
 import os
+import re
 import shutil
 import tempfile
+import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import TextIO
+from typing import Any, TextIO
 
-from expression.files import shown
+from PIL import Image
 
-__all__ = ["OutputFiles", "OutputGroup", "check_folder", "inode", "safe_stem", "same_file"]
+from expression.files import ABANDONED, is_alive, shown
+
+__all__ = [
+    "OutputFiles", "OutputGroup", "check_folder", "inode", "safe_stem", "same_file",
+    "save_picture",
+]  # fmt: skip
 
 MAX_NOTES = 10  # more renamed files than this are reported in one line
 LONGEST_NAME = 255  # bytes, of a file's name on nearly all file systems
+TEMPORARY = re.compile(r"\.expression-(\d+)-[a-z0-9_]{8}\.tmp")  # folders, with their process
 Inode = tuple[int, int]  # device and file number
 
 
@@ -85,10 +94,38 @@ def check_folder(folder: Path) -> Path:
     return folder
 
 
+def sweep_folders(folder: Path) -> None:
+    """Delete the temporary folders of runs that were killed.
+
+    As `expression.files.sweep`: a process of another machine may share the folder, so they stay
+    until ten minutes after the last change inside.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found = TEMPORARY.fullmatch(entry.name)
+            if not found or is_alive(int(found[1])) or not entry.is_dir(follow_symlinks=False):
+                continue
+            with suppress(OSError):  # gone already, or somebody else's
+                inside = [file.stat().st_mtime for file in os.scandir(entry)]
+                if time.time() - max(inside, default=entry.stat().st_mtime) > ABANDONED:
+                    shutil.rmtree(entry)
+
+
 def is_stream(path: Path) -> bool:
     """Whether writing to this path replaces nothing: a device, a pipe, standard output."""
     standard = str(path) in ("/dev/stdout", "/dev/stderr") or path.parent == Path("/dev/fd")
     return standard or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def save_picture(image: Image.Image, path: Path, **options: Any) -> None:
+    """Write a picture in the format of its ending; `options` are pillow's. Raises OSError.
+
+    Pillow takes a write that the disk cut short for a whole one: where the disk was full, half a
+    picture was kept without a word. So it encodes into memory.
+    """
+    content = io.BytesIO()
+    image.save(content, Image.registered_extensions()[path.suffix.lower()], **options)
+    path.write_bytes(content.getvalue())
 
 
 def open_text(path: Path) -> TextIO:
@@ -141,6 +178,7 @@ class OutputFiles:
         self._reserved: set[tuple[Inode, str]] = set()
         self._numbers: dict[object, int] = {}  # the last one given to each folder and stem
         self._notes: list[str] = []
+        self._swept: set[Path] = set()  # folders, each once a run
         self._lock = Lock()
 
     def reserve(self, folder: Path, stem: str, endings: Sequence[str]) -> "OutputGroup":
@@ -149,6 +187,9 @@ class OutputFiles:
         The folder is made if it is missing. Nothing is written before the group is entered.
         """
         check_folder(folder).mkdir(parents=True, exist_ok=True)
+        if folder not in self._swept:
+            self._swept.add(folder)
+            sweep_folders(folder)
         group = OutputGroup(self, folder, stem, endings)
         self._choose(group)
         return group
@@ -234,7 +275,8 @@ class OutputGroup:
         self._kept |= set(endings)
 
     def __enter__(self) -> "OutputGroup":
-        name = tempfile.mkdtemp(prefix=".expression-", suffix=".tmp", dir=self.folder)
+        prefix = f".expression-{os.getpid()}-"
+        name = tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=self.folder)
         self._temporary = Path(name)
         return self
 

@@ -3,7 +3,7 @@
 Why: a photo of 108 megapixels is 12 MB as a file and 430 MB when it is decoded; turning and
 converting it need as much again. So what decoding takes is estimated before it begins. A JPEG is
 decoded at a half, a quarter or an eighth where it is large, and any picture is converted strip by
-strip, and made smaller on the way.
+strip, and made smaller on the way. All that are decoded at once share one memory.
 """
 
 import warnings
@@ -18,15 +18,16 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from expression.deep_colour import full_range
 from expression.file_kinds import FORMATS, HEIC_ADVICE, heic_installed, is_heic, register_heic
+from expression.memory import WORKING
 from expression.preprocessing import flatten, is_deep, value_range
 from expression.quiet_decoders import quiet_libtiff, quiet_pillow
 
 __all__ = ["MAX_BYTES", "check_size", "decode", "upright_copy"]
 
-MAX_BYTES = 450_000_000  # that decoding may take
+MAX_BYTES = WORKING.most  # that decoding may take
 KEPT = 30_000_000  # pixels: a larger picture is made smaller
 JPEG_PIXELS = 1_000_000_000  # of the file: more would take seconds at any size
-STRIP = 4_000_000  # pixels that are converted at once
+STRIP = 1_000_000  # pixels that are converted at once
 REDUCTIONS = (1, 2, 4, 8, 16)
 # Bytes a pixel of pillow's own picture, where it is not 4; and of what a decoder holds beside it
 ONE_BAND = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
@@ -38,18 +39,17 @@ ROWS_PER_STRIP, ORIENTATION = 278, 274  # TIFF's and EXIF's numbers
 def decode(file: BinaryIO, name: str, longest: int | None) -> Image.Image:
     """The picture in an open file that can be read again; errors call it `name`."""
     image = opened(file, name)
-    reduced = 1
-    if isinstance(image, JpegImageFile):
-        reduced = draft(image, name, longest)
-    else:
-        check_size(image, name)
-        try:
-            image = full_range(image, lambda: opened(file, name))
-        except Exception as error:
-            raise broken(name, error) from None
-    flat, turned = loaded(image, name, reduced)
-    del image  # its memory is needed to turn the copy
-    return upright(flat, turned)
+    reduced = draft(image, name, longest) if isinstance(image, JpegImageFile) else 1
+    check_size(image, name)
+    with WORKING.take(decoding_bytes(image)):
+        if not isinstance(image, JpegImageFile):
+            try:
+                image = full_range(image, lambda: opened(file, name))
+            except Exception as error:
+                raise broken(name, error) from None
+        flat, turned = loaded(image, name, reduced, longest)
+        del image  # its memory is needed to turn the copy
+        return upright(flat, turned)
 
 
 def opened(file: BinaryIO, name: str) -> Image.Image:
@@ -181,14 +181,21 @@ def upright_copy(image: Image.Image, name: str) -> Image.Image:
     return upright(*loaded(image, name))
 
 
-def loaded(image: Image.Image, name: str, reduced: int = 1) -> tuple[Image.Image, int]:
-    """(a flattened copy, its EXIF orientation). `reduced`: by how much it was decoded smaller."""
+def loaded(
+    image: Image.Image, name: str, reduced: int = 1, longest: int | None = None
+) -> tuple[Image.Image, int]:
+    """(a flattened copy, its EXIF orientation). `reduced`: by how much it was decoded smaller.
+
+    With `longest` the copy may be made smaller, but its longer side not smaller than that.
+    """
     check_size(image, name)
     try:
         image.load()
     except Exception as error:  # as in `opened`
         raise broken(name, error) from None
-    factor = reduction(image.width * image.height)
+    larger = max(image.size) // longest if longest is not None else 1
+    fitting = max((r for r in REDUCTIONS if r <= larger), default=1)
+    factor = max(reduction(image.width * image.height), fitting)
     flat = flattened(image, factor)
     flat.info = {"reduced": reduced * factor}
     try:

@@ -89,8 +89,16 @@ class ExpressionPredictor:
         return self.answer(self.preprocess.batch(images))
 
     def answer(self, inputs: np.ndarray) -> np.ndarray:
-        """Preprocessed images (N, C, H, W) → probabilities (N, num_classes)."""
-        return softmax(self.network(inputs) / self.temperature)
+        """Preprocessed images (N, C, H, W) → probabilities (N, num_classes).
+
+        Raises ValueError where the network answers what is no number: NaN among its weights, say.
+        """
+        logits = self.network(inputs)
+        if not np.isfinite(logits).all():
+            raise ValueError(
+                f"{self.path} answers what is no number: its weights are broken; take another one"
+            )
+        return softmax(logits / self.temperature)
 
     def predict_batch(self, pictures: Pictures, top_k: int | None = None) -> list[dict[str, float]]:
         """As `predict` without a box, for several pictures in one pass through the network.

@@ -155,7 +155,7 @@ def value_range(parts: Iterable[np.ndarray]) -> tuple[float, float]:
 def to_8_bit(pixels: np.ndarray, black: float, white: float) -> np.ndarray:
     """Values of any number type → uint8 of the same shape: `black` is 0, `white` is 255."""
     scaled = pixels.astype(np.float32)  # a copy, changed in place: these pictures are large
-    with np.errstate(invalid="ignore"):  # infinite values are clipped below
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite values are clipped below
         scaled -= np.float32(black)
         scaled *= np.float32(255 / max(white - black, 1e-30))
     np.nan_to_num(scaled, copy=False, nan=0, posinf=255, neginf=0)

@@ -21,7 +21,13 @@ from expression.face_detector import FINER_SMALLEST
 from expression.face_prediction import FacePrediction, enlarged
 from expression.file_kinds import is_url
 from expression.files import shown
-from expression.output_files import OutputFiles, OutputGroup, check_folder, safe_stem
+from expression.output_files import (
+    OutputFiles,
+    OutputGroup,
+    check_folder,
+    safe_stem,
+    save_picture,
+)
 from expression.picture_batches import PictureAnswer
 from expression.pictures import reduced
 from expression.sorting import class_folder, copy_picture, reserve_copy
@@ -170,7 +176,8 @@ def brief_words(face: FacePrediction) -> str:
 
 def save_drawn(answer: PictureAnswer, group: OutputGroup) -> None:
     with group:
-        draw_faces(answer.opened(), answer.faces).save(group.path(".jpg"), quality=90)
+        drawn = draw_faces(answer.opened(), answer.faces)
+        save_picture(drawn, group.path(".jpg"), quality=90)
         group.keep(".jpg")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from expression.drawing import draw_faces
 from expression.files import shown
-from expression.output_files import OutputFiles, safe_stem
+from expression.output_files import OutputFiles, safe_stem, save_picture
 from expression.predictor import ExpressionPredictor
 from expression.timeline import read_timeline
 from expression.timeline_figure import timeline_figure
@@ -70,4 +70,4 @@ def follow_video(
 def save_timeline(table: Path, picture: Path, title: str, threshold: float) -> None:
     """Draw the figure of a video's table."""
     names, rows = read_timeline(table)
-    draw_timeline(timeline_figure(rows, names, title, threshold)).save(picture)
+    save_picture(draw_timeline(timeline_figure(rows, names, title, threshold)), picture)

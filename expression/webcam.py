@@ -18,7 +18,7 @@ from expression.camera import Camera
 from expression.drawing import draw_faces
 from expression.face_prediction import FacePrediction
 from expression.files import shown as printable
-from expression.output_files import OutputFiles
+from expression.output_files import OutputFiles, save_picture
 
 __all__ = ["Window", "mirror", "play", "step"]
 
@@ -102,7 +102,7 @@ def save(image: Image.Image, folder: Path) -> Path:
     """Write folder/screenshot-YYYYmmdd-HHMMSS.png; more in the same second get -2, -3, …"""
     stem = f"screenshot-{datetime.now():%Y%m%d-%H%M%S}"
     with OutputFiles().reserve(folder, stem, [".png"]) as group:
-        image.save(group.path(".png"))
+        save_picture(image, group.path(".png"))
         group.keep(".png")
     return group.written[0]
 

@@ -9,26 +9,17 @@ from pathlib import Path
 import torch
 
 import transfer
-from expression.checkpoint import resolve_checkpoint
+from expression.checkpoint import HUB_PREFIX, resolve_checkpoint
 from lab import models
 from lab import svm_training as classical
 from lab.data import preprocess
+from lab.models.outline import build_outline
+from lab.ranges import out_of_range
 from lab.recipes import Network, Pictures, Recipe
 
 __all__ = ["UsageError", "check_device", "check_files", "check_recipe"]
 
-# (lowest, highest) of numbers whose type says too little; None: no bound
-RANGES: dict[str, tuple[float, float | None]] = {
-    "epochs": (0, None), "limit": (0, None), "limit_eval": (0, None), "lr": (0, None),
-    "weight_decay": (0, None), "label_smoothing": (0, 1), "warmup": (0, None),
-    "step_size": (1, None), "gamma": (0, None), "factor": (0, 1), "patience": (0, None),
-    "stop_patience": (0, None), "head_epochs": (0, None), "head_lr": (0, None),
-    "teacher_weight": (0, 1), "prior_correction": (0, None), "further_cap": (0, None),
-    "final_unaugmented_epochs": (0, None),
-    "flip": (0, 1), "degrees": (0, 180), "shift": (0, 1), "scale": (0, 1), "brightness": (0, 1),
-    "contrast": (0, 1), "erase": (0, 1), "side": (0, None),
-    "weighted_sampling": (0, 1), "focal_gamma": (0, None),
-}  # fmt: skip
+MOST_TENSORS, MOST_PARAMETERS = 500, 300_000_000  # of a network that is trained
 
 
 class UsageError(ValueError):
@@ -49,15 +40,8 @@ def check_recipe(recipe: Recipe) -> None:
 
 def check_ranges(recipe: Recipe) -> None:
     values = {**vars(recipe), **(vars(recipe.augment) if recipe.augment else {})}
-    for name, (low, high) in RANGES.items():
-        value = values.get(name, low)
-        if value < low or (high is not None and value > high):
-            known = f"{low} or more" if high is None else f"between {low} and {high}"
-            raise UsageError(f"{option(name)} is {value}; it must be {known}")
-    if none := [weight for weight in recipe.further_weights if weight <= 0]:
-        raise UsageError(f"--further-weights has {none[0]}; a weight is above 0")
-    if low_sizes := [side for side in recipe.progressive_sizes if side < 1]:
-        raise UsageError(f"--progressive-sizes has {low_sizes[0]}; a side has 1 pixel or more")
+    if said := out_of_range(values):
+        raise UsageError(said)
 
 
 def check_combinations(recipe: Recipe) -> None:
@@ -101,10 +85,23 @@ def check_system_args(recipe: Recipe) -> None:
         raise UsageError(f"--arg size={size} contradicts --size {recipe.size}")
     args = {k: v for k, v in recipe.system_args.items() if k not in classical.FIT}
     try:
-        models.build(recipe.system, num_classes=7, in_channels=recipe.channels, **args)
-    except (TypeError, ValueError, RuntimeError) as error:
+        outline = build_outline(
+            lambda: models.build(recipe.system, num_classes=7, in_channels=recipe.channels, **args),
+            MOST_TENSORS, f"a network with {MOST_TENSORS} tensors",
+        )  # fmt: skip
+        check_parameters(sum(value.numel() for value in outline.parameters()))
+    except ValueError as error:
         words = ", ".join(f"{name}={value}" for name, value in args.items())
-        raise UsageError(f"{recipe.system} cannot be built ({words}): {error}") from error
+        raise UsageError(f"{recipe.system} ({words}): {error}") from error
+
+
+def check_parameters(count: int) -> None:
+    """Raises ValueError for more numbers than a network here may learn."""
+    if count > MOST_PARAMETERS:
+        raise ValueError(
+            f"it would have {count:,} parameters; at most {MOST_PARAMETERS:,} are trained here: "
+            "give smaller widths"
+        )
 
 
 def check_files(recipe: Recipe) -> None:
@@ -118,17 +115,24 @@ def check_files(recipe: Recipe) -> None:
         check_paths(option(name), filter(None, paths))
 
 
-def check_paths(what: str, paths: Iterable[str | Path]) -> None:
-    """Raises FileNotFoundError for the first path without a file; says which files lie beside."""
-    for path in map(Path, paths):
-        try:
-            resolve_checkpoint(path)
-            continue
-        except FileNotFoundError:
-            pass
-        beside = sorted(p.name for p in path.parent.glob(f"*{path.suffix or '.safetensors'}"))
-        there = f"{path.parent} has {', '.join(beside)}" if beside else f"none in {path.parent}"
-        raise FileNotFoundError(f"{what} {path}: no such file; {there}")
+def check_paths(what: str, paths: Iterable[str | Path]) -> tuple[Path, ...]:
+    """The file of each path or name; one of the hub ("hf:owner/name") is fetched.
+
+    Raises FileNotFoundError for the first without a file; says which files lie beside. Of the hub
+    as `expression.hub`.
+    """
+    return tuple(checked_path(what, Path(path)) for path in paths)
+
+
+def checked_path(what: str, path: Path) -> Path:
+    try:
+        return resolve_checkpoint(path)
+    except FileNotFoundError:
+        if str(path).startswith(HUB_PREFIX):
+            raise
+    beside = sorted(p.name for p in path.parent.glob(f"*{path.suffix or '.safetensors'}"))
+    there = f"{path.parent} has {', '.join(beside)}" if beside else f"none in {path.parent}"
+    raise FileNotFoundError(f"{what} {path}: no such file; {there}")
 
 
 def check_device(name: str) -> torch.device:

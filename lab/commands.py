@@ -46,6 +46,7 @@ from lab.options import (
     Train,
 )
 from lab.parsing import default_recipe
+from lab.ranges import out_of_range
 from lab.recipes import Recipe
 from lab.recording import data_words, record_command
 from lab.resuming import STATE, find_run, finish_run, is_finished
@@ -70,6 +71,8 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
     if isinstance(command, Publish):
         publishing.publish(command.checkpoint, command.to, command.space, command.yes)
         return
+    if said := out_of_range(vars(command)):
+        raise UsageError(said)
     device = check_device(command.device)
     left_out: list[str] = []
     if isinstance(command, Settings):
@@ -78,7 +81,8 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
     elif not isinstance(command, Pack):
         if not (command.checkpoints or isinstance(command, LabelNoise)):
             raise UsageError("which checkpoint? None is named")
-        check_paths("checkpoint", command.checkpoints)
+        found = check_paths("checkpoint", command.checkpoints)
+        command = replace(command, checkpoints=found)
     if isinstance(command, Calibrate):
         calibrated_checkpoint.target_of(command.home, command.checkpoints, command.to)
     if command.votes and not is_url(command.votes):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expression.checkpoint import resolve_checkpoint
-from expression.files import atomic_path
+from expression.kept_files import is_whole, keep_file
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, normalise
 from lab import metrics
@@ -95,13 +95,13 @@ def kept_answers(
     rows: Tensor,
     device: torch.device,
 ) -> Tensor:
-    """The teacher's probabilities at `rows` of train, from the file `kept` if it is there."""
-    if kept.exists():
+    """The teacher's probabilities at `rows` of train, from the file `kept` if it is whole."""
+    if is_whole(kept):
         return torch.load(kept, weights_only=True)
     print(f"a teacher looks at {len(rows)} faces", flush=True)
     loader = Batches(faces.decoded(rule)["train"], 256, device=device, indices=rows.cpu())
     answers = metrics.collect(teacher, loader, device, views=2)[0].softmax(1)
-    with atomic_path(kept) as part:
+    with keep_file(kept) as part:
         torch.save(answers, part)
     return answers
 

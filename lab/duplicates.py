@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from expression.files import atomic_path
+from expression.kept_files import is_whole, keep_file
 from expression.preprocessing import flatten
 from hf_collate import Decoded
 
@@ -32,7 +32,7 @@ def in_train(splits: Mapping[str, Any], cache: Path | None = None) -> dict[str, 
     Two pictures are the same when their decoded pixels, size and colour mode are. `cache` is an
     .npz file that keeps the answer: decoding large pictures takes a minute.
     """
-    if cache is not None and cache.exists():
+    if cache is not None and is_whole(cache):
         with np.load(cache, allow_pickle=False) as file:
             return {split: file[split] for split in file.files}
     known = set(digests(splits["train"]))
@@ -42,7 +42,7 @@ def in_train(splits: Mapping[str, Any], cache: Path | None = None) -> dict[str, 
         if split != "train"
     }
     if cache is not None:
-        with atomic_path(cache) as part:
+        with keep_file(cache) as part:
             np.savez_compressed(part, **found)
     return found
 
@@ -67,7 +67,7 @@ def hashes(rows: Any, cache: Path | None = None) -> np.ndarray:
     """
     import imagehash
 
-    if cache is not None and cache.exists():
+    if cache is not None and is_whole(cache):
         with np.load(cache, allow_pickle=False) as file:
             return np.asarray(file["hashes"])
     bits = [
@@ -76,7 +76,7 @@ def hashes(rows: Any, cache: Path | None = None) -> np.ndarray:
     ]
     found = np.packbits(np.reshape(bits, (len(bits), 256)), axis=1)
     if cache is not None:
-        with atomic_path(cache) as part:
+        with keep_file(cache) as part:
             np.savez_compressed(part, hashes=found)
     return found
 

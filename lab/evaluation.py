@@ -11,7 +11,6 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.metrics import classification_report
 
-from expression.checkpoint import load_checkpoint
 from expression.preprocessing import Preprocess
 from hf_collate import Batches
 from lab import metrics, models, plots
@@ -50,8 +49,7 @@ def load_model(
     checkpoint: Path, device: torch.device
 ) -> tuple[torch.nn.Module, dict[str, Any], Preprocess]:
     """(network in eval mode, card, preprocessing) of a checkpoint file."""
-    state, card = load_checkpoint(checkpoint)
-    model = models.restore(state, card)
+    model, card = models.restore_checkpoint(checkpoint)
     return model.to(device).eval(), card, Preprocess(**card["preprocess"])
 
 

@@ -23,13 +23,11 @@ from torch import Tensor, nn
 
 from expression.checkpoint import (
     CARD_KEY,
-    load_checkpoint,
     resolve_checkpoint,
     save_checkpoint,
 )
 from expression.files import atomic_path
 from expression.onnx_network import OnnxNetwork, first_line
-from expression.predictor import misfit
 from expression.preprocessing import Preprocess
 from expression.terminal import escape_unprintable
 from lab import models
@@ -59,12 +57,8 @@ class TorchNetwork:
 
     @classmethod
     def load(cls, checkpoint: Path | str, device: torch.device | str = "cpu") -> "TorchNetwork":
-        """Raises as `load_checkpoint`, and ValueError where weights and card do not fit."""
-        state, card = load_checkpoint(checkpoint)
-        try:
-            return cls(models.restore(state, card), device)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise misfit(Path(checkpoint), error) from error
+        """Raises as `lab.models.restore_checkpoint`."""
+        return cls(models.restore_checkpoint(checkpoint)[0], device)
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -78,13 +72,13 @@ def export_checkpoint(checkpoint: Path | str | None, overwrite: bool = False) ->
     Raises FileExistsError, or as `resolve_checkpoint` and `export_onnx` do.
     """
     checkpoint = resolve_checkpoint(checkpoint)
-    state, card = load_checkpoint(checkpoint)
+    model, card = models.restore_checkpoint(checkpoint)
     path = checkpoint.with_suffix(".onnx")
     if path.exists() and not overwrite and not is_export_of(path, card):
         raise FileExistsError(
             f"{path} exists and was not exported from {checkpoint.name}; --overwrite replaces it"
         )
-    export_onnx(models.restore(state, card), card, path)
+    export_onnx(model, card, path)
     return path
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from expression.checkpoint import load_checkpoint
 from expression.preprocessing import Preprocess
 from lab import models
 from lab.gradcam import grad_cam, last_layer, overlay
@@ -21,8 +20,8 @@ SHOWN = 240  # pixels of a picture's side
 @lru_cache(maxsize=2)
 def _loaded(checkpoint: Path, changed: float) -> tuple[torch.nn.Module, Preprocess]:
     """Network and preprocessing of a file; `changed` (its time) makes a new export count."""
-    state, card = load_checkpoint(checkpoint)
-    return models.restore(state, card).eval(), Preprocess(**card["preprocess"])
+    model, card = models.restore_checkpoint(checkpoint)
+    return model.eval(), Preprocess(**card["preprocess"])
 
 
 def face_maps(checkpoint: Path, crops: Sequence[Image.Image]) -> list[Image.Image]:

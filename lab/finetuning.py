@@ -37,7 +37,7 @@ def fitted_weights(
     usual = "label" if "label" in weights else max(theirs, key=lambda head: weights[head])
     known = {canonical(name): index for index, name in enumerate(card["class_names"])}
     filled = dict(state)
-    for name in class_parameters(card):
+    for name in class_parameters(card, len(state)):
         fresh = model.state_dict()[name].clone().unflatten(0, (len(heads), len(class_names)))
         rows = state[name].unflatten(0, (len(theirs), len(card["class_names"])))
         for place, head in enumerate(heads):
@@ -50,19 +50,13 @@ def fitted_weights(
     return filled
 
 
-def class_parameters(card: dict[str, Any]) -> list[str]:
-    """Names of the parameters whose rows are classes: those that one class more makes longer."""
-    count = len(card["class_names"]) * len(card.get("heads", ["label"]))
+def class_parameters(card: dict[str, Any], tensors: int) -> list[str]:
+    """Names of the parameters whose rows are classes: those that one class more makes longer.
+    `tensors` are those of the checkpoint's file."""
     shapes = [
-        {
-            name: value.shape
-            for name, value in models.build(
-                card["system"], num_classes=classes, in_channels=card["preprocess"]["channels"],
-                **card.get("system_args", {}),
-            ).state_dict().items()
-        }
-        for classes in (count, count + 1)
-    ]  # fmt: skip
+        {name: value.shape for name, value in outline.state_dict().items()}
+        for outline in (models.outline_of(card, tensors, further) for further in (0, 1))
+    ]
     return [name for name, shape in shapes[0].items() if shapes[1][name] != shape]
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from expression.checkpoint import load_checkpoint
+from expression.kept_files import mark_whole
 from expression.networks import Network
 from expression.onnx_network import OnnxNetwork
 from lab.export import TorchNetwork, export_onnx
@@ -25,6 +26,7 @@ def export_or_torch(checkpoint: Path, path: Path) -> Network:
     network = TorchNetwork.load(checkpoint)
     try:
         export_onnx(network.model, load_checkpoint(checkpoint)[1], path)
+        mark_whole(path)
     except (ImportError, OSError, ValueError) as error:
         print(f"{checkpoint.name} answers through torch: {error}", file=sys.stderr)
         return network

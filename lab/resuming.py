@@ -8,27 +8,64 @@ from lab.recipes import Recipe
 from lab.run import Run
 from train_state import load_state
 
-__all__ = ["FINISHED", "STATE", "check_settings", "find_run", "finish_run", "is_finished"]
+__all__ = ["FINISHED", "STATE", "check_settings", "find_run", "finish_run",
+           "is_finished", "read_state"]  # fmt: skip
 
 STATE, FINISHED = "state.pt", "finished"  # files in a run's folder
 
 
 def check_settings(values: dict[str, Any], run: Run) -> dict[str, Any]:
     """The state's values, or ValueError naming the settings in which the run differs."""
-    compare_settings(values["settings"], run)
+    compare_settings(values.get("settings"), run, run.folder / STATE)
     return values
 
 
-def compare_settings(settings: dict[str, Any], run: Run) -> None:
-    """Raises ValueError naming each setting in which `run` differs from those kept earlier."""
-    before, now = flat(settings), flat(run.settings())
+def read_state(run: Run) -> dict[str, Any]:
+    """The values of a run's state; {} where it has none. Raises ValueError, one sentence, for a
+    state that is broken, no state of ours, or of other settings."""
+    path = run.folder / STATE
+    if not path.exists():
+        return {}
+    values = check_settings(load_state(path), run)
+    if not all(is_history(values.get(name, {})) for name in ("history", "head_history")):
+        raise unreadable(path, "its history is no table of numbers")
+    if not values.get("history", {}).get("lr"):
+        raise unreadable(path, "its history has no epoch")
+    return values
+
+
+def is_history(history: Any) -> bool:
+    """Whether it is a dict of equally long lists of numbers."""
+    if not isinstance(history, dict) or not all(isinstance(v, list) for v in history.values()):
+        return False
+    lengths = {len(values) for values in history.values()}
+    numbers = (isinstance(x, int | float) for values in history.values() for x in values)
+    return len(lengths) <= 1 and all(numbers)
+
+
+def unreadable(path: Path, reason: str) -> ValueError:
+    return ValueError(f"{path} cannot be gone on from: {reason}. Start anew without --resume")
+
+
+def compare_settings(settings: Any, run: Run, path: Path) -> None:
+    """Raises ValueError naming each setting in which `run` differs from those kept in `path`."""
+    now = flat(run.settings())
+    try:
+        before = flat(settings)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise unreadable(path, f"it holds no settings that are known ({error})") from error
     names = [name for name in now if name in before and before[name] != now[name]]
     other = [f"{name} {before[name]!r} is now {now[name]!r}" for name in names]
-    if other:
-        raise ValueError(
-            f"{run.folder} was trained with other settings: {'; '.join(other)}. "
-            "Give the same ones, or start anew without --resume"
+    if not other:
+        return
+    advice = "Give the same ones, or start anew without --resume"
+    if run.checkpoint.exists() and (run.folder / FINISHED).exists():
+        advice = (
+            f"That run is finished. To train its network further, start a run with --init-from "
+            f"{run.checkpoint} and another --name; to train anew, leave out --resume and give "
+            "another --out"
         )
+    raise ValueError(f"{run.folder} was trained with other settings: {'; '.join(other)}. {advice}")
 
 
 def flat(settings: dict[str, Any]) -> dict[str, Any]:
@@ -51,13 +88,17 @@ def is_finished(run: Run) -> bool:
 
     Raises ValueError naming the settings in which the finished run differs from `run`.
     """
-    path, state = run.folder / FINISHED, run.folder / STATE
+    path = run.folder / FINISHED
     if not (path.exists() and run.checkpoint.exists()):
         return False
-    if text := path.read_text(encoding="utf-8"):  # empty where an earlier version wrote it
-        compare_settings(json.loads(text), run)
-    elif state.exists():
-        check_settings(load_state(state), run)
+    if text := path.read_text(encoding="utf-8", errors="replace"):  # empty in earlier versions
+        try:
+            kept = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise unreadable(path, f"it is no JSON ({error})") from error
+        compare_settings(kept, run, path)
+    else:
+        read_state(run)
     return True
 
 

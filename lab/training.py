@@ -21,6 +21,7 @@ from lab.calibration_data import validation_truth
 from lab.data import Faces
 from lab.distillation import SameView, taught_targets
 from lab.export import save_network
+from lab.failures import told_failures
 from lab.finetuning import fitted_weights
 from lab.further_data import joined_loader
 from lab.heads import HeadLoss, attach, fill_heads, hard_labels
@@ -29,7 +30,7 @@ from lab.precision import precision_name, precision_of
 from lab.provenance import hardware
 from lab.recipes import Recipe
 from lab.results import Results
-from lab.resuming import STATE, check_settings
+from lab.resuming import STATE, read_state
 from lab.run import Run
 from lab.sampling import class_sampling_weights, weighted_order
 from lab.tensorboard_log import TensorBoardLog
@@ -70,6 +71,9 @@ def start_model(recipe: Recipe, class_names: list[str], heads: tuple[str, ...]) 
 
     Raises ValueError when `recipe.init_from` is of another network or knows other classes.
     """
+    if recipe.init_from:  # its network first: a file that does not fit its card takes no memory
+        start = resolve_checkpoint(recipe.init_from)
+        models.restore_checkpoint(start)
     args = dict(recipe.system_args)
     if recipe.weights:
         args["weights"] = pretrained(recipe.weights)
@@ -78,7 +82,7 @@ def start_model(recipe: Recipe, class_names: list[str], heads: tuple[str, ...]) 
         in_channels=recipe.channels, **args,
     )  # fmt: skip
     if recipe.init_from:
-        state, card = load_checkpoint(resolve_checkpoint(recipe.init_from))
+        state, card = load_checkpoint(start)
         if recipe.fine_tune:
             weights = models.as_tensors(state)
             model.load_state_dict(fitted_weights(weights, card, model, class_names, heads))
@@ -134,7 +138,8 @@ class WithProgress:
     """A loader seen through one progress bar over all epochs: faces a second, time to the end."""
 
     def __init__(self, batches: Batches | SameView, epochs: int, done: int, name: str) -> None:
-        self.batches = batches
+        self.batches, self.epochs = batches, epochs
+        self.epoch, self.batch = done, 0  # begun, from 1 on; 0: before the first, or after the last
         count = len(batches.rows)
         self.bar = tqdm(
             total=epochs * count, initial=done * count, desc=name, unit=" faces",
@@ -142,9 +147,17 @@ class WithProgress:
         )  # fmt: skip
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.epoch += 1
         for images, labels in self.batches:
+            self.batch += 1
             yield images, labels
             self.bar.update(len(labels))
+        self.batch = 0
+
+    def where(self) -> str:
+        """The epoch and the batch that is shown."""
+        batch = f", training batch {self.batch}" if self.batch else ", between training batches"
+        return f"epoch {max(self.epoch, 1)} of {self.epochs}{batch}"
 
 
 def train_network(run: Run, board: TensorBoardLog) -> Path:
@@ -171,7 +184,7 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
         loader.order = partial(weighted_order, weights)
     if many:
         loader.labels = run.targets.to(loader.labels.device)
-    resumed = check_settings(load_state(state_path), run) if state_path.exists() else {}
+    resumed = read_state(run)
     head_history = resumed.get("head_history", {})
     if recipe.head_epochs and not resumed:
         loss_fn = HeadLoss().to(device) if many else None
@@ -223,25 +236,26 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
         return stalled(history, recipe.stop, recipe.stop_patience)
 
     over = history and stalled(history, recipe.stop, recipe.stop_patience)
-    train(
-        model,
-        with_progress,
-        batches["validation"],
-        optimizer,
-        epochs=0 if over else recipe.epochs - done,
-        loss_fn=loss_fn,
-        device=device,
-        scheduler=by_epoch,
-        batch_scheduler=by_batch,
-        on_best=keep if recipe.keep == "best" else None,
-        on_epoch=after,
-        history=history,
-        precision=precision,
-        scaler=scaler,
-        progress=False,
-        averaged=averaged,
-        statistics_loader=statistics_batches(loader) if averaged else None,
-    )
+    with told_failures(run.stem, with_progress.where, state_path):
+        train(
+            model,
+            with_progress,
+            batches["validation"],
+            optimizer,
+            epochs=0 if over else recipe.epochs - done,
+            loss_fn=loss_fn,
+            device=device,
+            scheduler=by_epoch,
+            batch_scheduler=by_batch,
+            on_best=keep if recipe.keep == "best" else None,
+            on_epoch=after,
+            history=history,
+            precision=precision,
+            scaler=scaler,
+            progress=False,
+            averaged=averaged,
+            statistics_loader=statistics_batches(loader) if averaged else None,
+        )
     with_progress.bar.close()
     state, card = load_checkpoint(kept_path)
     model.load_state_dict(models.as_tensors(state))

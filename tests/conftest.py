@@ -33,6 +33,7 @@ os.environ.update(
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HYPOTHESIS_STORAGE_DIRECTORY": _cache,  # it keeps what it read of the code
         "GRADIO_ANALYTICS_ENABLED": "False",
         "MPLBACKEND": "Agg",
         # A proxy for the outside must not swallow the demo on this machine.

@@ -195,10 +195,8 @@ class Handlers:
 
     def predict(self, image: str | None, checkpoint: str) -> dict[str, float]:
         """{class name: probability} of the largest face, or of a picture that is one face."""
-        *_, found = self.find(image, checkpoint, False)
-        if not found:
-            *_, found = self.find(image, checkpoint, True)
-        return found[0].probs
+        predictor, picture, found = self.find(image, checkpoint, False)
+        return (found or predictor.predict_whole([picture]))[0].probs
 
     def several(
         self, files: list[str] | None, checkpoint: str

@@ -1,5 +1,11 @@
-"""How the demo's page is laid out: three tabs, photo, mirror and video, over its handlers."""
+"""How the demo's page is laid out: three tabs, photo, mirror and video, over its handlers.
 
+Whatever answers for pictures, the page or a program, waits in one queue: who comes first is
+answered first. gradio's own rule is a queue with one worker for each button and endpoint, so that
+one with many visitors keeps them waiting beside idle ones.
+"""
+
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +34,8 @@ SHARED = (
     "What you show it passes through Gradio's server to the machine that runs this page, and is "
     "deleted there within minutes."
 )
+# As many at once as there are cores, and two where there is one: one reads while one computes
+ONE_QUEUE = {"concurrency_id": "pictures", "concurrency_limit": max(os.cpu_count() or 1, 2)}
 SHOW_ANSWER = "() => window.showAnswer?.()"
 DRAWN_TITLE = "Drawings: most fool the network"
 DRAWN_WORDS = (
@@ -75,7 +83,10 @@ def photo_tab(
                 )
     answer = gr.JSON(label="faces", visible=False)
     given, outputs = [image, model, whole, cam], [drawn, cards, maps, answer]
-    quiet = {"api_visibility": "private", "show_progress": "minimal", "show_progress_on": cards}
+    quiet = {
+        "api_visibility": "private", "show_progress": "minimal", "show_progress_on": cards,
+        **ONE_QUEUE,
+    }  # fmt: skip
     button.click(handlers.show_photo, given, outputs, **quiet).then(
         None, None, None, js=SHOW_ANSWER
     )
@@ -85,8 +96,8 @@ def photo_tab(
     )
     image.clear(lambda: False, None, whole, api_visibility="private")
     label = gr.Label(label="expression", visible=False)
-    for_programs(handlers.photo, given, outputs, "photo")
-    for_programs(handlers.predict, [image, model], [label], "predict")
+    for_programs(handlers.photo, given, outputs, "photo", **ONE_QUEUE)
+    for_programs(handlers.predict, [image, model], [label], "predict", **ONE_QUEUE)
 
 
 def for_programs(
@@ -112,9 +123,10 @@ def several_part(handlers: Handlers, model: gr.Dropdown) -> None:
         )  # fmt: skip
         given, outputs = [files, model], [gallery, table, rows, archive]
         files.change(
-            handlers.show_several, given, outputs, api_visibility="private", show_progress_on=table
-        )
-        for_programs(handlers.several, given, outputs, "several")
+            handlers.show_several, given, outputs, api_visibility="private",
+            show_progress_on=table, **ONE_QUEUE,
+        )  # fmt: skip
+        for_programs(handlers.several, given, outputs, "several", **ONE_QUEUE)
 
 
 def mirror_tab(handlers: Handlers, model: gr.Dropdown) -> None:

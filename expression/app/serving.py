@@ -14,7 +14,7 @@ from typing import Any
 
 from expression.app.certificate import make_certificate, own_addresses
 from expression.app.hosts import HostCheck
-from expression.app.uploads import swept_uploads
+from expression.app.uploads import QuietHangUps, swept_uploads
 
 __all__ = ["HELP", "SESSIONS", "Serving"]
 
@@ -128,7 +128,10 @@ class Serving:
             "app_kwargs": {
                 "lifespan": swept_uploads,
                 # what starlette's Middleware holds: class, arguments, arguments by name
-                "middleware": [(HostCheck, (), {"allowed": self.answers_as})],
+                "middleware": [
+                    (HostCheck, (), {"allowed": self.answers_as}),
+                    (QuietHangUps, (), {}),
+                ],
             },
         }  # fmt: skip
         if self.password:

@@ -14,7 +14,7 @@ from expression.app.page import PictureFaces, table_html, thumbnail, told
 from expression.drawing import draw_faces
 from expression.face_prediction import enlarged
 from expression.files import shown
-from expression.output_files import safe_stem
+from expression.output_files import safe_stem, save_picture
 from expression.picture_batches import PictureAnswer, answer_pictures
 from expression.pictures import reduced
 from expression.predictor import ExpressionPredictor
@@ -93,5 +93,5 @@ def add(
     words = ", ".join(face.label for face in faces) or "no face found"
     path = found.table.with_name(f"{len(found.drawn) + 1:02}-{safe_stem(Path(name).stem)[:80]}.jpg")
     numbered = [replace(face, track=number) for number, face in enumerate(answer.faces, 1)]
-    draw_faces(image, numbered, bars=False).save(path, quality=90)
+    save_picture(draw_faces(image, numbered, bars=False), path, quality=90)
     found.drawn.append((path, f"{name}: {words}"))

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,22 @@ from torch import nn
 
 import tinyvgg
 import transfer
+from expression.checkpoint import load_checkpoint
+from expression.predictor import misfit
 from lab import heads
 
 from . import attention_cnn, baseline_cnn, custom_cnn, gray_resnet, hog_svm, resnet9, vit_tiny
+from .outline import build_outline, fill_outline
 
-__all__ = ["BUILDERS", "NAMES", "build", "known_arguments", "restore"]
+__all__ = [
+    "BUILDERS",
+    "NAMES",
+    "build",
+    "known_arguments",
+    "outline_of",
+    "restore",
+    "restore_checkpoint",
+]
 
 
 def build_transfer(backbone: str) -> Callable[..., nn.Module]:
@@ -65,17 +77,37 @@ def known_arguments(name: str) -> list[str]:
 def restore(state: dict[str, np.ndarray], card: dict[str, Any]) -> nn.Module:
     """The network of a checkpoint, from what `expression.checkpoint.load_checkpoint` returns.
 
-    In eval mode it answers (N, num_classes), also where it has several heads.
-    Raises KeyError, TypeError, ValueError or RuntimeError where card and weights do not fit.
+    In eval mode it answers (N, num_classes), also where it has several heads. It takes no memory
+    beside that of `state`, which it shares. Raises ValueError where card and weights do not fit.
     """
-    model = build(
-        card["system"],
-        num_classes=len(card["class_names"]) * len(card.get("heads", ["label"])),
-        in_channels=card["preprocess"]["channels"],
-        **card.get("system_args", {}),
+    return heads.attach(fill_outline(outline_of(card, len(state)), as_tensors(state)), card)
+
+
+def restore_checkpoint(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
+    """(the network of a checkpoint's file, see `restore`; its card). Raises as `load_checkpoint`,
+    and ValueError, naming the file, where weights and card do not fit."""
+    state, card = load_checkpoint(path)
+    try:
+        return restore(state, card), card
+    except ValueError as error:
+        raise misfit(Path(path), error) from error
+
+
+def outline_of(card: dict[str, Any], tensors: int, further_outputs: int = 0) -> nn.Module:
+    """The network that a card names, without memory, see `lab.models.outline`.
+
+    `tensors` are those of its file, `further_outputs` logits that it has beside its own. Raises
+    ValueError where it cannot be built, or has far more tensors.
+    """
+    outputs = len(card["class_names"]) * len(card.get("heads", ["label"])) + further_outputs
+    # The file has all weights: a card names no other file to read, and none to fetch
+    args = {name: v for name, v in card.get("system_args", {}).items() if name != "weights"}
+    channels = card["preprocess"]["channels"]
+    return build_outline(
+        lambda: build(card["system"], num_classes=outputs, in_channels=channels, **args),
+        tensors,
+        f"its file, which holds {tensors} tensors",
     )
-    model.load_state_dict(as_tensors(state))
-    return heads.attach(model, card)
 
 
 def as_tensors(state: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:

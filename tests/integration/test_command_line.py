@@ -2,16 +2,19 @@
 and commands that can be pasted: the one that resumes a run, and the one that a card records.
 """
 
+import errno
 import json
+import pickle
 import shlex
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import experiments
 from hf_collate import Augment
-from lab import commands, models
+from lab import commands, models, training
 from lab.checks import UsageError, check_recipe
 from lab.options import GROUPS
 from lab.parsing import parse
@@ -164,6 +167,13 @@ def test_unknown_systems_are_refused_with_the_known_ones(no_data, capsys):
         ("tinyvgg --epochs 0", "--epochs"),
         ("tinyvgg --teacher-weight 1.5", "1.5"),
         ("tinyvgg --flip -0.5", "--flip"),
+        ("tinyvgg --limit -5", "--limit"),
+        ("tinyvgg --erase 9", "--erase"),
+        ("tinyvgg --gamma nan", "--gamma"),
+        ("tinyvgg --warmup -1", "--warmup"),
+        ("tinyvgg --step-size 0", "--step-size"),
+        ("tinyvgg --size 100000", "--size"),
+        ("tinyvgg --seed -1", "--seed"),
         ("tinyvgg --batch-size 0", "batch_size"),
         ("tinyvgg --seeds 0", "--seeds"),
         ("hog_svm --lr 0.1", "--lr"),
@@ -257,9 +267,38 @@ def test_other_settings_are_named_when_going_on(drawn, here, monkeypatch):
         experiments.main([*words, *other])
     experiments.main([*words, "--resume"])  # now it is finished
     before = (here / "checkpoints" / "tinyvgg-drawn_faces.safetensors").read_bytes()
-    with pytest.raises(SystemExit, match=r"lr 0\.05 is now 0\.1"):
+    with pytest.raises(SystemExit, match=r"lr 0\.05 is now 0\.1.*finished.*--init-from.*tinyvgg"):
         experiments.main([*words, *other])
     assert (here / "checkpoints" / "tinyvgg-drawn_faces.safetensors").read_bytes() == before
+
+
+def test_a_full_disk_says_the_epoch_the_file_and_what_is_kept(drawn, here, monkeypatch, capsys):
+    words = ["train", "tinyvgg", "--data", drawn, "--epochs", "3", *SMALL]
+    save = training.save_state
+
+    def second_time_full(path, **parts):
+        if Path(path).exists():
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return save(path, **parts)
+
+    monkeypatch.setattr(training, "save_state", second_time_full)
+    text = refused(capsys, *words)
+    assert "epoch 2 of 3" in text and "state.pt" in text and "--resume" in text and "--out" in text
+
+
+def test_a_state_that_would_run_code_is_one_sentence(drawn, here, monkeypatch, capsys):
+    words = ["train", "tinyvgg", "--data", drawn, "--epochs", "2", *SMALL]
+    with monkeypatch.context() as patch:
+        cut_after(patch, 1)
+        with pytest.raises(SystemExit):
+            experiments.main(words)
+    (state,) = here.glob("runs/*/*/*/*/state.pt")
+    whole = state.read_bytes()
+    torch.save({"states": {}, "values": {"settings": {}}, "random": {}}, here / "other.pt")
+    for content in (pickle.dumps(print), whole[:-100], b"", (here / "other.pt").read_bytes()):
+        state.write_bytes(content)
+        text = refused(capsys, *words, "--resume")
+        assert "state.pt" in text and "anew" in text and "weights_only" not in text
 
 
 def test_a_system_without_epochs_is_not_fitted_again(drawn, here, monkeypatch):

@@ -61,6 +61,18 @@ def test_it_is_exported_once_and_answers_the_same(own, monkeypatch, capsys):
     assert sorted(path.name for path in own.parent.iterdir()) == [".expression_cache", own.name]
 
 
+def test_a_damaged_export_is_made_again(own, capsys):
+    # A byte that a disk lost would answer for ever: the name is that of the right network
+    before = open_network(own)(images(own))
+    kept = first_export(own)
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    kept.write_bytes(content)
+    capsys.readouterr()
+    np.testing.assert_allclose(open_network(own)(images(own)), before, atol=1e-4)
+    assert str(kept) in capsys.readouterr().err
+
+
 def test_a_new_training_of_the_same_name_is_not_answered_by_the_old_export(own, card):
     before = first_export(own)
     before.parent.mkdir()

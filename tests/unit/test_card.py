@@ -88,6 +88,8 @@ WRONG = [
     ("crop", 3),
     ("data", {"fingerprint": "0"}),
     ("data.name", ""),
+    ("data.further", [{"fingerprint": "0"}]),
+    ("data.further", {"name": "more"}),
     ("validation", {"k": 0, "n": 0}),
     ("validation", {"k": 5, "n": 4}),
     ("epoch", -1),
@@ -161,3 +163,13 @@ def test_a_broken_file_that_is_named_is_refused_in_one_sentence(name, tmp_path: 
     assert cli.main(["x.png", "--checkpoint", str(path)]) == 2
     said = capsys.readouterr().err
     assert path.name in said and said.count("\n") == 1
+
+
+def test_a_long_header_is_not_recited(tmp_path):
+    # A card in the wrong place was quoted whole: 1,271 characters of it in one refusal
+    header = json.dumps({"__metadata__": "x" * 5000}).encode()
+    path = tmp_path / "wrong.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match="not a whole safetensors file") as refused:
+        read_card(path)
+    assert len(str(refused.value)) - len(str(path)) < 400

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -82,6 +83,15 @@ def test_a_few_wild_values_do_not_blacken_the_rest():
     pixels = np.array([[np.nan, np.inf, -np.inf, 0.5, 1.0]], np.float32)
     assert to_8_bit(pixels, *value_range([pixels])).tolist() == [[0, 255, 0, 128, 255]]
     assert to_8_bit(np.full((1, 2), -5.0), -5, -5).tolist() == [[0, 0]]
+
+
+def test_the_widest_range_of_values_is_scaled_without_a_warning():
+    # A mutated TIFF of floats: numpy wrote "overflow encountered in subtract" on the screen
+    most = np.finfo(np.float32).max
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = to_8_bit(np.array([-most, 0, most], np.float32), -most, most)
+    assert made[0] <= made[1] <= made[2]
 
 
 def test_numpy_arrays_of_16_bits_are_read_as_opencv_gives_them():

@@ -4,8 +4,12 @@ One server on this machine, in this process, with a page of one field: no networ
 """
 
 import asyncio
+import logging
 import os
 import socket
+import subprocess
+import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,7 +23,7 @@ import pytest
 from expression.app import serving, uploads
 from expression.app.hosts import host_name
 from expression.app.serving import Serving
-from expression.app.uploads import AGE, sweep_uploads, swept_uploads
+from expression.app.uploads import AGE, sweep_folders, sweep_uploads, swept_uploads, upload_folder
 
 SESSIONS = 3
 
@@ -125,6 +129,63 @@ def test_an_upload_that_is_cut_off_is_swept_after_a_while(page):
     old = time.time() - AGE - 5
     os.utime(part, (old, old))
     assert waited(lambda: not part.exists()) and Path(whole[0]).exists()
+
+
+def test_a_visitor_who_hangs_up_leaves_no_traceback(page):
+    said = []
+    handler = logging.Handler()
+    handler.emit = said.append
+    logger = logging.getLogger("uvicorn.error")
+    logger.addHandler(handler)
+    _, address, folder = page
+    port = int(address.rsplit(":", 1)[1])
+    before = set(folder.iterdir())
+    try:
+        with socket.create_connection(("127.0.0.1", port)) as visitor:
+            visitor.sendall(
+                f"POST /gradio_api/upload HTTP/1.1\r\nHost: localhost:{port}\r\n"
+                "Content-Length: 9000000\r\nContent-Type: multipart/form-data; boundary=x\r\n\r\n"
+                '--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+                f"{'a' * 70000}".encode()
+            )
+            assert waited(lambda: set(folder.iterdir()) - before)
+        time.sleep(0.5)
+        assert httpx.get(f"{address}/config").status_code == 200
+    finally:
+        logger.removeHandler(handler)
+    assert not said, said[0].getMessage()
+
+
+def test_folders_of_killed_servers_are_swept_and_no_others(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    gone = tmp_path / f"expression-demo-{ended.pid}-abcdefg1" / "uploads"
+    kept = [
+        tmp_path / f"expression-demo-{os.getpid()}-abcdefg1",  # runs
+        tmp_path / "gradio",  # of all other programs
+        tmp_path / f"my-expression-demo-{ended.pid}-abcdefg1",
+        tmp_path / "target",
+    ]
+    for folder in (gone, *kept):
+        folder.mkdir(parents=True)
+        (folder / "face.jpg").write_bytes(b"a")
+    link = tmp_path / f"expression-demo-{ended.pid}-abcdefg2"
+    link.symlink_to(kept[-1])
+    assert sweep_folders(tmp_path) == 1 and not gone.parent.exists()
+    assert all((folder / "face.jpg").exists() for folder in kept) and link.is_symlink()
+
+
+def test_uploads_have_a_folder_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with upload_folder() as folder:
+        assert os.environ["GRADIO_TEMP_DIR"] == str(folder) and folder.parent == tmp_path
+        (folder / "face.jpg").write_bytes(b"a")
+        assert sweep_folders(tmp_path) == 0  # another server that starts now
+    assert not list(tmp_path.iterdir()) and "GRADIO_TEMP_DIR" not in os.environ
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "mine"))
+    with upload_folder() as folder:
+        assert folder == tmp_path / "mine"
 
 
 def test_only_unfinished_uploads_are_swept(tmp_path):

@@ -240,6 +240,7 @@ IN_BENCHMARKS = {
     "pillow_heif",
     "fer",
     "tensorflow",
+    "httpx",  # gradio brings it
 }  # used where they are installed; kagglehub is the extra `kaggle`, pillow_heif `heic`
 
 

@@ -5,19 +5,26 @@ import errno
 import json
 import os
 import shutil
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from PIL import Image
 
 from expression import cli, output_files, video, video_files, webcam
 from expression.checkpoint import default_checkpoint, read_card
 from expression.frames import video_info
-from expression.output_files import MAX_NOTES, OutputFiles
+from expression.output_files import MAX_NOTES, OutputFiles, save_picture
 from lab import export
+
+try:
+    import resource
+except ImportError:  # Windows
+    pass
 
 MINE = "made by somebody else"
 
@@ -446,3 +453,21 @@ def test_an_export_replaces_only_one_of_the_same_checkpoint(
     assert len(contents(tmp_path)) == 2
     assert main(*command, "--overwrite") == 0
     assert onnx.read_text() == "exported"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limits of a file's size here")
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+def test_half_a_picture_on_a_full_disk_is_an_error(ending, tmp_path):
+    # Pillow took a write that was cut short for a whole one: exit code 0, and a broken picture
+    noise = np.random.default_rng(0).integers(0, 255, (80, 80, 3), dtype=np.uint8)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    try:
+        with pytest.raises(OSError), OutputFiles().reserve(tmp_path, "a", [ending]) as group:
+            save_picture(Image.fromarray(noise), group.path(ending))
+            group.keep(ending)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert list(tmp_path.iterdir()) == []

@@ -6,14 +6,17 @@ Each is opened by a program of its own, whose largest size the system tells.
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from expression import picture_decoding
+from expression.memory import HeldPictures, Share
 from expression.pictures import open_picture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +28,16 @@ from expression.pictures import open_picture
 image = open_picture(sys.argv[1])
 (peak,) = (line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(*image.size, image.info["reduced"], int(peak) // 1024)
+"""
+ANSWER = """
+import sys
+from expression.memory import give_back_large_blocks
+from expression.picture_batches import answer_pictures
+from expression.predictor import ExpressionPredictor
+give_back_large_blocks()  # as the command line does
+count = sum(1 for answer in answer_pictures(ExpressionPredictor(), sys.argv[1:]) if answer.image)
+(peak,) = (line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(count, int(peak) // 1024)
 """
 WRITE = """
 import sys
@@ -77,6 +90,68 @@ def test_a_hundred_megapixels_of_another_form_open(kind, bands, depth, tmp_path)
     write_png(tmp_path / "large.png", 10_000, 10_000, kind, bands, depth)
     width, height, reduced, peak = run(OPEN, tmp_path / "large.png")
     assert (width, height, reduced) == (5000, 5000, 2) and peak < MOST
+
+
+@linux
+@pytest.mark.slow
+def test_a_folder_of_large_pictures_takes_no_more_than_one(tmp_path):
+    # 24 of them, 9 MB as files, took 9.7 GB: each thread opened one, and dozens were kept
+    write_png(tmp_path / "00.png", 10_000, 10_000, 2, 3)
+    for number in range(1, 10):
+        (tmp_path / f"{number:02}.png").hardlink_to(tmp_path / "00.png")
+    write_png(tmp_path / "rgba.png", 10_000, 10_000, 6, 4)
+    names = map(str, sorted(tmp_path.glob("*.png")))
+    pictures, peak = run(ANSWER, *names)
+    assert pictures == 11 and peak < MOST
+
+
+def test_large_shares_wait_and_are_not_overtaken():
+    share, order = Share(10), []
+    first = share.take(6)
+    first.__enter__()
+
+    def work(name, count):
+        with share.take(count):
+            order.append(name)
+
+    threads = [Thread(target=work, args=asked) for asked in (("large", 9), ("small", 3))]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    assert not order  # the small one would fit, and keep the large one waiting
+    first.__exit__(None, None, None)
+    for thread in threads:
+        thread.join(5)
+    assert order == ["large", "small"] and share.taken == 0
+    with share.take(1000):  # more than all: alone
+        assert share.taken == 10
+
+
+def test_the_group_whose_turn_it_is_never_waits():
+    # It would wait for pictures that are kept until it has been answered
+    held, order = HeldPictures(10), []
+    held.expect(10, group=0)
+
+    def open_next():
+        held.expect(10, group=1)
+        order.append("opened")
+
+    thread = Thread(target=open_next)
+    thread.start()
+    held.expect(100, group=0)
+    time.sleep(0.05)
+    assert not order
+    held.turn(1)
+    thread.join(5)
+    assert order == ["opened"]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_every_form_is_made_smaller_where_that_is_allowed(kind, tmp_path):
+    Image.new("RGB", (4100, 300)).save(tmp_path / "wide", kind)
+    assert open_picture(tmp_path / "wide", longest=2048).info["reduced"] == 2
+    assert open_picture(tmp_path / "wide", longest=2051).info["reduced"] == 1
+    assert open_picture(tmp_path / "wide").info["reduced"] == 1
 
 
 @pytest.mark.parametrize("form", ["WEBP", "JPEG2000", "AVIF"])

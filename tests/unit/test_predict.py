@@ -334,7 +334,7 @@ def test_checkpoint_that_does_not_fit_its_card_is_refused(checkpoint, tmp_path):
     for changed, reason in (
         ({"system": "resnet18", "preprocess": Preprocess(8).settings()}, "hidden_channels"),
         ({"system": "unheard"}, "no system 'unheard'"),
-        ({"class_names": ["a", "b"]}, "state_dict"),
+        ({"class_names": ["a", "b"]}, "tensor"),
         ({"preprocess": {"size": 8, "colour": 1}}, "colour"),
     ):
         path = save_network(tmp_path / "bad.safetensors", model, {**card, **changed})
@@ -400,3 +400,12 @@ def test_committed_checkpoint_loads_answers_and_has_its_card():
     headline = about.headline(card)
     assert headline in path.with_suffix(".md").read_text(encoding="utf-8")
     assert len(open_predictor(path).predict(Image.new("L", (48, 48), 128))) == 7
+
+
+def test_an_answer_that_is_no_number_is_refused(checkpoint, face):
+    # A checkpoint with NaN among its weights answered "nan" for every expression
+    broken = ExpressionPredictor(
+        checkpoint, load_network=lambda path: lambda x: x[:, 0, 0, :3] * np.nan
+    )
+    with pytest.raises(ValueError, match=f"{checkpoint.name} answers what is no number"):
+        broken.predict(face)

@@ -1,5 +1,6 @@
 """train_state.py: a run goes on where it was, or the file says why it cannot."""
 
+import errno
 import os
 import pickle
 
@@ -79,10 +80,12 @@ def test_what_is_no_state_is_refused_and_runs_nothing(tmp_path):
     }
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=name):
+        with pytest.raises(ValueError, match=name) as error:
             load_state(tmp_path / name)
+        # torch's own words would have them call it with weights_only=False, which runs the file
+        assert "weights_only" not in str(error.value) and "\n" not in str(error.value)
     torch.save({"weights": 1}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="not a whole training state"):
+    with pytest.raises(ValueError, match=r"not a training state.*states"):
         load_state(tmp_path / "other.pt")
     with pytest.raises(FileNotFoundError, match="absent.pt"):
         load_state(tmp_path / "absent.pt")
@@ -94,6 +97,38 @@ def test_parts_that_differ_are_named(tmp_path):
     path = save_state(tmp_path / "a.pt", model=model, optimizer=optimizer, scheduler=scheduler)
     with pytest.raises(ValueError, match="holds the states of model, optimizer, scheduler; asked"):
         load_state(path, model=model, optimizer=optimizer)
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer", "random"])
+def test_a_part_that_does_not_fit_is_named_in_one_line(part, tmp_path):
+    names, parts = ("model", "optimizer", "scheduler"), start()
+    path = save_state(tmp_path / "a.pt", **dict(zip(names, parts, strict=True)))
+    content = torch.load(path)
+    content["states"] |= {part: {"0.weight": torch.zeros(2)}} if part != "random" else {}
+    content["random"] |= {"cpu": 3} if part == "random" else {}
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=f"'{part}' of .*a.pt") as error:
+        load_state(path, **dict(zip(names, parts, strict=True)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_full_disk_names_the_file_and_leaves_the_last_one(wrapped, tmp_path, monkeypatch):
+    path = save_state(tmp_path / "a.pt", epoch=1)
+
+    def full(content, file):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            if not wrapped:
+                raise
+            raise RuntimeError("[enforce fail at inline_container.cc:672]")  # noqa: B904
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match=r"No space left.*a\.pt") as error:
+        save_state(path, epoch=2)
+    assert error.value.errno == errno.ENOSPC
+    assert load_state(path) == {"epoch": 1} and len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_run_that_was_killed_while_it_saved_leaves_nothing_for_good(tmp_path):
