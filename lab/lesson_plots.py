@@ -215,10 +215,6 @@ def power(marks: Mapping[str, int], discordant: Sequence[float], point: str) -> 
         )
     for count in marks.values():
         axes.axvline(count, color=GRAY, linestyle="--", linewidth=1)
-    above = axes.secondary_xaxis("top")
-    names = [f"{count:,}\n{name}" for name, count in marks.items()]
-    above.set_xticks(list(marks.values()), names, fontsize=8, color=GRAY)
-    above.xaxis.set_minor_locator(NullLocator())
     axes.axhline(5, color=COLOURS[2], linewidth=1)
     axes.annotate("5 points", (20, 5), (3, 3), textcoords="offset points", fontsize=8,
                   color=COLOURS[2])  # fmt: skip
@@ -227,6 +223,10 @@ def power(marks: Mapping[str, int], discordant: Sequence[float], point: str) -> 
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.legend(fontsize=8, frameon=False)
     clean(axes)
+    above = axes.secondary_xaxis("top")
+    names = [f"{count:,}\n{name}" for name, count in marks.items()]
+    above.set_xticks(list(marks.values()), names, fontsize=8, color=GRAY)
+    above.xaxis.set_minor_locator(NullLocator())
     caption(figure, point)
     return figure
 

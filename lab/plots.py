@@ -43,16 +43,19 @@ def clean(axes: Axes, grid: Literal["both", "x", "y"] = "y") -> None:
     axes.set_axisbelow(True)
 
 
-def baseline(axes: Axes, value: float, text: str, side: str = "left") -> None:
-    """A dashed line at the result of guessing, labelled at its left or right end."""
+def baseline(
+    axes: Axes, value: float, text: str, side: Literal["left", "right", "beside"] = "left"
+) -> None:
+    """A dashed line at the result of guessing, labelled at its left or right end, or beside it."""
     axes.axhline(value, color=GRAY, linestyle="--", linewidth=1)
     axes.annotate(
-        text,
+        text.replace(" ", "\n") if side == "beside" else text,
         (0 if side == "left" else 1, value),
         xycoords=("axes fraction", "data"),
-        xytext=(3 if side == "left" else -3, 3),
+        xytext={"left": (3, 3), "right": (-3, 3), "beside": (4, 0)}[side],
         textcoords="offset points",
-        ha=side,
+        ha="right" if side == "right" else "left",
+        va="center" if side == "beside" else "baseline",
         fontsize=8,
         color=GRAY,
         zorder=1,  # under the curves
@@ -149,7 +152,7 @@ def runs(
     axes.set_xticklabels(groups, fontsize=9)
     clean(axes)
     if line:
-        baseline(axes, *line)
+        baseline(axes, *line, side="beside")
     caption(figure, point)
     return figure
 

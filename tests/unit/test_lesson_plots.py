@@ -72,8 +72,12 @@ def test_power_agrees_with_a_simulation():
     draws = random.multinomial(n, [0.175, 0.125, 0.7], 4000)
     z = (draws[:, 0] - draws[:, 1]) / np.sqrt(draws[:, 0] + draws[:, 1])
     assert (np.abs(z) > 1.96).mean() == pytest.approx(0.8, abs=0.03)
-    (axes,) = lesson_plots.power({"here": 45}, (0.3,), "the point").axes
+    figure = lesson_plots.power({"here": 45}, (0.3,), "the point")
+    figure.canvas.draw()
+    (axes,) = figure.axes
     assert [45, 45] in [list(line.get_xdata()) for line in axes.lines]
+    (above,) = axes.child_axes
+    assert [label.get_text() for label in above.get_xticklabels()] == ["45\nhere"]
 
 
 def test_a_range_test_and_spreads_show_what_they_are_given():
