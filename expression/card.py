@@ -20,7 +20,9 @@ LARGEST = 1_000_000  # of any number that is read; NaN is refused with it
 
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
 Number = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
-Positive = Annotated[float, Meta(gt=0, le=LARGEST)]
+Deviation = Annotated[float, Meta(ge=1e-6, le=LARGEST)]  # smaller ones are 0 in single precision
+Temperature = Annotated[float, Meta(ge=1e-3, le=1e3)]  # beyond, answers are 0, 1 or no numbers
+Weight = Annotated[float, Meta(ge=0, le=LARGEST)]
 Share = Annotated[float, Meta(gt=0, lt=10)]  # of a crop's side
 Part = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0)]
@@ -33,7 +35,7 @@ class PreprocessPart(Struct, forbid_unknown_fields=True):
     channels: Literal[1, 3]
     mode: Literal["L", "RGB"] = "RGB"
     mean: list[Number] = field(default_factory=lambda: [0.5])
-    std: list[Positive] = field(default_factory=lambda: [0.5])
+    std: list[Deviation] = field(default_factory=lambda: [0.5])
     resize: Literal["squash", "crop"] = "squash"
 
     def __post_init__(self) -> None:
@@ -84,15 +86,15 @@ class Card(Struct):
     preprocess: PreprocessPart
     data: DataPart
     system_args: dict[str, Any] = {}
-    temperature: Positive = 1.0
+    temperature: Temperature = 1.0
     min_confidence: Annotated[float, Meta(ge=0, lt=1)] = 0.0  # answers below it are "not sure"
     calibration: dict[str, Any] = {}  # where the two above were fitted, and what they are worth
     choice: dict[str, Any] = {}  # by which rule the heads' weights in the answer were chosen
     crop: str | CropPart = ""  # cards without a measured one carry words
     validation: FiguresPart | None = None
     test: FiguresPart | None = None
-    heads: dict[Name, Number] = field(default_factory=lambda: {"label": 1.0})
-    priors: dict[Name, list[Number]] = {}
+    heads: dict[Name, Weight] = field(default_factory=lambda: {"label": 1.0})
+    priors: dict[Name, list[Part]] = {}  # of each head: the share of each class in its targets
     prior_correction: Annotated[float, Meta(ge=0, le=LARGEST)] = 0.0
     epoch: Count = 0
     command: str = ""
@@ -106,6 +108,11 @@ class Card(Struct):
         names = self.class_names
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"class_names: {', '.join(twice)} stands there twice")
+        if not sum(self.heads.values()) > 0:
+            raise ValueError("heads: none of them has a weight above 0 in the answer")
+        for head, shares in self.priors.items():
+            if len(shares) != len(names):
+                raise ValueError(f"priors.{head} has {len(shares)} shares for {len(names)} classes")
         for name, value in self.system_args.items():
             check_argument(name, value)
 
@@ -132,6 +139,11 @@ def check_card(card: Any, path: Path | str) -> dict[str, Any]:
     return card
 
 
+def shortened(words: str, most: int = 200) -> str:
+    """At most so many characters: what a stranger wrote may be a megabyte."""
+    return words if len(words) <= most else f"{words[: most - 1]}…"
+
+
 def fault(card: Any, message: str) -> str:
     """msgspec's "Expected `int` >= 1 - at `$.test.n`" → "test.n: expected `int` >= 1, found 0"."""
     what, _, place = message.partition(" - at `$")
@@ -144,5 +156,7 @@ def fault(card: Any, message: str) -> str:
             found = found[int(key)]
         elif isinstance(found, dict) and key in found:
             found = found[key]
-    what = what[:1].lower() + what[1:]
+    what = shortened(what[:1].lower() + what[1:])
+    if not keys and isinstance(card, dict):  # a rule of the whole card, which says what it found
+        return what
     return f"{'.'.join(keys) or 'card'}: {what}, found {reprlib.repr(found)}"

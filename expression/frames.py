@@ -5,6 +5,7 @@ memory stays constant whatever the length, and times are those of the file. A th
 next frames while the last one is looked at.
 """
 
+import errno
 import struct
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -78,8 +79,11 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         # Absolute: FFmpeg takes what stands before a colon in "day 1:walk.mp4" for a protocol.
         container = av.open(path.absolute(), options=SAFE, metadata_errors="replace")
     except av.FFmpegError as error:
+        reason = str(error.strerror)
+        if error.errno == errno.ENOMEM:  # FFmpeg refused it: nothing was taken
+            reason = "broken: it asks for more memory than a video needs"
         raise ValueError(
-            f"{shown(path)} is not a video that can be read ({error.strerror}); give {KINDS}, "
+            f"{shown(path)} is not a video that can be read ({reason}); give {KINDS}, "
             "and record or export it again if it is cut off"
         ) from None
     with container:

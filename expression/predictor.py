@@ -93,12 +93,13 @@ class ExpressionPredictor:
 
         Raises ValueError where the network answers what is no number: NaN among its weights, say.
         """
-        logits = self.network(inputs)
-        if not np.isfinite(logits).all():
+        with np.errstate(over="ignore"):
+            scaled = self.network(inputs) / self.temperature
+        if not np.isfinite(scaled).all():
             raise ValueError(
                 f"{self.path} answers what is no number: its weights are broken; take another one"
             )
-        return softmax(logits / self.temperature)
+        return softmax(scaled)
 
     def predict_batch(self, pictures: Pictures, top_k: int | None = None) -> list[dict[str, float]]:
         """As `predict` without a box, for several pictures in one pass through the network.

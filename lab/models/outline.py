@@ -8,6 +8,7 @@ Source: written for this project; meta device and `assign` as in torch's tutoria
 initialisation. Needs only torch; copy freely (MIT, see LICENSE).
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -45,7 +46,9 @@ def build_outline(build: Callable[[], nn.Module], tensors: int, what: str) -> nn
     its arguments may be anything.
     """
     try:
-        with torch.device("meta"), CountedCalls(CALLS_PER_TENSOR * tensors + CALLS, what):
+        counted = CountedCalls(CALLS_PER_TENSOR * tensors + CALLS, what)
+        with warnings.catch_warnings(), torch.device("meta"), counted:
+            warnings.simplefilter("ignore")  # of layers without a single weight
             return build()
     except Exception as error:
         reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__

@@ -51,7 +51,10 @@ def cards(draw):
     """A card that fits, with any names, numbers and further keys."""
     made = whole_card("tinyvgg", draw(st.dictionaries(names, numbers, max_size=3)))
     made["class_names"] = draw(st.lists(names, min_size=1, max_size=8, unique=True))
-    made["temperature"] = draw(st.floats(1e-6, 1e6))
+    shares = st.lists(st.floats(0, 1), min_size=len(made["class_names"]),
+                      max_size=len(made["class_names"]))  # fmt: skip
+    made["priors"] = draw(st.dictionaries(names, shares, max_size=2))
+    made["temperature"] = draw(st.floats(1e-3, 1e3))
     made["min_confidence"] = draw(st.floats(0, 0.999))
     made["preprocess"]["size"] = draw(st.integers(1, 1024))
     made["notes"] = draw(st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=3))

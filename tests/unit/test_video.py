@@ -1,6 +1,7 @@
 """Videos as they come: sideways, uneven, broken, cut off; and runs that end before their time."""
 
 import csv
+import errno
 import gc
 import io
 from dataclasses import dataclass, field
@@ -592,3 +593,14 @@ def test_progress_is_told_ten_times_a_second(clip, out, monkeypatch):
     annotate(clip, out, follow, progress=lambda done, total: told.append(done))
     # 20 frames took 0.6 s; the bar must not stop before its end
     assert told == pytest.approx([0.0, 0.16, 0.32, 0.48, 0.64, 0.8])
+
+
+def test_a_file_that_asks_for_too_much_memory_is_broken_the_machine_is_not(tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory")
+
+    (tmp_path / "film.mp4").write_bytes(b"0")
+    monkeypatch.setattr(av, "open", refuse)
+    with pytest.raises(ValueError, match="film.mp4.*broken") as refused:
+        video_info(tmp_path / "film.mp4")
+    assert "Cannot allocate" not in str(refused.value)

@@ -117,6 +117,7 @@ def one_case(args: argparse.Namespace) -> int:
         outcome = judge(load_attack(args.only[0], scratch), args.only[0], args.case, args.seed,
                         scratch)  # fmt: skip
     finally:
+        faulthandler.cancel_dump_traceback_later()
         shutil.rmtree(scratch, ignore_errors=True)
     told = f"{outcome.verdict}: {outcome.words}"
     print(shown(f"{told} ({outcome.seconds:.2f} s, {outcome.peak_mb:.0f} MB)"))

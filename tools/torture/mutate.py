@@ -1,5 +1,6 @@
 """Break files: their bytes, or values of the JSON inside. The same `rng` breaks the same."""
 
+import contextlib
 import copy
 import random
 from collections.abc import Callable
@@ -130,10 +131,17 @@ def broken_json(value: Any, rng: random.Random) -> Any:
     if rng.random() < 0.03:
         return rng.choice(VALUES)(rng)
     value = copy.deepcopy(value)
+    with contextlib.suppress(RecursionError):  # what is nested 10,000 deep is not copied again
+        change(value, rng)
+    return value
+
+
+def change(value: Any, rng: random.Random) -> None:
+    """Changes one to three values inside `value`."""
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         places = places_in(value)
         if not places:
-            return value
+            return
         container, key = rng.choice(places)
         kind = rng.random()
         if kind < 0.15:
@@ -149,4 +157,3 @@ def broken_json(value: Any, rng: random.Random) -> Any:
             container[key] = copy.deepcopy(other[place_of])
         else:
             container[key] = rng.choice(VALUES)(rng)
-    return value
