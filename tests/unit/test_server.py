@@ -41,7 +41,7 @@ class Finder:
 
     def find(self, image):
         self.seen.append(image.width)
-        assert self.gate.wait(20)
+        assert self.gate.wait(5)
         red, green, _ = image.convert("RGB").getpixel((0, 0))
         return [] if red > green + 50 else [Face((0, 0, image.width, 40), 0.9, 2.04)]
 
@@ -67,9 +67,10 @@ def picture(colour="white", width=60, kind="PNG"):
 
 
 def run(coroutine):
-    """In a thread of its own: a browser test may have left a loop in this one."""
+    """In a thread of its own: a browser test may have left a loop in this one. An answer that never
+    comes fails the test after a while."""
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, coroutine).result(60)
+        return thread.submit(lambda: asyncio.run(asyncio.wait_for(coroutine, 30))).result()
 
 
 @asynccontextmanager
