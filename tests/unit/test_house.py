@@ -165,6 +165,7 @@ def test_what_answers_imports_only_what_pip_installs_for_it(path: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     light = project["dependencies"] + extras["demo"] + extras["heic"] + extras["hub"]
+    light = light + extras["server"]
     packages = {re.split(r"[<>=]", line)[0] for line in light}
     known = {MODULE_OF.get(name, name) for name in packages} | set(sys.stdlib_module_names)
     found = imports_of(path) - known - own_names() - {"."}
@@ -174,7 +175,8 @@ def test_what_answers_imports_only_what_pip_installs_for_it(path: Path) -> None:
 def test_importing_what_answers_loads_no_torch(tmp_path: Path) -> None:
     program = (
         "import sys, expression, expression.cli, expression.predictor, expression.tracker\n"
-        "print(*sorted({'torch', 'gradio', 'lab', 'huggingface_hub'} & set(sys.modules)))"
+        "heavy = {'torch', 'gradio', 'lab', 'huggingface_hub', 'fastapi'}\n"
+        "print(*sorted(heavy & set(sys.modules)))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment,
@@ -215,6 +217,8 @@ def test_no_file_changes_where_python_looks() -> None:
 # --- requirements ---
 
 MODULE_OF = {
+    "prometheus-client": "prometheus_client",
+    "python-multipart": "python_multipart",
     "pillow-heif": "pillow_heif",
     "ImageHash": "imagehash",
     "pillow": "PIL",

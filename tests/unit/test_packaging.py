@@ -38,7 +38,7 @@ def ranges(texts):
 def test_pip_install_and_make_install_the_same_ranges():
     # A range raised in one place only: `make test` passes, and `pip install .` does not start.
     for name, extras in (
-        ("requirements.txt", ("train", "demo", "notebook")),
+        ("requirements.txt", ("train", "demo", "server", "notebook")),
         ("requirements-dev.txt", ("dev",)),
     ):
         texts = [text for extra in extras for text in EXTRAS[extra]]
