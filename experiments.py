@@ -18,7 +18,8 @@
     python experiments.py publish expression --to owner/name    what would go to the hub; --yes
 
 `--data` is whatever `lab.datasets.load` understands: a folder, a CSV, a hub id, kaggle:owner/name,
-"synthetic"; or a packed file. Only the validation split is measured until `--final` opens the
+"synthetic"; or a packed file. `torchrun --nproc-per-node 2 experiments.py train ...` trains on two
+processes (docs/scale.md). Only the validation split is measured until `--final` opens the
 test split.
 Writes checkpoints/, results/ and runs/ below `--out` (with --quick: out/quick).
 Exit codes: 0 done, 2 not done, or not all of it: one line `error: …` says why; 1 interrupted.
@@ -37,6 +38,7 @@ from expression.terminal import escape_unprintable
 from lab.commands import run_command
 from lab.options import Flagship
 from lab.parsing import parse
+from lab.processes import speaker
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:  # data from anywhere, drivers, full disks: never a trace
         if os.environ.get("EXPRESSION_TRACEBACK"):
             raise
-        ended = SystemExit(f"error: {one_line(error)}")
+        ended = SystemExit(f"{speaker()}error: {one_line(error)}")
         print(shown_lines(ended), file=sys.stderr)  # Python itself prints it with exit code 1 alone
         ended.code = 2
         raise ended from error

@@ -258,6 +258,7 @@ class Augment:
     largest changes. Called with float images (N, C, H, W) in [0, 1]; returns the
     same shape and range, or with `side` pictures of that many pixels, resampled in
     the same step as they are turned. Randomness comes from the generator alone.
+    Images that are a `part` of a batch of `whole` are changed as they would be in it.
     """
 
     flip: float = 0.5
@@ -277,11 +278,17 @@ class Augment:
     side: int = 0
     """Side in pixels that pictures are resampled to in the same step; 0: as they are."""
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        count, device = len(images), images.device
+    def __call__(
+        self,
+        images: Tensor,
+        generator: torch.Generator,
+        part: slice = slice(None),
+        whole: int = 0,
+    ) -> Tensor:
+        count, device = whole or len(images), images.device
 
         def draw(*shape: int) -> Tensor:  # uniform in [-1, 1)
-            return (torch.rand(count, *shape, generator=generator) * 2 - 1).to(device)
+            return (torch.rand(count, *shape, generator=generator)[part] * 2 - 1).to(device)
 
         angle = draw() * math.radians(self.degrees)
         zoom = 1 + draw() * self.scale
@@ -325,6 +332,8 @@ class Batches:
     each pass and may be set, to resume. With `mixup` every picture is blended with another of
     its batch, and labels become probabilities (n, num_classes), see `mixed`.
     With `order`, `shuffle` takes the rows at the indices that it returns, not each once.
+    With `part`, only the slice that it returns for a batch of n pictures is yielded, with the
+    same pictures and changes as in the whole batch: one of several processes takes its share.
     On an accelerator the uint8 pixels are moved there once when they take less than
     `resident_bytes`.
     """
@@ -340,6 +349,7 @@ class Batches:
     epoch: int = field(default=0, kw_only=True)
     mixup: float = field(default=0.0, kw_only=True)
     order: Callable[[torch.Generator], Tensor] | None = field(default=None, kw_only=True)
+    part: Callable[[int], slice] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -364,16 +374,20 @@ class Batches:
         elif self.shuffle:
             rows = rows[torch.randperm(len(rows), generator=generator)]
         for batch in rows.split(self.batch_size):
-            batch = batch.to(self.pixels.device)
+            count = len(batch)
+            part = slice(None) if self.part is None else self.part(count)
+            early = slice(None) if self.mixup else part  # it blends pictures of the whole batch
+            batch = batch[early].to(self.pixels.device)
             pixels = self.pixels[batch].to(self.device, non_blocking=True)
             labels = self.labels[batch].to(self.device, non_blocking=True)
             images = pixels.float() / 255
             if self.augment is not None:
-                images = self.augment(images, generator)
+                images = self.augment(images, generator, early, count)
             if self.mixup:
                 if not labels.is_floating_point():
                     labels = F.one_hot(labels, self.num_classes).float()
                 images, labels = mixed(images, labels, self.mixup, generator)
+                images, labels = images[part], labels[part]
             yield normalise(images, self.data.preprocess.mean, self.data.preprocess.std), labels
 
 

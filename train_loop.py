@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 __all__ = [
     "History",
+    "Tally",
     "test_step",
     "train",
     "train_mode",
@@ -70,6 +71,8 @@ class Tally:
             self.check_loss(-CHECK_EVERY)
 
     def check_loss(self, first: int = 0) -> None:
+        if not self.losses:
+            return
         recent = torch.stack(self.losses[first:]).float().cpu()
         for offset in (~recent.isfinite()).nonzero()[:1].flatten().tolist():
             batch = len(self.losses) - len(recent) + offset
@@ -78,17 +81,25 @@ class Tally:
                 f"{recent[offset].item()}; look at its pictures for NaN, or lower the learning rate"
             )
 
+    def sums(self) -> Tensor:
+        """(3,) float64: the loss summed over images, right answers, images."""
+        sums = torch.zeros(3, dtype=torch.float64)
+        if self.losses:
+            self.check_loss()
+            sizes = torch.tensor(self.sizes, dtype=torch.float64)
+            sums[0] = torch.stack(self.losses).double().cpu() @ sizes
+            sums[1], sums[2] = torch.stack(self.hits).sum().item(), self.seen
+        return sums
+
     def result(self) -> tuple[float, float]:
         """(mean loss in nats, accuracy in [0, 1]), both per image."""
-        if not self.seen:
+        loss, right, seen = self.sums().tolist()
+        if not seen:
             raise ValueError(
                 f"empty {self.split} loader: nothing to average; "
                 "look at the split's size, or at drop_last with a large batch_size"
             )
-        self.check_loss()
-        sizes = torch.tensor(self.sizes, dtype=torch.float64)
-        loss_sum = torch.stack(self.losses).double().cpu() @ sizes
-        return loss_sum.item() / self.seen, torch.stack(self.hits).sum().item() / self.seen
+        return loss / seen, right / seen
 
 
 def train_mode(model: nn.Module) -> None:
@@ -118,6 +129,7 @@ def train_step(
     precision: torch.dtype = torch.float32,
     scaler: torch.amp.GradScaler | None = None,
     averaged: AveragedModel | None = None,
+    tally: Callable[[str], Tally] = Tally,
 ) -> tuple[float, float]:
     """Train for one pass: (mean loss in nats, accuracy in [0, 1]), both per image.
 
@@ -126,11 +138,12 @@ def train_step(
     takes up the weights after each step. Figures are taken as the weights change, with
     augmentation and dropout on, so they are not those of the final weights. A `scheduler`
     given here steps after every batch. `precision` below float32 turns on autocast; float16 needs
-    a `scaler`. Raises ValueError on an empty loader or a label outside the classes,
-    FloatingPointError when the loss is no number, each naming the batch.
+    a `scaler`. `tally` makes the sums of a pass; a subclass may add up over processes. Raises
+    ValueError on an empty loader or a label outside the classes, FloatingPointError when the
+    loss is no number, each naming the batch.
     """
     train_mode(model)
-    tally = Tally("train")
+    sums = tally("train")
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     for images, labels in dataloader:
         images = images.to(device, non_blocking=True)
@@ -138,19 +151,19 @@ def train_step(
         with autocast(device, precision):
             logits = model(images)  # (N, num_classes)
         logits = logits.float()
-        if labels.device.type == "cpu" or not tally.seen:
-            tally.check_labels(labels, logits.shape[1])
+        if labels.device.type == "cpu" or not sums.seen:
+            sums.check_labels(labels, logits.shape[1])
         loss = loss_fn(logits, labels)
         optimizer.zero_grad()
         scaler.scale(loss).backward()
-        tally.add(loss, logits, labels)  # raises before NaN reaches the weights (a GPU: soon after)
+        sums.add(loss, logits, labels)  # raises before NaN reaches the weights (a GPU: soon after)
         scaler.step(optimizer)
         scaler.update()
         if averaged is not None:
             averaged.update_parameters(model)
         if scheduler is not None:
             scheduler.step()
-    return tally.result()
+    return sums.result()
 
 
 @torch.inference_mode()
@@ -161,23 +174,24 @@ def test_step(
     device: torch.device | str,
     *,
     precision: torch.dtype = torch.float32,
+    tally: Callable[[str], Tally] = Tally,
 ) -> tuple[float, float]:
     """Evaluate once: (mean loss in nats, accuracy in [0, 1]), both per image.
 
     `loss_fn` averages over its batch. Raises as `train_step` does.
     """
     model.eval()
-    tally = Tally("evaluation")
+    sums = tally("evaluation")
     for images, labels in dataloader:
         images = images.to(device, non_blocking=True)
         labels = labels.to(device, non_blocking=True)
         with autocast(device, precision):
             logits = model(images)
         logits = logits.float()
-        if labels.device.type == "cpu" or not tally.seen:
-            tally.check_labels(labels, logits.shape[1])
-        tally.add(loss_fn(logits, labels), logits, labels)
-    return tally.result()
+        if labels.device.type == "cpu" or not sums.seen:
+            sums.check_labels(labels, logits.shape[1])
+        sums.add(loss_fn(logits, labels), logits, labels)
+    return sums.result()
 
 
 test_step.__test__ = False  # pytest: not a test
@@ -203,6 +217,7 @@ def train(
     progress: bool = True,
     averaged: AveragedModel | None = None,
     statistics_loader: Loader | None = None,
+    tally: Callable[[str], Tally] = Tally,
 ) -> History:
     """Train and validate for `epochs` passes; return the history, a dict of lists.
 
@@ -219,7 +234,7 @@ def train(
     epochs count on, and only a better one calls `on_best`.
     With `averaged` the averaged network is the one validated and handed on; before that its
     BatchNorm statistics are taken anew from the pictures of `statistics_loader`, since
-    those of `model` belong to other weights.
+    those of `model` belong to other weights. `tally` as in `train_step`.
     """
     loss_fn, plain_loss = loss_fn or nn.CrossEntropyLoss(), nn.CrossEntropyLoss()
     model.to(device)
@@ -243,11 +258,12 @@ def train(
                 precision=precision,
                 scaler=scaler,
                 averaged=averaged,
+                tally=tally,
             )
             if averaged is not None and statistics_loader is not None:
                 update_bn(statistics_loader, shown, device)
             val_loss, val_accuracy = test_step(
-                shown, val_loader, plain_loss, device, precision=precision
+                shown, val_loader, plain_loss, device, precision=precision, tally=tally
             )
             figures = {
                 "train_loss": train_loss,

@@ -2,7 +2,8 @@
 arguments that no network knows, files that are not there.
 """
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from lab.models.outline import build_outline
 from lab.ranges import out_of_range
 from lab.recipes import Network, Pictures, Recipe
 
-__all__ = ["UsageError", "check_device", "check_files", "check_recipe"]
+__all__ = ["UsageError", "check_all_files", "check_device", "check_files", "check_paths",
+           "check_recipe"]  # fmt: skip
 
 MOST_TENSORS, MOST_PARAMETERS = 500, 300_000_000  # of a network that is trained
 
@@ -113,6 +115,22 @@ def check_files(recipe: Recipe) -> None:
         ("teacher", recipe.teachers()),
     ):
         check_paths(option(name), filter(None, paths))
+
+
+def check_all_files(recipes: Mapping[str, Recipe]) -> tuple[dict[str, Recipe], list[str]]:
+    """(recipes whose files are there, sentences on the others). A lone recipe without its files
+    raises FileNotFoundError; of several, those that lack some are left out."""
+    ready, left_out = {}, []
+    for name, recipe in recipes.items():
+        try:
+            check_files(recipe)
+            ready[name] = recipe
+        except FileNotFoundError as error:
+            if len(recipes) == 1:
+                raise
+            left_out.append(f"{name} left out: {error}")
+            print(left_out[-1], file=sys.stderr)
+    return ready, left_out
 
 
 def check_paths(what: str, paths: Iterable[str | Path]) -> tuple[Path, ...]:

@@ -24,7 +24,7 @@ from lab import (
     publishing,
     robustness,
 )
-from lab.checks import UsageError, check_device, check_files, check_paths
+from lab.checks import UsageError, check_all_files, check_device, check_paths
 from lab.data import Faces, pack, preprocess, read
 from lab.from_checkpoint import FROM_CARD, settled, write_onnx
 from lab.further_data import data_name, read_further
@@ -46,6 +46,7 @@ from lab.options import (
     Train,
 )
 from lab.parsing import default_recipe
+from lab.processes import ALONE, Processes, joined, launched, local_device
 from lab.ranges import out_of_range
 from lab.recipes import Recipe
 from lab.recording import data_words, record_command
@@ -60,6 +61,21 @@ __all__ = ["run_command"]
 
 
 def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> None:
+    """As `carry_out`, in this process or among those that a launcher started."""
+    count = launched()
+    if count == 1:
+        carry_out(command, recipes, again, ALONE)
+        return
+    if not isinstance(command, Train):
+        raise UsageError(f"only `train` works on several processes; {count} were started")
+    command = replace(command, device=local_device(command.device))
+    with joined(check_device(command.device)) as processes:
+        carry_out(command, recipes, again, processes)
+
+
+def carry_out(
+    command: Command, recipes: Mapping[str, Recipe], again: str, processes: Processes
+) -> None:
     """Do what a command asks; `recipes` are those of its systems, `again` resumes it.
 
     Raises UsageError before any data are loaded for what the options cannot mean; OSError,
@@ -88,11 +104,12 @@ def run_command(command: Command, recipes: Mapping[str, Recipe], again: str) -> 
     if command.votes and not is_url(command.votes):
         check_paths("--votes", [command.votes])
     check_paths("--cleaned-labels", [command.cleaned_labels] if command.cleaned_labels else [])
-    faces = load(command)
-    further = read_further(command.also, command.strict)
+    with processes.first_here():
+        faces = load(command)
+        further = read_further(command.also, command.strict)
     match command:
         case Train():
-            train(command, recipes, faces, further, device, again, left_out)
+            train(command, recipes, faces, further, device, again, left_out, processes)
         case Flagship():
             best = make_flagship(command, recipes, faces, further, device, again)
             print(f"exported {best}")
@@ -140,22 +157,6 @@ def load(command: Data) -> Faces:
     return read(command.data, command.name, command.classes, command.strict, **files)
 
 
-def check_all_files(recipes: Mapping[str, Recipe]) -> tuple[dict[str, Recipe], list[str]]:
-    """(recipes whose files are there, sentences on the others). A lone recipe without its files
-    raises FileNotFoundError; of several, those that lack some are left out."""
-    ready, left_out = {}, []
-    for name, recipe in recipes.items():
-        try:
-            check_files(recipe)
-            ready[name] = recipe
-        except FileNotFoundError as error:
-            if len(recipes) == 1:
-                raise
-            left_out.append(f"{name} left out: {error}")
-            print(left_out[-1], file=sys.stderr)
-    return ready, left_out
-
-
 # --- training ---
 
 
@@ -170,6 +171,7 @@ class Series:
     out: Path  # holds checkpoints/, results/ and runs/
     resume: bool  # go on with the newest run of the same name
     stamp: str  # of new runs' folders
+    processes: Processes = ALONE
 
     def run(self, name: str, recipe: Recipe, seed: int) -> Run:
         """Where a run writes: a new folder, or the newest one that can be resumed."""
@@ -182,24 +184,31 @@ class Series:
         text = record_command(name, recipe, usual, self.command, seed)
         folder = folder or runs.joinpath(self.stamp, *parts)
         return Run(
-            name, recipe, self.faces, seed, self.device, folder, self.out, text, self.further
-        )
+            name, recipe, self.faces, seed, self.device, folder, self.out, text, self.further,
+            self.processes,
+        )  # fmt: skip
 
 
 def train(
     command: Train, recipes: Mapping[str, Recipe], faces: Faces, further: tuple[Faces, ...],
-    device: torch.device, again: str, left_out: Sequence[str] = (),
+    device: torch.device, again: str, left_out: Sequence[str], processes: Processes,
 ) -> None:  # fmt: skip
     """Train and evaluate systems; with `--all` also compare and explain them.
+
+    Of several processes the main one chooses the runs' folders, measures and draws.
 
     Raises RuntimeError at the end with what failed, and with `left_out`, what lacked its files.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    series = Series(command, faces, further, device, command.home, command.resume, stamp)
+    series = Series(command, faces, further, device, command.home, command.resume, stamp, processes)
     runs = runs_of(series, recipes, command.seeds)
-    if command.resume and not any(run.folder.exists() for run in runs):
+    if processes.main and command.resume and not any(run.folder.exists() for run in runs):
         raise UsageError(nothing_to_resume(runs))
+    folders = processes.from_main(lambda: [run.folder for run in runs])
+    runs = [replace(run, folder=folder) for run, folder in zip(runs, folders, strict=True)]
     done, failed = train_runs(runs, command.final, command.resume, again)
+    if not processes.main:
+        return
     failed = [*left_out, *failed]
     if command.all or failed:
         draw_maps(done, faces, command.home, device)
@@ -235,7 +244,8 @@ def train_runs(
     runs: Sequence[Run], final: bool, resume: bool, again: str
 ) -> tuple[list[Path], list[str]]:
     """Train and evaluate each: (checkpoints, sentences on what failed). A lone run that fails
-    raises; one of several does not stop the others."""
+    raises; one of several does not stop the others, unless several processes train it: the
+    others of them could not know that this one is at the next run."""
     done: list[Path] = []
     failed: list[str] = []
     several = len({run.name for run in runs}) > 1
@@ -248,15 +258,17 @@ def train_runs(
             continue
         try:
             print(f"wrote {train_one(run, resume, final)} and {run.checkpoint}", flush=True)
-            if run.recipe.fine_tune:
+            if run.recipe.fine_tune and run.processes.main:
                 write_onnx(run.checkpoint)
             done.append(run.checkpoint)
         except (OSError, ValueError, FloatingPointError, RuntimeError) as error:
-            if not several:
+            if not several or run.processes.several:
                 raise
             failed.append(f"{run.stem} did not run: {error}")
             print(failed[-1], file=sys.stderr, flush=True)
         except KeyboardInterrupt:
+            if not run.processes.main:
+                raise SystemExit(1) from None
             kept = (run.folder / STATE).exists() or bool(done)
             how = f"go on with: {again}" if kept else "no epoch had ended, nothing is kept"
             raise SystemExit(f"\n{run.stem} interrupted; {how}") from None
@@ -265,12 +277,17 @@ def train_runs(
 
 def train_one(run: Run, resume: bool, final: bool) -> Path:
     """Train (or find trained) and evaluate one run; returns the folder of its results."""
-    rule = preprocess(run.recipe)
+    rule, main = preprocess(run.recipe), run.processes.main
+    classical = run.recipe.system in SVM_SYSTEMS  # no epochs: one process trains it
+    finished = run.processes.from_main(lambda: resume and is_finished(run))
     with TensorBoardLog(run.folder / "board", run.faces.class_names, rule) as log:
-        if not (resume and is_finished(run)):
+        if not finished:
             print(f"\n{run.stem}  →  {run.folder}", flush=True)
-            fit = train_svm if run.recipe.system in SVM_SYSTEMS else train_network
-            fit(run, log)
+            if main or not classical:
+                (train_svm if classical else train_network)(run, log)
+        if not main:
+            return run.folder
+        if not finished:
             finish_run(run)
         return evaluation.evaluate(run.checkpoint, run.faces, run.out, run.device, log, final=final)
 

@@ -118,8 +118,11 @@ def revision() -> str:
         return "unknown"
 
 
-def hardware(device: torch.device) -> str:
+def hardware(device: torch.device, processes: int = 1) -> str:
+    """What a measurement or a training ran on, in a few words."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        name = torch.cuda.get_device_name(device)
+        return name if processes == 1 else f"{processes} × {name}"
     threads = torch.get_num_threads()
-    return f"cpu, {threads} thread{'s' * (threads > 1)}, {platform.machine()}"
+    told = f"cpu, {threads} thread{'s' * (threads > 1)}, {platform.machine()}"
+    return told if processes == 1 else f"{processes} processes, each {told}"

@@ -12,6 +12,7 @@ from expression.checkpoint import read_card, resolve_checkpoint
 from lab.data import Faces, preprocess
 from lab.further_data import all_heads, data_name, identities, joined_targets
 from lab.heads import class_priors, hard_labels
+from lab.processes import ALONE, Processes
 from lab.provenance import learnt_from, revision, stages, versions
 from lab.recipes import Recipe
 from lab.sampling import class_sampling_weights
@@ -32,6 +33,7 @@ class Run:
     out: Path  # holds checkpoints/ and results/
     command: str
     further: tuple[Faces, ...] = ()  # data sets that are trained on too
+    processes: Processes = ALONE  # that train it together
 
     @property
     def stem(self) -> str:

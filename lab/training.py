@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from lab.further_data import joined_loader
 from lab.heads import HeadLoss, attach, fill_heads, hard_labels
 from lab.optimization import balanced, make_optimizer, make_schedules, stalled
 from lab.precision import precision_name, precision_of
+from lab.processes import ALONE, Processes, told_lost
 from lab.provenance import hardware
 from lab.recipes import Recipe
 from lab.results import Results
@@ -105,20 +107,22 @@ def train_head(
     batches: dict[str, Batches],
     device: torch.device,
     loss_fn: nn.Module | None = None,
+    processes: Processes = ALONE,
 ) -> History:
     """First phase of transfer: the backbone frozen, only the head learns. Then all is free."""
     transfer.freeze(model)
     history = train(
-        model,
+        processes.wrap(model),
         batches["train"],
         batches["validation"],
         transfer.optimizer(model, recipe.head_lr, weight_decay=recipe.weight_decay),
         epochs=recipe.head_epochs,
-        loss_fn=loss_fn,
+        loss_fn=processes.loss(loss_fn or nn.CrossEntropyLoss()),
         device=device,
         keep_best=True,
         on_epoch=epoch_printer(recipe.head_epochs, "head "),
-        progress=sys.stderr.isatty(),
+        progress=processes.show_progress(),
+        tally=processes.tally(model, batches["train"].part),
     )
     transfer.unfreeze(model)
     return history
@@ -137,21 +141,25 @@ def epoch_printer(epochs: int, what: str = "") -> Callable[[int, History], None]
 class WithProgress:
     """A loader seen through one progress bar over all epochs: faces a second, time to the end."""
 
-    def __init__(self, batches: Batches | SameView, epochs: int, done: int, name: str) -> None:
-        self.batches, self.epochs = batches, epochs
+    def __init__(
+        self, batches: Batches | SameView, epochs: int, done: int, name: str,
+        processes: Processes = ALONE, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.batches, self.epochs, self.processes, self.seed = batches, epochs, processes, seed
         self.epoch, self.batch = done, 0  # begun, from 1 on; 0: before the first, or after the last
         count = len(batches.rows)
         self.bar = tqdm(
             total=epochs * count, initial=done * count, desc=name, unit=" faces",
-            smoothing=0.05, disable=not sys.stderr.isatty(),
+            smoothing=0.05, disable=not processes.show_progress(),
         )  # fmt: skip
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.processes.seed(self.seed, self.epoch)
         self.epoch += 1
         for images, labels in self.batches:
             self.batch += 1
             yield images, labels
-            self.bar.update(len(labels))
+            self.bar.update(len(labels) * self.processes.count)
         self.batch = 0
 
     def where(self) -> str:
@@ -165,15 +173,23 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
 
     The best epoch by validation accuracy, or the last (`recipe.keep`), is kept in `run.folder`,
     and exported in half precision when the run has ended. Raises ValueError when the checkpoint
-    exists already or the state was made with other settings.
+    exists already or the state was made with other settings. Of several processes the main one
+    writes; the others return when the last epoch is done.
     """
-    run.check_output()
+    processes = run.processes
+    if processes.main:
+        run.check_output()
     run = replace(run, faces=classes_of_start(run.recipe, run.faces))
     recipe, device, state_path = run.recipe, run.device, run.folder / STATE
     torch.manual_seed(run.seed)
-    batches = run.faces.batches(recipe, run.seed, device)
-    if run.further:
-        batches["train"] = joined_loader(batches["train"], recipe, run.further)
+    with processes.first_here():
+        batches = run.faces.batches(recipe, run.seed, device)
+        if run.further:
+            batches["train"] = joined_loader(batches["train"], recipe, run.further)
+    part = processes.part()
+    whole_validation = batches["validation"]
+    if part:
+        batches = {name: replace(rows, part=part) for name, rows in batches.items()}
     loader, class_names = batches["train"], run.faces.class_names
     card = run.card({**recipe.system_args})
     model = attach(start_model(recipe, class_names, run.heads), card)
@@ -184,66 +200,74 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
         loader.order = partial(weighted_order, weights)
     if many:
         loader.labels = run.targets.to(loader.labels.device)
-    resumed = read_state(run)
+    state_here = processes.file_of_main(state_path)
+    resumed = read_state(replace(run, folder=state_here.parent))
     head_history = resumed.get("head_history", {})
     if recipe.head_epochs and not resumed:
         loss_fn = HeadLoss().to(device) if many else None
-        head_history = train_head(model, recipe, batches, device, loss_fn)
+        processes.seed(run.seed, -1)
+        head_history = train_head(model, recipe, batches, device, loss_fn, processes)
     if recipe.teacher and recipe.teacher_view == "stored":
-        loader.labels = stored_answers(run, loader, device)
+        with processes.first_here():
+            loader.labels = stored_answers(run, loader, device)
     weights = None
     if recipe.class_weights:
         weights = balanced(hard_labels(loader.labels[loader.rows]).cpu(), len(class_names))
     loss_fn = make_loss(recipe, weights, many).to(device)
     optimizer = make_optimizer(model, recipe)
     by_epoch, by_batch = make_schedules(optimizer, recipe, len(loader))
-    precision = precision_of(recipe, resumed, model, loss_fn, loader)
+    precision = processes.from_main(lambda: precision_of(recipe, resumed, model, loss_fn, loader))
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     averaged = moving_average(model, recipe.average) if recipe.average else None
     parts = {"model": model, "optimizer": optimizer, "by_epoch": by_epoch, "by_batch": by_batch,
              "scaler": scaler, "averaged": averaged}  # fmt: skip
     history: History = {}
     if resumed:
-        history = load_state(state_path, **parts)["history"]
+        history = load_state(state_here, **parts)["history"]
         print(f"{run.stem}: going on after epoch {len(history['lr'])}, from {run.folder}")
     done = len(history.get("lr", []))
     loader.epoch = recipe.head_epochs + done  # the order and the changes that come next
     set_epoch_augmentation(loader, recipe, done)
-    if resumed:
+    if resumed and processes.main:
         board.resume(history)
-    else:
+    elif processes.main:
         board.start(model, loader)
     same = recipe.teacher and recipe.teacher_view == "same"
     shown = SameView(loader, recipe, run.faces, device, run.heads) if same else loader
-    with_progress = WithProgress(shown, recipe.epochs, done, run.stem)
+    with_progress = WithProgress(shown, recipe.epochs, done, run.stem, processes, run.seed)
     report = epoch_printer(recipe.epochs)
 
     kept_path = run.folder / f"{recipe.keep}.safetensors"
 
-    def keep(network: nn.Module, chosen: dict[str, Any]) -> None:
-        save_network(kept_path, network, {**card, **chosen}, half=False)
+    def keep(_: nn.Module, chosen: dict[str, Any]) -> None:
+        if processes.main:
+            network = averaged.module if averaged else model
+            save_network(kept_path, network, {**card, **chosen}, half=False)
 
     def after(epoch: int, history: History) -> bool:
         if recipe.keep == "last":
             figures = {key: history[key][epoch] for key in ("val_accuracy", "val_loss")}
-            keep(averaged.module if averaged else model, {"epoch": epoch, **figures})
-        save_state(state_path, **parts, history=history, head_history=head_history,
-                   settings=run.settings(), precision=precision_name(precision))  # fmt: skip
-        board.epoch(epoch, history)
+            keep(model, {"epoch": epoch, **figures})
+        if processes.main:
+            save_state(state_path, **parts, history=history, head_history=head_history,
+                       settings=run.settings(), precision=precision_name(precision))  # fmt: skip
+            board.epoch(epoch, history)
         set_epoch_augmentation(loader, recipe, epoch + 1)
         if not sys.stderr.isatty():
             report(epoch, history)
         return stalled(history, recipe.stop, recipe.stop_patience)
 
     over = history and stalled(history, recipe.stop, recipe.stop_patience)
-    with told_failures(run.stem, with_progress.where, state_path):
+    here = processes.main or state_path.parent.exists()  # another machine cannot say what is kept
+    told = told_failures(run.stem, with_progress.where, state_path) if here else nullcontext()
+    with told, told_lost():
         train(
-            model,
+            processes.wrap(model),
             with_progress,
             batches["validation"],
             optimizer,
             epochs=0 if over else recipe.epochs - done,
-            loss_fn=loss_fn,
+            loss_fn=processes.loss(loss_fn),
             device=device,
             scheduler=by_epoch,
             batch_scheduler=by_batch,
@@ -255,13 +279,17 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
             progress=False,
             averaged=averaged,
             statistics_loader=statistics_batches(loader) if averaged else None,
+            tally=processes.tally(model, part),
         )
     with_progress.bar.close()
+    if not processes.main:
+        return run.checkpoint
     state, card = load_checkpoint(kept_path)
     model.load_state_dict(models.as_tensors(state))
-    card |= measured(model.half().float(), run, batches["validation"], device)
+    card |= measured(model.half().float(), run, whole_validation, device)
     seconds = sum(history["seconds"]) + sum(head_history.get("seconds", []))
-    card |= {"history": history, "minutes": round(seconds / 60, 2), "hardware": hardware(device),
+    card |= {"history": history, "minutes": round(seconds / 60, 2),
+             "hardware": hardware(device, processes.count),
              "precision": precision_name(precision)}  # fmt: skip
     if head_history:
         card["head_history"] = head_history
