@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,4 +100,5 @@ def load(port: int, pictures: Sequence[bytes], clients: int, seconds: float) -> 
         await asyncio.gather(*(client(k, port, pictures, stop, replies) for k in range(clients)))
         return replies
 
-    return asyncio.run(run())
+    with ThreadPoolExecutor(1) as thread:  # the caller's may have an event loop of its own
+        return thread.submit(asyncio.run, run()).result()

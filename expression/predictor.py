@@ -94,13 +94,13 @@ class ExpressionPredictor:
 
         Raises ValueError where the network answers what is no number: NaN among its weights, say.
         """
-        with np.errstate(over="ignore"):
-            scaled = self.network(inputs) / self.temperature
-        if not np.isfinite(scaled).all():
+        with np.errstate(over="ignore", invalid="ignore"):
+            probs = softmax(self.network(inputs) / self.temperature)
+        if not np.isfinite(probs).all():
             raise ValueError(
                 f"{self.path} answers what is no number: its weights are broken; take another one"
             )
-        return softmax(scaled)
+        return probs
 
     def predict_batch(self, pictures: Pictures, top_k: int | None = None) -> list[dict[str, float]]:
         """As `predict` without a box, for several pictures in one pass through the network.

@@ -27,6 +27,7 @@ from scipy.stats import chi2_contingency
 
 from expression.face_detector import FaceFinder
 from expression.files import atomic_write
+from expression.terminal import escape_unprintable
 from lab.evidence import FaceAnswers, crowd_majority, stored_answers
 from lab.provenance import revision
 from lab.results import Results, now
@@ -208,4 +209,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    escape_unprintable()
     sys.exit(main())

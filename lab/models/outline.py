@@ -10,6 +10,7 @@ initialisation. Needs only torch; copy freely (MIT, see LICENSE).
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,3 +72,13 @@ def fill_outline(outline: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
                 raise ValueError(f"tensor {name!r} is {theirs} in the file, {ours} in the network")
     outline.load_state_dict(state, assign=True)
     return outline
+
+
+if __name__ == "__main__":
+    state = nn.Linear(3, 2).state_dict()
+    for wanted in (2, 10**9):  # the second would take 12 GB
+        outline = build_outline(partial(nn.Linear, 3, wanted), 2, "the file")
+        try:
+            print(f"{wanted} outputs: {fill_outline(outline, state)} is filled")
+        except ValueError as error:
+            print(f"{wanted} outputs: {error}")

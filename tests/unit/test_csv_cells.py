@@ -64,6 +64,7 @@ def test_every_table_that_is_written_knows_the_rule():
         path.relative_to(ROOT).as_posix()
         for folder in ("expression", "lab", "tools")
         for path in (ROOT / folder).rglob("*.py")
+        if path.parent.name != "torture"  # writes what is to be refused
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) in ("csv.writer", "csv.DictWriter", "writer", "DictWriter")

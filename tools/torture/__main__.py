@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from expression.files import atomic_write, shown
+from expression.terminal import escape_unprintable
 from tools.torture import record
 from tools.torture.cases import Outcome, judge
 from tools.torture.page import TITLES, page
@@ -45,6 +46,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 1 where there was a fault."""
+    escape_unprintable()
     args = options(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # processes are ended in `finally`
     if args.case is not None:

@@ -28,6 +28,7 @@ from torch import nn
 from expression import cli
 from expression.app.examples import EXAMPLES
 from expression.checkpoint import load_checkpoint, save_checkpoint
+from expression.terminal import escape_unprintable
 from tools.torture.cards import card
 from tools.torture.cases import Outcome, not_one_sentence
 from tools.torture.record import ROOT, Tally
@@ -214,4 +215,5 @@ def main(seed: int, count: int, way: str) -> None:
 
 
 if __name__ == "__main__":
+    escape_unprintable()
     main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import resource
 import shutil
-import sys
 import tempfile
 import time
 from collections import deque
@@ -172,7 +171,3 @@ def limit_addresses() -> None:
         if now := memory_mb("VmSize"):
             most = int(now * 1e6) + ROOM
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
-
-
-if __name__ == "__main__":
-    sys.exit("start with: python -m tools.torture")
