@@ -77,7 +77,8 @@ def sweep(path: Path) -> None:
 def load_state(path: Path | str, **parts: Any) -> dict[str, Any]:
     """Fill `parts` from the file, set torch's random state; returns the plain values.
 
-    With no parts nothing is changed: a look at the values alone. Raises
+    With no parts nothing is changed: a look at the values alone. With parts the run goes on: what
+    one that was killed while it saved has left is deleted, as by `save_state`. Raises
     FileNotFoundError; ValueError, one sentence, when the file is not a whole state, holds
     code, or other parts than are given, or a part that does not fit.
     """
@@ -88,6 +89,7 @@ def load_state(path: Path | str, **parts: Any) -> dict[str, Any]:
     given = {name for name, part in parts.items() if part is not None}
     if not given:
         return values
+    sweep(path)
     if given != states.keys():
         raise ValueError(
             f"{path} holds the states of {', '.join(sorted(states)) or 'nothing'}; "

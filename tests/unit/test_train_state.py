@@ -139,3 +139,15 @@ def test_a_run_that_was_killed_while_it_saved_leaves_nothing_for_good(tmp_path):
         os.utime(path, (0, 0))
     save_state(tmp_path / "last.pt", epoch=1)
     assert not old.exists() and new.exists() and other.exists()
+
+
+def test_a_run_that_goes_on_deletes_it_too_though_it_may_save_no_more(tmp_path):
+    # Killed in its last epoch, while it saved: the next run has nothing to save, only to measure
+    path = save_state(tmp_path / "state.pt", model=nn.Linear(1, 1))
+    left = tmp_path / "state.pt.123.tmp"
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    load_state(path)
+    assert left.exists(), "a look changes nothing"
+    load_state(path, model=nn.Linear(1, 1))
+    assert not left.exists()

@@ -146,7 +146,7 @@ class Trainer:
                 process.join(rng.uniform(0.05, 0.6) * seconds)
                 done += process.is_alive()
                 if process.exitcode:
-                    return f"going on failed: {self.log.read_text()[-300:]}"
+                    return f"going on ended with {process.exitcode}: {self.log.read_text()[-300:]}"
             finally:
                 self.children.remove(process)
             age_temporary_files(self.cut)
