@@ -41,7 +41,7 @@ def page(attacks: dict[str, Any]) -> str:
         memory += f" ({told['bound_mb']:,} MB)" if told["bound_mb"] else ""
         numbers = [f"{told[key]:,}" for key in ("tried", "answered", "refused", "faults")]
         rows.append(f"| {title} | {' | '.join(numbers)} | {slowest} | {memory} |")
-        notes.append(f"- **{title.capitalize()}.** {about(told)}")
+        notes.append(f"- **{title[:1].upper()}{title[1:]}.** {about(told)}")
         for fault in told["fault_list"][:5]:
             notes.append(f"  - fault: {cell(fault['what'])} (`{fault['again']}`)")
     return HEAD + "\n".join(rows) + "\n\n" + "\n".join(notes) + "\n"
