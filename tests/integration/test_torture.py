@@ -3,6 +3,7 @@
 And the attacks themselves: one that finds nothing where something is broken would prove nothing.
 """
 
+import asyncio
 import json
 import os
 import random
@@ -11,10 +12,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
+from expression.face_prediction import FacePrediction
+from expression.server_app import answer_entry
 from tools.torture import __main__ as command
-from tools.torture import pool, record, visitors
+from tools.torture import pool, programs, record, visitors
 from tools.torture.bounds import LONGEST_SENTENCE
 from tools.torture.cases import FileAttack, Outcome, Wrong, judge, not_one_sentence
 from tools.torture.demo_server import started
@@ -102,7 +106,34 @@ def test_nothing_that_was_shown_is_on_the_disk_after_a_visit(visited):
     assert server.files() == []
 
 
+@pytest.mark.slow
+def test_every_request_of_many_programs_ends_and_is_counted_once(capsys):
+    tally = record.Tally("programs", seed=1)
+    programs.run(tally, 0.02, 1)
+    assert tally.faults == [] and tally.answered > 0 and tally.refused > 0
+
+
 # --- the attacks themselves ---
+
+
+def test_an_answer_of_another_picture_is_a_fault_of_the_server():
+    faces = [[FacePrediction((k, 0, 40, 40), {"happy": 0.75, "sad": 0.25})] for k in range(2)]
+    told = [{"faces": [answer_entry(face) for face in one]} for one in faces]
+    mute = httpx.Response(429, json={"error": "full"}, headers={"Retry-After": "0"})
+    replies = {"right": httpx.Response(200, json=told[0]), "mute": mute,
+               "other": httpx.Response(200, json=told[1]),
+               "dump": httpx.Response(422, json={"error": "Traceback: a\nb"})}  # fmt: skip
+
+    async def faults_of(reply):
+        crowd = programs.Crowd(0, [b"0"], faces[:1], {"a": b"a", "b": b"b"})
+        transport = httpx.MockTransport(lambda _: reply)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as web:
+            ask = crowd.broken if reply.status_code == 422 else crowd.picture
+            await ask(web, random.Random(0))
+        return crowd.faults
+
+    found = {name: asyncio.run(faults_of(reply)) for name, reply in replies.items()}
+    assert {name for name, faults in found.items() if not faults} == {"right"}
 
 
 class Planted(FileAttack):

@@ -17,6 +17,7 @@ TITLES = {  # in the order in which they run
     "labelling": "SIGKILL while a folder is labelled",
     "training": "SIGKILL while a network trains",
     "visitors": "50 visitors of the demo at once",
+    "programs": "200 clients of the server for programs at once",
 }
 HEAD = """# Torture: what the project was put through
 
