@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -283,7 +283,7 @@ def exit_code(main: Main) -> Main:
 # --- a process of its own ---
 
 
-def child_rows(program: str, task: Any, *options: str) -> Iterator[dict[str, Any]]:
+def child_rows(program: str, task: Any, *options: str) -> Generator[dict[str, Any], None, None]:
     """Run `python -m benchmarks.PROGRAM --child TASK OPTIONS`; yields each row that it replies.
 
     The process works only while the next row is awaited. Raises ChildProcessError when it fails.

@@ -1,0 +1,154 @@
+"""What the figures of `benchmarks/scale.json` say about more machines than they were measured on.
+
+    python -m benchmarks.scale_model                  # the tables of docs/scale.md
+
+A model, not a measurement. Training: a step computes, then exchanges the gradients, the two one
+after the other; an exchange between N processes is a ring, in which each sends and receives
+2 (N - 1) / N of the gradients (Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms").
+`fitted` and `predicted` hold it against two processes of one machine. For GPUs, none of which was
+measured, everything in `Assumed` is an assumption and stands in the page as one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from benchmarks import harness
+from expression.terminal import escape_unprintable
+
+__all__ = ["ASSUMED", "Assumed", "Link", "fitted", "predicted", "step_seconds", "training_table"]
+
+PARAMETERS = {"ResNet9, 48 px": 1_866_215, "ResNet18, 112 px": 11_180_103}  # counted
+STEP_FLOP = {"ResNet9, 48 px": 0.703e9, "ResNet18, 112 px": 2.850e9}  # counted: see `counted`
+PIXELS = {"ResNet9, 48 px": 48 * 48, "ResNet18, 112 px": 112 * 112}  # bytes of a decoded picture
+GPUS = (1, 8, 64)
+EPOCHS = 20
+
+
+@dataclass(frozen=True)
+class Link:
+    """A connection over which processes exchange: bytes a second, and seconds before the first."""
+
+    bandwidth: float
+    latency: float
+
+    def exchange(self, size: float, processes: int) -> float:
+        """Seconds in which a ring of processes adds up `size` bytes of each."""
+        if processes == 1:
+            return 0.0
+        share = 2 * (processes - 1) / processes
+        return (processes - 1) * self.latency + share * size / self.bandwidth
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What was not measured."""
+
+    flops: float = 15e12  # that a GPU reaches in training, per second
+    batch: int = 256  # pictures of a GPU in a step
+    machine: int = 8  # GPUs of a machine
+    inside: Link = Link(200e9, 20e-6)  # between the GPUs of a machine
+    between: Link = Link(3.1e9, 50e-6)  # between machines: 25 Gbit/s
+    gpu_price: float = 2.0  # dollars an hour
+
+
+ASSUMED = Assumed()
+
+
+def counted(case_name: str) -> tuple[int, float]:
+    """(parameters, floating-point operations of forward and backward for one picture), counted by
+    torch on the network itself."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from benchmarks.loop import CASES, make_network
+
+    case = next(case for case in CASES if case.name == case_name)
+    model, _ = make_network(case, torch.device("cpu"))
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(2, case.channels, case.size, case.size)).sum().backward()
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 2
+
+
+# --- held against what was measured ---
+
+
+def fitted(exchange: Sequence[Mapping[str, Any]]) -> Link:
+    """The link that two processes' exchanges measure: what 16 bytes take, and the largest."""
+    times = {row["bytes"]: median(row["ms"]) / 1000 for row in exchange}
+    small, large = min(times), max(times)
+    return Link((large - small) / (times[large] - times[small]), times[small])
+
+
+def predicted(rate: float, parameters: int, batch: int, link: Link, processes: int = 2) -> float:
+    """Pictures a second of several processes, from the `rate` of one; each batch is shared.
+
+    Two sums are exchanged in a step: the loss, and the gradients in float32.
+    """
+    seconds = batch / processes / rate
+    seconds += link.exchange(16, processes) + link.exchange(4 * parameters, processes)
+    return batch / seconds
+
+
+# --- more GPUs ---
+
+
+def step_seconds(name: str, gpus: int, assumed: Assumed = ASSUMED) -> tuple[float, float]:
+    """(seconds of computing, seconds of exchange) of one step on so many GPUs."""
+    size, machines = 4 * PARAMETERS[name], -(-gpus // assumed.machine)
+    exchange = assumed.inside.exchange(size, min(gpus, assumed.machine))
+    exchange += assumed.between.exchange(size, machines)
+    return assumed.batch * STEP_FLOP[name] / assumed.flops, exchange
+
+
+def hours(seconds: float) -> str:
+    """'12 s', '3 min', '5 h' or '4 days', to two digits."""
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{float(f'{seconds / size:.2g}'):,.10g} {unit}"
+    return f"{float(f'{seconds:.2g}'):,.10g} s"
+
+
+def training_table(assumed: Assumed = ASSUMED) -> str:
+    heads = ("Network", "GPUs", "Pictures/s", "Exchange, share of a step", "Reading, decoded",
+             *(f"{EPOCHS} epochs of 10{power} pictures" for power in ("⁶", "⁸")),
+             "Dollars for 10⁸")  # fmt: skip
+
+    def rows() -> Iterator[Sequence[str]]:
+        for name in PARAMETERS:
+            for gpus in GPUS:
+                compute, exchange = step_seconds(name, gpus, assumed)
+                rate = gpus * assumed.batch / (compute + exchange)
+                price = EPOCHS * 1e8 / rate / 3600 * gpus * assumed.gpu_price
+                yield (name, str(gpus), f"{float(f'{rate:.2g}'):,.0f}",
+                       f"{100 * exchange / (compute + exchange):.0f} %",
+                       f"{rate * PIXELS[name] / 1e6:,.0f} MB/s", hours(EPOCHS * 1e6 / rate),
+                       hours(EPOCHS * 1e8 / rate), f"{float(f'{price:.2g}'):,.0f}")  # fmt: skip
+
+    return harness.markdown_table(heads, rows())
+
+
+def checked_table(told: Mapping[str, Any]) -> str:
+    """The model beside the measurement, for two processes of one machine."""
+    link, rates = fitted(told["exchange"]), {}
+    for row in told["rows"]:
+        rates.setdefault(row["network"], {})[row["way"]] = row
+
+    def rows() -> Iterator[Sequence[str]]:
+        for name, ways in rates.items():
+            one, two = median(ways["one"]["rates"]), median(ways["two"]["rates"])
+            row = ways["one"]
+            model = predicted(one, row["parameters"], row["batch_size"], link)
+            yield (name, f"{one:,.0f}", f"{model:,.0f}", f"{two:,.0f}", f"{two / model:.2f}")
+
+    heads = ("Network", "One process (pictures/s)", "Two, by the model", "Two, measured",
+             "Measured / model")  # fmt: skip
+    return harness.markdown_table(heads, rows())
+
+
+if __name__ == "__main__":
+    escape_unprintable()
+    if told := harness.read_record("scale"):
+        print(checked_table(told["processes"]), end="\n\n")
+    print(training_table())
