@@ -114,6 +114,10 @@ def test_command_exists_with_its_options(words, capsys):
         arguments_parser().parse_args(rest)
     elif program == "pip" and rest[-1].startswith("."):
         check_extras(rest[-1])
+    elif program in ("docker", "kubectl"):  # the files that they are given
+        pairs = zip(rest, rest[1:], strict=False)
+        files = [word for option, word in pairs if option == "-f" and "." in word]
+        assert all((ROOT / name).is_file() for name in files)
     else:
         required = (ROOT / "requirements.txt").read_text(encoding="utf-8")
         assert program == "pip" or re.search(rf"^{program}\W", required, re.MULTILINE)
