@@ -51,6 +51,9 @@ class Assumed:
     inside: Link = Link(200e9, 20e-6)  # between the GPUs of a machine
     between: Link = Link(3.1e9, 50e-6)  # between machines: 25 Gbit/s
     gpu_price: float = 2.0  # dollars an hour
+    core_price: float = 0.04  # dollars an hour, of a core without a GPU
+    picture: float = 200e3  # bytes of a photo's file
+    faces: float = 1.5  # rows that a photo gets
 
 
 ASSUMED = Assumed()
@@ -127,6 +130,43 @@ def training_table(assumed: Assumed = ASSUMED) -> str:
                        hours(EPOCHS * 1e8 / rate), f"{float(f'{price:.2g}'):,.0f}")  # fmt: skip
 
     return harness.markdown_table(heads, rows())
+
+
+# --- more pictures to label ---
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What labelling takes, measured: a core's seconds for a picture, the share of the speed of one
+    worker that each of two keeps, and bytes of a row in the table that is written."""
+
+    seconds: float
+    kept: float
+    row: float
+
+
+def labelling_table(measured: Labelling, assumed: Assumed = ASSUMED) -> str:
+    heads = ("Pictures", "Core-hours", "On 16 cores", "On 1,024 cores", "To read",
+             "While 1,024 cores read it", "To write", "Dollars")  # fmt: skip
+
+    def rows() -> Iterator[Sequence[str]]:
+        for power, name in ((6, "10⁶"), (7, "10⁷"), (8, "10⁸"), (9, "10⁹")):
+            pictures = 10.0**power
+            work = pictures * measured.seconds / measured.kept
+            read = pictures * assumed.picture
+            yield (name, f"{float(f'{work / 3600:.2g}'):,.0f}", hours(work / 16),
+                   hours(work / 1024), size(read), f"{size(read / (work / 1024))}/s",
+                   size(pictures * assumed.faces * measured.row),
+                   f"{float(f'{work / 3600 * assumed.core_price:.2g}'):,.10g}")  # fmt: skip
+
+    return harness.markdown_table(heads, rows())
+
+
+def size(count: float) -> str:
+    """'200 GB': bytes to two digits."""
+    units = {"TB": 1e12, "GB": 1e9, "MB": 1e6}
+    unit = next((unit for unit, bytes_of in units.items() if count >= bytes_of), "MB")
+    return f"{float(f'{count / units[unit]:.2g}'):,.10g} {unit}"
 
 
 def checked_table(told: Mapping[str, Any]) -> str:

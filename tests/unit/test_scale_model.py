@@ -48,3 +48,11 @@ def test_parameters_and_operations_are_those_of_the_network(name):
 )
 def test_durations_read_well(seconds, words):
     assert scale_model.hours(seconds) == words
+
+
+def test_labelling_costs_what_each_core_takes_and_what_the_others_cost_it():
+    told = scale_model.Labelling(seconds=0.036, kept=0.5, row=100.0)
+    row = scale_model.labelling_table(told).splitlines()[2].split(" | ")
+    # A million pictures: 36,000 s of one core alone, twice that beside others; 200 kB to read each
+    assert row[:3] == ["| 10⁶", "20", "75 min"]
+    assert row[4] == "200 GB" and row[6] == "150 MB" and row[7] == "0.8 |"
