@@ -236,6 +236,20 @@ _expression = Recipe(
     augment=Augment(degrees=12, shift=0.06, scale=0.08),
 )  # fmt: skip
 
+_small = Recipe(
+    "resnet9", system_args={"stem": 16, "widths": [32, 64, 128], "residuals": [0, 1, 1]},
+    size=40, optimizer="sgd", lr=0.15, weight_decay=4e-4, batch_size=128, epochs=60,
+    schedule="onecycle", progressive_sizes=(32, 40), final_unaugmented_epochs=3,
+    teacher_weight=0.6,
+    augment=Augment(degrees=12, shift=0.06, scale=0.08),
+)  # fmt: skip
+# from a network of FER2013's labels to one with a head for each source
+_joined: dict[str, Any] = {
+    "heads": ("label", "votes"), "further_cap": 2000, "lr": 0.02, "label_smoothing": 0.0,
+    "average": 0.998, "final_unaugmented_epochs": 0, "keep": "last",
+    "augment": Augment(degrees=12, shift=0.06, scale=0.08, erase=0.25),
+}  # fmt: skip
+
 RECIPES = {
     # C, gamma and the size of the PCA were chosen on FER2013's validation split
     "hog_svm": Recipe(
@@ -263,11 +277,8 @@ RECIPES = {
     "expression": _expression,
     # what the demo serves: goes on from `expression`, with the crowd's votes and further data sets
     "expression_joined": replace(
-        _expression, heads=("label", "votes"), further_cap=2000, epochs=8, lr=0.02,
-        label_smoothing=0.0, average=0.998, progressive_sizes=(40, 48),
-        final_unaugmented_epochs=0, keep="last",
+        _expression, **_joined, progressive_sizes=(40, 48), epochs=8,
         init_from="checkpoints/expression-fer2013.safetensors",
-        augment=Augment(degrees=12, shift=0.06, scale=0.08, erase=0.25),
     ),
     # a folder of one's own, from the served network: network and pictures are its card's
     "finetune": Recipe(
@@ -276,12 +287,11 @@ RECIPES = {
         augment=Augment(degrees=12, shift=0.06, scale=0.08),
     ),
     # as `expression`, for a machine that has little time for a face
-    "expression_small": Recipe(
-        "resnet9", system_args={"stem": 16, "widths": [32, 64, 128], "residuals": [0, 1, 1]},
-        size=40, optimizer="sgd", lr=0.15, weight_decay=4e-4, batch_size=128, epochs=60,
-        schedule="onecycle", progressive_sizes=(32, 40), final_unaugmented_epochs=3,
-        teacher_weight=0.6,
-        augment=Augment(degrees=12, shift=0.06, scale=0.08),
+    "expression_small": _small,
+    # twice the epochs of `expression_joined`: each takes a quarter of the time
+    "expression_small_joined": replace(
+        _small, **_joined, progressive_sizes=(), epochs=16,
+        init_from="checkpoints/expression_small-fer2013.safetensors",
     ),
     "face_transfer": Recipe(
         "resnet18", size=64, **_rgb, epochs=12, head_epochs=3, lr=3e-4, stop="loss",
