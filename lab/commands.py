@@ -28,6 +28,7 @@ from lab.checks import UsageError, check_all_files, check_device, check_paths
 from lab.data import Faces, pack, preprocess, read
 from lab.from_checkpoint import FROM_CARD, settled, write_onnx
 from lab.further_data import data_name, read_further
+from lab.large_data import check_large
 from lab.options import (
     Calibrate,
     Command,
@@ -52,6 +53,7 @@ from lab.recipes import Recipe
 from lab.recording import data_words, record_command
 from lab.resuming import STATE, find_run, finish_run, is_finished
 from lab.run import Run
+from lab.streaming import read_streamed
 from lab.svm_training import SYSTEMS as SVM_SYSTEMS
 from lab.svm_training import train_svm
 from lab.tensorboard_log import TensorBoardLog
@@ -89,6 +91,7 @@ def carry_out(
         return
     if said := out_of_range(vars(command)):
         raise UsageError(said)
+    check_large(command, recipes)
     device = check_device(command.device)
     left_out: list[str] = []
     if isinstance(command, Settings):
@@ -152,6 +155,8 @@ def carry_out(
 
 def load(command: Data) -> Faces:
     """The data that the options name; `read` is told of votes and cleaned labels where given."""
+    if command.streaming:
+        return read_streamed(command.data or "", command.name, command.strict)
     given = {"votes": command.votes, "cleaned_labels": command.cleaned_labels}
     files: dict[str, Any] = {name: path for name, path in given.items() if path}
     return read(command.data, command.name, command.classes, command.strict, **files)

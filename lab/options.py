@@ -45,6 +45,8 @@ class Data:
     its own, called NAME; label=DATA trains the label head with it."""
     cleaned_labels: File = None
     """A file of cleaned labels, as label_noise writes it: it replaces training labels."""
+    streaming: Flag = False
+    """Read Parquet files as a stream in each epoch, for data larger than memory (docs/data.md)."""
     strict: Flag = False
     """Stop at the first row that cannot be used, instead of leaving it out."""
     device: Annotated[str, arg(metavar="DEVICE")] = field(
