@@ -166,10 +166,9 @@ def _load(path: str, **options: Any) -> Found:
         labels = datasets.load_dataset(path, streaming=True, columns=[label], **options)
     except ValueError as error:
         if "columns" not in str(error):
-            raise
+            raise ValueError(f"{path} cannot be streamed: {str(error).splitlines()[0]}") from error
         raise ValueError(
-            f"{path} is not made of Parquet files, and --streaming reads no other form; leave it "
-            "out, or name a revision that the hub has converted"
+            f"{path} is not made of Parquet files, and --streaming reads nothing else; leave it out"
         ) from error
     named = {split: split_name(split) or split.lower() for split in rows}
     return {named[split]: (rows[split], labels[split]) for split in rows}
