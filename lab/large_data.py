@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from lab.checks import UsageError
-from lab.options import Command, Compare, Data, Evaluate, Publish, Train
+from lab.options import Command, Compare, Data, Evaluate, Pack, Publish, Train
 from lab.recipes import Recipe
+from lab.shards import is_sharded
 from lab.svm_training import SYSTEMS as SVM_SYSTEMS
 
 __all__ = ["check_large"]
@@ -12,10 +13,19 @@ __all__ = ["check_large"]
 
 def check_large(command: Command, recipes: Mapping[str, Recipe]) -> None:
     """Raises UsageError for a command, an option or a setting that needs more than a stream has."""
-    if isinstance(command, Compare | Publish) or not command.streaming:
+    if isinstance(command, Compare | Publish):
         return
-    if not isinstance(command, Train | Evaluate):
-        raise UsageError("--streaming is for `train` and `evaluate`; leave it out")
+    shards = command.data is not None and is_sharded(command.data)
+    if isinstance(command, Pack) and command.mode == "RGB" and not command.shards:
+        raise UsageError("--mode RGB needs --shards: one file holds gray pictures")
+    if isinstance(command, Train) and command.also and shards:
+        raise UsageError("--also joins sets in memory; it cannot go with shards as --data")
+    if not command.streaming:
+        return
+    if not (isinstance(command, Train | Evaluate) or isinstance(command, Pack) and command.shards):
+        raise UsageError("--streaming is for `train`, `evaluate` and `pack --shards`; leave it out")
+    if shards:
+        raise UsageError(f"{command.data} holds shards, which need no --streaming; leave it out")
     if not command.data:
         raise UsageError("--streaming needs --data: a folder of Parquet files, or a hub id")
     problems = options_without_use(command)

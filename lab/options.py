@@ -196,10 +196,17 @@ class LabelNoise(Data):
 
 @dataclass(frozen=True)
 class Pack(Data):
-    """Write a data set to one file, for a machine without `datasets`."""
+    """Write a data set, decoded, to one file, for a machine without `datasets`, or with --shards to
+    a folder that is never read whole, for data larger than memory."""
 
     to: File = None
-    """The file; None: .expression_cache/NAME.npz."""
+    """The file, or the folder of shards; None: .expression_cache/NAME.npz, NAME_shards."""
+    shards: Flag = False
+    """Write a folder of mapped files; --data FOLDER trains on it."""
+    size: int = 48
+    """Side of the pictures, in pixels."""
+    mode: Literal["L", "RGB"] = "L"
+    """Colour mode of the pictures; RGB with --shards alone."""
 
 
 @dataclass(frozen=True)

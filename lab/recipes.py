@@ -64,7 +64,7 @@ class Learning:
     batch_size: int = 64
     """Pictures in one step of the optimizer."""
     shuffle_buffer: int = 0
-    """Of streamed data: how many pictures are shuffled together; 0: 10,000."""
+    """For data larger than memory: pictures shuffled together; 0: all, of a stream 10,000."""
     optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
     """The optimizer; sgd has Nesterov momentum 0.9."""
     lr: float = 1e-3

@@ -29,7 +29,7 @@ __all__ = ["Cell", "Rows", "open_parquet"]
 
 Cell = dict[str, Any] | None  # an encoded picture as `datasets` stores it: bytes, path or both
 PIECE = 32  # rows that are read of one file before the next one's turn
-MOST_OPEN = 8  # files that are read in turns; each has one row group in memory
+MOST_OPEN = 4  # files that are read in turns; a row group of each is in memory
 
 
 @dataclass(frozen=True)
