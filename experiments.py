@@ -15,6 +15,7 @@
     python experiments.py label_noise checkpoints/X.safetensors --data fer2013 --votes FILE
     python experiments.py matrix checkpoints/X.safetensors --data fer2013 --also muxspace=PATH
     python experiments.py pack --data fer2013          one file that trains without `datasets`
+    python experiments.py pack --data PARQUET --streaming --shards    mapped files, for large data
     python experiments.py publish expression --to owner/name    what would go to the hub; --yes
 
 `--data` is whatever `lab.datasets.load` understands: a folder, a CSV, a hub id, kaggle:owner/name,

@@ -30,7 +30,7 @@ from expression.terminal import escape_unprintable
 __all__ = [
     "Timing", "child_rows", "described", "exit_code", "markdown_table", "measure_rows",
     "paired_rounds", "parse", "parser", "positive", "rates_cell", "ratios", "read_json", "record",
-    "reply_to_parent", "seconds_of", "synchronize", "time_calls", "write_json",
+    "reply_to_parent", "seconds_of", "synchronize", "time_calls", "write_json", "write_key",
 ]  # fmt: skip
 
 Main = Callable[[Sequence[str] | None], int]
@@ -180,6 +180,11 @@ def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     with atomic_write(path) as file:
         file.write(text.encode())
+
+
+def write_key(path: Path, key: str, content: Any) -> None:
+    """Replace one key of a JSON file that several programs write, each its own."""
+    write_json(path, {**(read_json(path) or {}), key: content})
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from benchmarks import (
     page,
     server,
     serving,
+    shards,
     speedrun,
     step,
     trainers,
@@ -263,9 +264,31 @@ The test split of {settings["data"]} was {looks} for this table. Left out, becau
 than the labels of the data: {left_out}."""
 
 
+def shards_section(told: dict[str, Any]) -> str:
+    few, many = (f"{told['settings']['pictures'] * factor:,}" for factor in shards.FACTORS)
+    return f"""## Data larger than memory
+
+`{told["command"]}` ({harness.described(told)}, datasets {told["versions"]["datasets"]}). {few} and
+{many} drawn training pictures of 48 × 48 in Parquet files; batches of {shards.RECIPE.batch_size},
+shuffled and normalised, without a network, {told["settings"]["rounds"]} epochs. Own memory is the
+most that the process held from its start on, reading the set included. Pages of mapped files are in
+memory as long as nothing else needs it.
+
+{shards.table(told)}"""
+
+
+# The keys of scale.json: a program each, which writes its own key alone
+SCALE: dict[str, Callable[[dict[str, Any]], str]] = {"shards": shards_section}
+
+
+def scale_section(told: dict[str, Any]) -> str:
+    return "\n\n".join(section(told[key]) for key, section in SCALE.items() if key in told)
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "serving": serving_section,
     "server": server_section,
+    "scale": scale_section,
     "app": app_section,
     "page": page_section,
     "install": install_section,

@@ -67,6 +67,8 @@ def check_combinations(recipe: Recipe) -> None:
         "--class-weights and --weighted-sampling both even out the classes: give one of them, the "
         "other as --no-class-weights or 0":
             recipe.class_weights and recipe.weighted_sampling > 0,
+        "--shuffle-buffer and --weighted-sampling both say which pictures come when: give one":
+            recipe.shuffle_buffer > 0 and recipe.weighted_sampling > 0,
     }  # fmt: skip
     for problem, found_here in problems.items():
         if found_here:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from expression.file_kinds import is_url
+from expression.preprocessing import Preprocess
 from lab import (
     calibrated_checkpoint,
     comparison,
@@ -28,6 +29,7 @@ from lab.checks import UsageError, check_all_files, check_device, check_paths
 from lab.data import Faces, pack, preprocess, read
 from lab.from_checkpoint import FROM_CARD, settled, write_onnx
 from lab.further_data import data_name, read_further
+from lab.large_data import check_large
 from lab.options import (
     Calibrate,
     Command,
@@ -52,6 +54,8 @@ from lab.recipes import Recipe
 from lab.recording import data_words, record_command
 from lab.resuming import STATE, find_run, finish_run, is_finished
 from lab.run import Run
+from lab.shard_writer import write_shards
+from lab.streaming import read_streamed
 from lab.svm_training import SYSTEMS as SVM_SYSTEMS
 from lab.svm_training import train_svm
 from lab.tensorboard_log import TensorBoardLog
@@ -89,6 +93,7 @@ def carry_out(
         return
     if said := out_of_range(vars(command)):
         raise UsageError(said)
+    check_large(command, recipes)
     device = check_device(command.device)
     left_out: list[str] = []
     if isinstance(command, Settings):
@@ -114,8 +119,7 @@ def carry_out(
             best = make_flagship(command, recipes, faces, further, device, again)
             print(f"exported {best}")
         case Pack():
-            path = command.to or Path(f".expression_cache/{faces.name}.npz")
-            print(f"wrote {pack(faces, path)}")
+            print(f"wrote {write_packed(command, faces)}")
         case Ensemble():
             way = "tta18" if command.shifts else "flip"
             folder = flagship.ensemble(
@@ -152,9 +156,19 @@ def carry_out(
 
 def load(command: Data) -> Faces:
     """The data that the options name; `read` is told of votes and cleaned labels where given."""
+    if command.streaming:
+        return read_streamed(command.data or "", command.name, command.strict)
     given = {"votes": command.votes, "cleaned_labels": command.cleaned_labels}
     files: dict[str, Any] = {name: path for name, path in given.items() if path}
     return read(command.data, command.name, command.classes, command.strict, **files)
+
+
+def write_packed(command: Pack, faces: Faces) -> Path:
+    """The data set in one file, or in a folder of shards."""
+    if command.shards:
+        folder = command.to or Path(f"{faces.name}_shards")
+        return write_shards(faces, folder, Preprocess(command.size, command.mode))
+    return pack(faces, command.to or Path(f".expression_cache/{faces.name}.npz"), command.size)
 
 
 # --- training ---

@@ -252,7 +252,7 @@ def preprocess(recipe: Recipe) -> Preprocess:
 
 def read(where: str | None, name: str | None = None, classes: int = 0, strict: bool = False,
          votes: str | Path | None = None, cleaned_labels: Path | None = None) -> Faces:  # fmt: skip
-    """Load a source, or a packed file (.npz); `classes=4` merges FER2013's seven.
+    """Load a source, a packed file (.npz) or shards; `classes=4` merges FER2013's seven.
 
     `votes` is FER+'s file, by path or address; its votes join FER2013's faces by row or by name,
     whichever fits, see `lab.datasets.ferplus.join_votes`. `cleaned_labels` is a file
@@ -262,6 +262,8 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
     Raises ValueError for another number, for a file of cleaned labels that was made for other
     data, or as `lab.datasets.load` does.
     """
+    from lab import shards
+
     if where and where.endswith(".npz"):
         if classes or name or votes or cleaned_labels:
             raise ValueError(
@@ -269,6 +271,11 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
                 "before packing"
             )
         return report_duplicates(unpack(Path(where)))
+    if where and shards.is_sharded(where):
+        if classes or name or votes or cleaned_labels:
+            raise ValueError(f"{where} holds shards: merge classes, name the data, join votes and "
+                             "clean labels before they are written")  # fmt: skip
+        return report_duplicates(shards.read_shards(where, strict))
     from lab import datasets
     from lab.datasets import cleaned, fer2013
 

@@ -18,7 +18,7 @@ from expression.kept_files import is_whole, keep_file
 from expression.preprocessing import flatten
 from hf_collate import Decoded
 
-__all__ = ["SAME_PICTURE", "hashes", "in_train", "report", "same_picture"]
+__all__ = ["SAME_PICTURE", "hashes", "in_train", "pixel_digest", "report", "same_picture"]
 
 # Bits of 256 in which two hashes of one picture may differ. Checked on 225 pictures that lie in
 # two collections, known by their file names, once at 224 px and once at 128 px and below: their
@@ -53,10 +53,14 @@ def digests(rows: Any) -> Iterator[bytes]:
         pictures = iter(rows.pixels.numpy())
     else:
         pictures = (row["image"] for row in rows.select_columns(["image"]))
-    for picture in pictures:
-        pixels = np.asarray(picture)
-        mode = getattr(picture, "mode", "")
-        yield sha256(f"{mode} {pixels.shape}".encode() + pixels.tobytes()).digest()
+    yield from map(pixel_digest, pictures)
+
+
+def pixel_digest(picture: Any) -> bytes:
+    """A hash of a decoded picture, a PIL one or an array."""
+    pixels = np.asarray(picture)
+    mode = getattr(picture, "mode", "")
+    return sha256(f"{mode} {pixels.shape}".encode() + pixels.tobytes()).digest()
 
 
 def hashes(rows: Any, cache: Path | None = None) -> np.ndarray:

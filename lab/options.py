@@ -45,6 +45,8 @@ class Data:
     its own, called NAME; label=DATA trains the label head with it."""
     cleaned_labels: File = None
     """A file of cleaned labels, as label_noise writes it: it replaces training labels."""
+    streaming: Flag = False
+    """Read Parquet files as a stream in each epoch, for data larger than memory (docs/data.md)."""
     strict: Flag = False
     """Stop at the first row that cannot be used, instead of leaving it out."""
     device: Annotated[str, arg(metavar="DEVICE")] = field(
@@ -194,10 +196,17 @@ class LabelNoise(Data):
 
 @dataclass(frozen=True)
 class Pack(Data):
-    """Write a data set to one file, for a machine without `datasets`."""
+    """Write a data set, decoded, to one file, for a machine without `datasets`, or with --shards to
+    a folder that is never read whole, for data larger than memory."""
 
     to: File = None
-    """The file; None: .expression_cache/NAME.npz."""
+    """The file, or the folder of shards; None: .expression_cache/NAME.npz, NAME_shards."""
+    shards: Flag = False
+    """Write a folder of mapped files; --data FOLDER trains on it."""
+    size: int = 48
+    """Side of the pictures, in pixels."""
+    mode: Literal["L", "RGB"] = "L"
+    """Colour mode of the pictures; RGB with --shards alone."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "contrast": (0, 1), "erase": (0, 1), "side": (0, LARGEST_SIDE),
     "final_unaugmented_epochs": EPOCHS,
     # learning
-    "epochs": EPOCHS, "batch_size": (1, 100_000), "lr": (0, 1000), "weight_decay": (0, 1000),
+    "epochs": EPOCHS, "batch_size": (1, 100_000), "shuffle_buffer": COUNT,
+    "lr": (0, 1000), "weight_decay": (0, 1000),
     "label_smoothing": (0, 1), "weighted_sampling": (0, 1), "focal_gamma": (0, 100),
     "further_weights": (1e-6, 1_000_000), "further_cap": COUNT, "prior_correction": (0, 100),
     "mixup": (0, 1000), "average": (0, 1),

@@ -63,6 +63,8 @@ class Learning:
     """How many times the training split is seen."""
     batch_size: int = 64
     """Pictures in one step of the optimizer."""
+    shuffle_buffer: int = 0
+    """For data larger than memory: pictures shuffled together; 0: all, of a stream 10,000."""
     optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
     """The optimizer; sgd has Nesterov momentum 0.9."""
     lr: float = 1e-3

@@ -63,6 +63,8 @@ def data_words(command: Data) -> list[str]:
     words = []
     if command.data:
         words.append(f"--data {shlex.quote(public_data(command.data))}")
+    if command.streaming:
+        words.append("--streaming")
     if command.name:
         words.append(f"--name {shlex.quote(command.name)}")
     if command.classes:

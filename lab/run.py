@@ -89,6 +89,9 @@ class Run:
 
     def priors(self) -> dict[str, list[float]]:
         """Share of each class among the targets that training shows, head by head."""
+        if self.heads == ("label",) and not self.recipe.weighted_sampling:
+            counts = self.faces.labels("train").bincount(minlength=len(self.faces.class_names))
+            return class_priors(self.heads, counts[None, None])
         targets = self.targets
         if power := self.recipe.weighted_sampling:
             shown = class_sampling_weights(hard_labels(targets), power)

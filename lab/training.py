@@ -35,6 +35,7 @@ from lab.results import Results
 from lab.resuming import STATE, read_state
 from lab.run import Run
 from lab.sampling import class_sampling_weights, weighted_order
+from lab.shards import block_order
 from lab.tensorboard_log import TensorBoardLog
 from train_loop import History, train
 from train_state import load_state, save_state
@@ -198,6 +199,8 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     if power := recipe.weighted_sampling:
         weights = class_sampling_weights(hard_labels(run.targets)[loader.rows], power)
         loader.order = partial(weighted_order, weights)
+    elif recipe.shuffle_buffer and isinstance(loader, Batches):  # a stream has a buffer of its own
+        loader.order = partial(block_order, len(loader.rows), recipe.shuffle_buffer)
     if many:
         loader.labels = run.targets.to(loader.labels.device)
     state_here = processes.file_of_main(state_path)

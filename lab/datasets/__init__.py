@@ -45,6 +45,7 @@ __all__ = [
     "normalise",
     "origin",
     "report",
+    "short_name",
     "slug",
     "summary",
 ]
@@ -281,8 +282,14 @@ def origin(splits: DatasetDict) -> str:
 def slug(splits: DatasetDict) -> str:
     """A short name for file names: "small_expressions", "emotion_detection", "synthetic"."""
     kind, _, rest = origin(splits).partition(" ")
-    name = re.sub(r"/versions/\d+$", "", rest) if kind in ("folder", "hub", "kaggle") else kind
-    return re.sub(r"[^\w.-]+", "_", name.rsplit("/", 1)[-1]).strip("._") or "data"
+    return short_name(rest if kind in ("folder", "hub", "kaggle") else kind)
+
+
+def short_name(where: str) -> str:
+    """A path, or a hub's or Kaggle's id, as a short name for file names."""
+    path = Path(where).expanduser()
+    text = _called(path) if path.exists() else re.sub(r"/versions/\d+$", "", where)
+    return re.sub(r"[^\w.-]+", "_", text.rsplit("/", 1)[-1]).strip("._") or "data"
 
 
 def fingerprint(splits: DatasetDict) -> str:

@@ -24,7 +24,7 @@ from lab.datasets.splits import (
 )
 from lab.datasets.table_rows import row_name, usable
 
-__all__ = ["is_hf_folder", "load"]
+__all__ = ["is_hf_folder", "load", "parquet_files"]
 
 
 def _split_of(file: Path, root: Path) -> str | None:
@@ -39,6 +39,18 @@ def _parquet(root: Path) -> list[Path]:
     """Parquet files below `root`, at most three folders deep, in the order of their names."""
     found = [f for depth in ("", "*/", "*/*/") for f in root.glob(f"{depth}*.parquet")]
     return sorted(f for f in found if not any(p.startswith(".") for p in f.relative_to(root).parts))
+
+
+def parquet_files(root: Path) -> dict[str, list[Path]]:
+    """The Parquet files below `root` by their split; all are train where no name tells a split."""
+    named = {file: _split_of(file, root) for file in _parquet(root)}
+    if not any(named.values()):  # as on the hub
+        named = dict.fromkeys(named, "train")
+    found: dict[str, list[Path]] = {}
+    for file, split in named.items():
+        if split:
+            found.setdefault(split, []).append(file)
+    return found
 
 
 def is_hf_folder(path: str | Path) -> bool:
@@ -65,16 +77,12 @@ def _table(file: Path) -> pa.Table:
 class _Shards:
     """The parquet files of each split, one behind the other."""
 
-    def __init__(self, root: Path, files: Sequence[Path]) -> None:
-        named = {file: _split_of(file, root) for file in files}
-        if not any(named.values()):  # no file names a split: all is train, as on the hub
-            named = dict.fromkeys(files, "train")
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self.tables: dict[str, list[tuple[str, pa.Table]]] = {}
-        for file, split in named.items():
-            if split:
-                part = file.relative_to(root).as_posix(), _table(file)
-                self.tables.setdefault(split, []).append(part)
+        self.tables = {
+            split: [(file.relative_to(root).as_posix(), _table(file)) for file in files]
+            for split, files in parquet_files(root).items()
+        }
 
     def splits(self) -> dict[str, Dataset]:
         return {split: self._joined(parts) for split, parts in self.tables.items()}
@@ -131,7 +139,7 @@ def load(
         if not files:
             inside = sorted(p.name for p in root.iterdir())[:8]
             raise FileNotFoundError(f"{root} holds {inside or 'nothing'}; expected {want}")
-        shards = _Shards(root, files)
+        shards = _Shards(root)
         tables, name = shards.splits(), shards.row_name
         folders += sorted({file.parent for file in files} - {root})
     for split in [s for s in SPLITS if s in tables]:

@@ -16,7 +16,7 @@ from huggingface_hub import HfApi, constants
 
 from lab.datasets.splits import rename_splits
 
-__all__ = ["HubUnavailable", "load"]
+__all__ = ["HubUnavailable", "load", "why_not"]
 
 _TRUE = {"1", "ON", "YES", "TRUE"}
 
@@ -31,7 +31,7 @@ def _offline() -> bool:
     return constants.HF_HUB_OFFLINE or any(value.upper() in _TRUE for value in named)
 
 
-def _why_not(repo_id: str, revision: str | None, timeout: float) -> str | None:
+def why_not(repo_id: str, revision: str | None, timeout: float) -> str | None:
     """None where the hub has the data set, or the reason why not, after `timeout` seconds at most.
 
     The request runs in its own thread, because looking up a host name has no time limit.
@@ -96,7 +96,7 @@ def load(
     `cache_dir`: where prepared data is kept; None leaves it to HF_DATASETS_CACHE. Splits called
     val, valid or dev become `validation`. Raises HubUnavailable where there is neither.
     """
-    reason = _why_not(repo_id, revision, timeout)
+    reason = why_not(repo_id, revision, timeout)
     try:
         if reason is None:
             found = datasets.load_dataset(repo_id, revision=revision, cache_dir=cache_dir)

@@ -48,9 +48,8 @@ def check_columns(rows: Dataset, where: str) -> None:
 def rename_columns(rows: Dataset) -> Dataset:
     """The same rows with `img` as `image` and `labels` as `label`, where those names are free."""
     found = {old: new for old, new in _COLUMNS.items() if old in rows.column_names}
-    return rows.rename_columns(
-        {old: new for old, new in found.items() if new not in rows.column_names}
-    )
+    free = {old: new for old, new in found.items() if new not in rows.column_names}
+    return rows.rename_columns(free) if free else rows
 
 
 def build_split(

@@ -31,7 +31,7 @@ from lab.datasets.reading import (
 from lab.datasets.splits import SPLITS, check_columns, rename_columns
 from lab.datasets.table_labels import class_labels
 
-__all__ = ["MOST_LEFT_OUT", "row_name", "usable"]
+__all__ = ["MOST_LEFT_OUT", "Unusable", "check_share", "class_word", "opened", "row_name", "usable"]
 
 MOST_LEFT_OUT = 0.2  # of a split's rows: with more that have no label or no picture, it is refused
 
@@ -86,7 +86,7 @@ def usable(
         pictures = _pictures(rows, f"{where} ({split})")
         cells = tqdm(_cells(pictures), f"checking {split}", len(rows), disable=not progress)
         found, stored = _opened_rows(split, cells, labels[split], names, name, folders, report)
-        _check_share(len(found), len(rows), f"{where} ({split})", report)
+        check_share(len(found), len(rows), f"{where} ({split})", report)
         for row in found:
             if row.label in names:
                 kept.append(row)
@@ -110,9 +110,9 @@ def _opened_rows(
     found, stored = [], {}
     for row, (cell, label) in enumerate(zip(cells, labels, strict=True)):
         try:
-            word = _class(label, names)
-            digest, change = _opened(cell, folders)
-        except _Unusable as problem:
+            word = class_word(label, names)
+            digest, change = opened(cell, folders)
+        except Unusable as problem:
             report.count(f"{problem}, left out", name(split, row))
             continue
         if change is not None:
@@ -121,30 +121,30 @@ def _opened_rows(
     return found, stored
 
 
-class _Unusable(ValueError):
+class Unusable(ValueError):
     """Why one row cannot be used."""
 
 
-def _class(label: int | str | None, names: Sequence[str]) -> str:
-    """A row's class as a word. Raises _Unusable for no label and for a number of no class."""
+def class_word(label: int | str | None, names: Sequence[str]) -> str:
+    """A row's class as a word. Raises Unusable for no label and for a number of no class."""
     if label is None:
-        raise _Unusable("no label (an empty cell or -1)")
+        raise Unusable("no label (an empty cell or -1)")
     if isinstance(label, str):
         return label
     if not 0 <= label < len(names):
-        raise _Unusable(f"label {label} is none of 0..{len(names) - 1}")
+        raise Unusable(f"label {label} is none of 0..{len(names) - 1}")
     return names[label]
 
 
-def _opened(
+def opened(
     value: dict[str, Any] | None, folders: Sequence[Path]
 ) -> tuple[bytes, dict[str, Any] | None]:
     """(SHA-256 of the encoded picture, what is to be stored in its place or None).
 
-    Raises _Unusable where there is no picture that opens.
+    Raises Unusable where there is no picture that opens.
     """
     if value is None or (not value["bytes"] and not value["path"]):
-        raise _Unusable("no picture (an empty cell)")
+        raise Unusable("no picture (an empty cell)")
     try:
         if value["bytes"] is not None:
             content, stored = value["bytes"], value
@@ -153,10 +153,10 @@ def _opened(
             content, stored = picture_content(file), {"bytes": None, "path": str(file)}
         digest = picture_digest(content)
         bright = with_full_range(content)
-    except _Unusable:
+    except Unusable:
         raise
     except Exception as error:  # decoders raise nearly any exception for a broken file
-        raise _Unusable(f"picture does not open ({why_not_open(error)})") from error
+        raise Unusable(f"picture does not open ({why_not_open(error)})") from error
     if bright is not content:
         stored = {"bytes": bright, "path": None}
     return digest, None if stored == value else stored
@@ -165,14 +165,14 @@ def _opened(
 def _file(path: str, folders: Sequence[Path]) -> Path:
     """The file that a cell names, looked for in the folders where its path is relative."""
     if is_url(path) or "://" in path:
-        raise _Unusable("picture is a web address, which is not fetched")
+        raise Unusable("picture is a web address, which is not fetched")
     for file in [folder / path for folder in folders] or [Path(path)]:  # an absolute path stays
         if file.is_file():
             return file.absolute()
-    raise _Unusable("picture's file is missing")
+    raise Unusable("picture's file is missing")
 
 
-def _check_share(kept: int, rows: int, where: str, report: Report) -> None:
+def check_share(kept: int, rows: int, where: str, report: Report) -> None:
     if rows - kept > MOST_LEFT_OUT * rows:
         raise ValueError(
             f"{where}: {rows - kept:,} of {rows:,} rows cannot be used, more than the "

@@ -6,6 +6,7 @@ Each test runs Python anew, since the libraries read their settings once, when t
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -118,11 +119,17 @@ class _Hub(http.server.BaseHTTPRequestHandler):
         ]
 
     def answer(self, body: object) -> None:
-        self.send_response(404 if body is None else 200)
+        part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))  # of a stream
+        part = part if isinstance(body, bytes) else None
+        self.send_response(404 if body is None else 206 if part else 200)
         if body is None:
             self.send_header("X-Error-Code", "EntryNotFound")
             body = {}
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        if part:
+            first, end = int(part[1]), min(int(part[2]) + 1, len(data))
+            self.send_header("Content-Range", f"bytes {first}-{end - 1}/{len(data)}")
+            data = data[first:end]
         self.send_header("X-Repo-Commit", self.commit)
         self.send_header("ETag", f'"{hash(data) & 0xFFFFFFFF:08x}"')
         self.send_header("Content-Type", "application/json")
@@ -178,3 +185,22 @@ def test_a_hub_id_trains_as_data_and_as_further_data(
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("hub some/faces") == 2  # what was taken, for both
     assert (out / "checkpoints" / "tinyvgg-faces+faces.safetensors").is_file()
+
+
+def test_a_hub_set_is_streamed_and_not_kept(
+    faces: DatasetDict, stand_in: http.server.ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    # A set larger than the disk must leave no copy in a cache
+    endpoint, home = f"http://127.0.0.1:{stand_in.server_port}", tmp_path / "home"
+    program = (
+        "from pathlib import Path; from lab.streaming import read_streamed; import os\n"
+        "root = os.getcwd(); os.chdir(os.environ['HF_HOME'])\n"
+        "for name in ('some/faces', 'some/face'):\n"
+        "    faces = read_streamed(name)\n"
+        "    print('mark', faces.fingerprint, faces.name, len(list(faces.train_rows())))"
+    )
+    home.mkdir()
+    done = child(program, home, endpoint, PYTHONPATH=str(ROOT))
+    assert f"mark {datasets.fingerprint(faces)} faces 21" in done.stdout, done.stderr[-3000:]
+    assert "HubUnavailable" in done.stderr and "some/face " in done.stderr
+    assert not list(home.rglob("*.parquet")) and not list(home.rglob("*.arrow"))

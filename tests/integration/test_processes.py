@@ -43,6 +43,24 @@ def drawn(tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(scope="module")
+def drawn_parquet(tmp_path_factory):
+    """The same faces in Parquet files: five of train."""
+    from lab.datasets import synthetic
+
+    folder = tmp_path_factory.mktemp("parquet") / "drawn"
+    splits = synthetic.load(
+        train=68, validation=130, test=9, size=24, seed=0, class_names=("happy", "neutral", "sad")
+    )
+    (folder / "data").mkdir(parents=True)
+    for split, rows in splits.items():
+        count = 5 if split == "train" else 1
+        for k in range(count):
+            file = folder / "data" / f"{split}-{k:05d}-of-{count:05d}.parquet"
+            rows.shard(count, k).to_parquet(str(file))
+    return str(folder)
+
+
 def free_port():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -167,6 +185,21 @@ def test_another_number_of_processes_goes_on(cut, drawn, tmp_path):
     history = result(folder)[1]["history"]
     assert {name: values[:1] for name, values in history.items()} == before
     assert len(history["lr"]) == 3
+
+
+def test_streamed_files_are_split_by_process_and_gone_on_with(drawn_parquet, tmp_path):
+    # Two processes read three files and two: with steps of their own they would wait for ever
+    words = ["--streaming", "--shuffle-buffer", "20", *NORMED, "--average", "0"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert run(2, whole, drawn_parquet, *words)[0] == [0, 0], text(whole, "err", 0)
+    assert run(2, cut, drawn_parquet, *words, dies=True)[0] == [2, -signal.SIGKILL]
+    assert run(2, cut, drawn_parquet, *words, "--resume")[0] == [0, 0], text(cut, "err", 0)
+    (first, one), (second, two) = result(whole), result(cut)
+    assert all((first[name] == second[name]).all() for name in first)
+    assert {**one["history"], "seconds": 0} == {**two["history"], "seconds": 0}
+    for accuracy in one["history"]["train_accuracy"]:  # of 68 faces, each counted once
+        assert accuracy * 68 == pytest.approx(round(accuracy * 68), abs=1e-6)
+    assert "--streaming" in one["command"]
 
 
 def test_other_commands_are_for_one_process(drawn, tmp_path, monkeypatch, capsys):
