@@ -37,7 +37,10 @@ ALWAYS = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # its words on workers that ended go to standard output
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # the only way to bind to 127.0.0.1
+ALONE = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the only way to bind to 127.0.0.1
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # of helpers whose driver was killed, before 60
+}
 
 
 def check_installed() -> None:
