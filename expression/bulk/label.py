@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from expression.bulk.films import OVERLAP, PIECE, Piece, joined, pieces_of
 from expression.bulk.keys import SeenKeys, key_of
 from expression.bulk.results import Results
 from expression.bulk.rows import SCHEMA_VERSION, empty_row, schema_of, table_of
@@ -157,6 +158,8 @@ def label(
             "whole": settings.whole,
             "min_confidence": predictor.min_confidence,
             "smallest": settings.smallest,
+            "film_piece_seconds": PIECE,
+            "film_overlap_seconds": OVERLAP,
         },
     }
     results, counts = Results(out), Counts()
@@ -169,9 +172,12 @@ def label(
         writer = Writer(results, pace, counts)
         stack.callback(finish, results, writer)
         job = Job(settings, engine, pace, predictor.class_names, writer, progress)
-        items = (item for item in source.items() if not is_film(item))
-        for wave in fresh_waves(items, seen, pace.wave * workers):
-            job.run(wave)
+        films: list[Item] = []
+        for wave in fresh_waves(source.items(), seen, pace.wave * workers):
+            films += [item for item in wave if is_film(item)]
+            if pictures := [item for item in wave if not is_film(item)]:
+                job.run(pictures)
+        job.follow(films, 8 * workers)
     return counts
 
 
@@ -228,18 +234,22 @@ class Job:
                 "--workers"
             )
         for key, item in list(waiting.items()):
-            row = empty_row(item.name, self.class_names, self.settings.model_sha256, KILLED)
-            self.take(table_of([row], self.class_names), waiting, {key})
+            self.take(self.row(item, KILLED), waiting, {key})
 
     def answer(self, waiting: dict[bytes, Item], size: int) -> None:
         """Have items answered in chunks; those that were leave `waiting`."""
-        for table in self.engine(self.settings, chunks_of(list(waiting.values()), size)):
-            if "failure" in table.column_names:
-                raise WorkFailure(table["failure"][0].as_py())
+        for table in self.answers(chunks_of(list(waiting.values()), size)):
             keys = set(pc.unique(table["key"]).to_pylist())
             if extra := keys - waiting.keys():  # answered a second time
                 table = table.filter(pc.invert(pc.is_in(table["key"], binary(extra))))
             self.take(table, waiting, keys - extra)
+
+    def answers(self, chunks: Sequence[str]) -> Iterator[pa.Table]:
+        """Raises WorkFailure where a worker says that it cannot work."""
+        for table in self.engine(self.settings, chunks):
+            if "failure" in table.column_names:
+                raise WorkFailure(table["failure"][0].as_py())
+            yield table
 
     def take(self, table: pa.Table, waiting: dict[bytes, Item], keys: set[bytes]) -> None:
         for key in keys:
@@ -248,6 +258,79 @@ class Job:
             self.writer.add(table, keys)
             if self.progress is not None:
                 self.progress(len(keys))
+
+    # --- films ---
+
+    def follow(self, films: Sequence[Item], most: int) -> None:
+        """Films, of which at least `most` pieces are with the workers at once."""
+        there = self.writer.results.pieces()
+        wanted = {key_of(film.name) for film in films}
+        for piece in there:
+            if piece[0] not in wanted:  # its film is done; the run was killed before this
+                self.writer.results.drop_piece(*piece)
+        some: list[Piece] = []
+        for number, film in enumerate(films, 1):
+            try:
+                some += pieces_of(film)
+            except (OSError, ValueError) as error:
+                self.take_film(film, [self.row(film, str(error))])
+            if len(some) >= most or number == len(films):
+                self.follow_pieces(some, there)
+                some = []
+
+    def follow_pieces(self, pieces: Sequence[Piece], there: set[tuple[bytes, int]]) -> None:
+        """Whole films: their pieces, but those that are `there` already; then join them."""
+        waiting = {(key_of(piece.item.name), piece.number): piece for piece in pieces}
+        for done in there & waiting.keys():
+            del waiting[done]
+        for _ in range(2):  # again, where a worker did not survive it
+            chunks = [json.dumps({"film": piece.packed()}) for piece in waiting.values()]
+            for table in self.answers(chunks) if chunks else ():
+                key, number = table["key"][0].as_py(), table["piece"][0].as_py()
+                if waiting.pop((key, number), None) is not None:
+                    self.writer.results.put_piece(key, number, table)
+        lost = {piece.item.name for piece in waiting.values()}
+        for name, some in groupby(pieces, key=lambda piece: piece.item.name):
+            self.join(list(some), KILLED if name in lost else "")
+
+    def join(self, pieces: Sequence[Piece], error: str) -> None:
+        """The pieces of one film become a part."""
+        film, results = pieces[0].item, self.writer.results
+        key, frames = key_of(film.name), 0
+        if not error:
+            for piece in pieces:
+                table = results.piece(key, piece.number)
+                frames += table["frames"][0].as_py()
+                error = error or table["error"][0].as_py() or ""
+        if error:
+            tables = [self.row(film, error)]
+        else:
+            read = (results.piece(key, piece.number) for piece in pieces)
+            tables = [table for table in joined(read, pieces) if table.num_rows]
+            tables = tables or [self.row(film)]
+        self.take_film(film, tables, frames)
+        for piece in pieces:
+            results.drop_piece(key, piece.number)
+
+    def row(self, film: Item, error: str = "") -> pa.Table:
+        row = empty_row(film.name, self.class_names, self.settings.model_sha256, error)
+        return table_of([row], self.class_names)
+
+    def take_film(self, film: Item, tables: Sequence[pa.Table], frames: int = 0) -> None:
+        """A part of its own, so that what is in DIR/pieces is not needed any more."""
+        whole = pa.concat_tables(tables)
+        about = {
+            "source": whole["source"][0].as_py(),
+            "frames": frames,
+            "seconds": pc.max(whole["seconds"]).as_py(),
+            "tracks": pc.max(whole["track"]).as_py() or 0,
+        }
+        self.writer.results.put_film(key_of(film.name), about)
+        self.writer.flush()
+        self.writer.add(whole, [key_of(film.name)])
+        self.writer.flush()
+        if self.progress is not None:
+            self.progress(1)
 
 
 def binary(keys: Iterable[bytes]) -> pa.Array:

@@ -2,6 +2,8 @@
 
     DIR/manifest.json           settings, checkpoint, schema version, sources; parts and counts
     DIR/faces/part-….parquet    one row a face
+    DIR/films/….json            of each film: frames, seconds, tracks
+    DIR/pieces/                 of films that are not finished yet
 
 A part is named by the keys of its pictures and gets its name when it is complete: on a file system
 by a rename, in an object store because an object appears whole. So what has a name is done, and no
@@ -28,10 +30,11 @@ from expression.bulk.stores import store_of
 from expression.files import atomic_write, shown
 from expression.output_files import check_folder
 
-__all__ = ["FACES", "MANIFEST", "Results"]
+__all__ = ["FACES", "FILMS", "MANIFEST", "PIECES", "Results"]
 
-MANIFEST, FACES, LOCK = "manifest.json", "faces", ".lock"
-TEMPORARY = re.compile(r"\.part-[0-9a-f]+(\.\d+\.tmp)?\.parquet")
+MANIFEST, LOCK = "manifest.json", ".lock"
+FACES, FILMS, PIECES = FOLDERS = "faces", "films", "pieces"
+TEMPORARY = re.compile(r"\.[\w-]+(\.\d+\.tmp)?\.(parquet|json)")
 FIXED = ("schema_version", "sources", "model", "settings")  # what no second run may change
 
 
@@ -65,7 +68,8 @@ class Results:
     def prepare(self) -> None:
         if self.local:
             check_folder(Path(self.root))
-        self.fs.makedirs(f"{self.root}/{FACES}", exist_ok=True)
+        for folder in FOLDERS:
+            self.fs.makedirs(f"{self.root}/{folder}", exist_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -133,17 +137,48 @@ class Results:
 
     def sweep(self) -> None:
         """Delete what a killed run left half written; nobody else writes while this one does."""
-        if self.local:
-            for entry in os.scandir(Path(self.root, FACES)):
+        for folder in FOLDERS if self.local else ():
+            for entry in os.scandir(Path(self.root, folder)):
                 if TEMPORARY.fullmatch(entry.name):
                     os.unlink(entry.path)
 
+    def names(self, folder: str) -> list[str]:
+        """The files of one of the folders that are complete, sorted."""
+        self.fs.invalidate_cache()
+        try:
+            listed = self.fs.ls(f"{self.root}/{folder}", detail=False)
+        except FileNotFoundError:  # object stores have no empty folders
+            return []
+        names = [str(path).rpartition("/")[2] for path in listed]
+        return sorted(name for name in names if name.endswith(".parquet") and name[0] != ".")
+
     def parts(self) -> list[str]:
         """The names of the parts that are complete."""
-        self.fs.invalidate_cache()
-        listed = self.fs.ls(f"{self.root}/{FACES}", detail=False)
-        names = [str(path).rpartition("/")[2] for path in listed]
-        return sorted(n for n in names if n.startswith("part-") and n.endswith(".parquet"))
+        return [name for name in self.names(FACES) if name.startswith("part-")]
+
+    # --- films ---
+
+    def put_piece(self, key: bytes, number: int, table: pa.Table) -> None:
+        file = BytesIO()
+        pq.write_table(table, file, compression="zstd")
+        self.put(f"{PIECES}/{piece_name(key, number)}", file.getvalue())
+
+    def piece(self, key: bytes, number: int) -> pa.Table:
+        with self.fs.open(f"{self.root}/{PIECES}/{piece_name(key, number)}", "rb") as file:
+            return pq.read_table(file)
+
+    def pieces(self) -> set[tuple[bytes, int]]:
+        """(key of a film, number of a piece) of all that are there."""
+        words = [name.removesuffix(".parquet").rpartition("-") for name in self.names(PIECES)]
+        return {(bytes.fromhex(key), int(number)) for key, _, number in words}
+
+    def drop_piece(self, key: bytes, number: int) -> None:
+        path = f"{self.root}/{PIECES}/{piece_name(key, number)}"
+        if self.fs.exists(path):
+            self.fs.rm_file(path)
+
+    def put_film(self, key: bytes, about: Mapping[str, Any]) -> None:
+        self.put(f"{FILMS}/{key.hex()}.json", (json.dumps(about, indent=1) + "\n").encode())
 
     def keys(self) -> Iterator[list[bytes]]:
         """The keys of all pictures that are done, a part at a time.
@@ -168,6 +203,10 @@ class Results:
         name = f"part-{part_name(keys)}.parquet"
         self.put(f"{FACES}/{name}", file.getvalue())
         return name
+
+
+def piece_name(key: bytes, number: int) -> str:
+    return f"{key.hex()}-{number:06}.parquet"
 
 
 def part_name(keys: Iterable[bytes]) -> str:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from expression.bulk.films import Piece, follow_piece, numbered
 from expression.bulk.rows import empty_row, face_rows, table_of
 from expression.bulk.sources import Item, beside, first_words
 from expression.bulk.stores import absolute, is_store, open_file
@@ -81,7 +82,7 @@ def open_place(place: str, allow_private: bool = False) -> Image.Image:
 
 
 class Labeller:
-    """Call it with a batch of chunks (column `chunk`, JSON): the rows of all their pictures.
+    """Call it with a batch of chunks (column `chunk`, JSON): the rows of their pictures or films.
 
     One is made in each worker; the networks are loaded with the first chunk.
     """
@@ -100,8 +101,12 @@ class Labeller:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         try:
-            tables = [self.label(unpacked(text)) for text in batch["chunk"].to_pylist()]
-            return pa.concat_tables(tables)
+            chunks = map(json.loads, batch["chunk"].to_pylist())
+            return pa.concat_tables([
+                self.follow(Piece.unpacked(chunk["film"])) if isinstance(chunk, dict)
+                else self.label([Item(*values) for values in chunk])
+                for chunk in chunks
+            ])  # fmt: skip
         except MemoryError:
             os._exit(1)  # as if it had been killed: others try again, each picture alone
         except Exception as error:  # Ray would show pages of it, again and again
@@ -120,6 +125,18 @@ class Labeller:
                 else:
                     rows += face_rows(item.name, faces, names, self.settings.model_sha256)
         return table_of(rows, names)
+
+    def follow(self, piece: Piece) -> pa.Table:
+        """The rows of a piece of a film; one with the reason where it cannot be read."""
+        model = self.settings.model_sha256
+        try:
+            return follow_piece(self.predictor, piece, model)
+        except WorkFailure:
+            raise
+        except (OSError, ValueError) as error:
+            names = self.predictor.class_names
+            row = empty_row(piece.item.name, names, model, str(error))
+            return numbered(table_of([row], names), piece.number)
 
     def opened(self, items: Sequence[Item]) -> Iterator[tuple[Item, Image.Image | str]]:
         """Each picture, or the reason why it cannot be opened."""
@@ -228,7 +245,3 @@ def together(
             some, pixels = [], 0
     if some:
         yield some
-
-
-def unpacked(text: str) -> list[Item]:
-    return [Item(*values) for values in json.loads(text)]
