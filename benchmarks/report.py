@@ -16,6 +16,7 @@ from benchmarks import (
     growth,
     harness,
     install,
+    labelling,
     loop,
     page,
     server,
@@ -263,9 +264,31 @@ The test split of {settings["data"]} was {looks} for this table. Left out, becau
 than the labels of the data: {left_out}."""
 
 
+def labelling_section(told: dict[str, Any]) -> str:
+    settings, names = told["settings"], told["listing"]
+    return f"""## Labelling many pictures with Ray
+
+`python -m benchmarks.labelling` ({harness.described(told)}, ray {told["versions"]["ray"]}).
+`expression label` over JPEG files of 480 × 360 with one face each, {settings["pictures"]} and
+{settings["times"]} times as many, in {settings["rounds"]} rounds; the rate is that of the
+further files, once the workers run. Ray started in {told["ray_start_seconds"]:.0f} s. Listing
+{names["names"]:,} names took {names["seconds"]:.0f} s and {names["megabytes"]:.0f} MB of memory.
+
+{labelling.table(told)}"""
+
+
+# The keys of scale.json: a program each, which writes its own key alone
+SCALE: dict[str, Callable[[dict[str, Any]], str]] = {"labelling": labelling_section}
+
+
+def scale_section(told: dict[str, Any]) -> str:
+    return "\n\n".join(section(told[key]) for key, section in SCALE.items() if key in told)
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "serving": serving_section,
     "server": server_section,
+    "scale": scale_section,
     "app": app_section,
     "page": page_section,
     "install": install_section,

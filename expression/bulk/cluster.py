@@ -154,15 +154,21 @@ def temporary_folder() -> Iterator[Path]:
     parent = Path(tempfile.gettempdir())
     if len(str(parent)) > 20 and Path("/tmp").is_dir():
         parent = Path("/tmp")
-    for old in parent.glob("expression-ray-*"):
-        found = TEMPORARY.fullmatch(old.name)
-        if found and not is_alive(int(found[1])):
-            shutil.rmtree(old, ignore_errors=True)
+    sweep(parent)
     folder = Path(tempfile.mkdtemp(prefix=f"expression-ray-{os.getpid()}-", dir=parent))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        sweep(parent)  # again: helpers of a killed run write for some seconds more
+
+
+def sweep(parent: Path) -> None:
+    """Delete the folders of runs that were killed."""
+    for old in parent.glob("expression-ray-*"):
+        found = TEMPORARY.fullmatch(old.name)
+        if found and not is_alive(int(found[1])):
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def descendants() -> set[int]:
