@@ -4,10 +4,10 @@
     python -m benchmarks.labelling --pictures 60 --rounds 1 --names 100000 --out quick.json
 
 All take turns, round by round, over the same folder of JPEG files of 480 × 360 with one face each,
-and write the same parquet files. Each is timed on `--pictures` files and on three times as many;
-what the further ones take tells the rate once workers run, the rest what a run costs before that
-(networks are loaded, Ray starts its processes; starting Ray itself is told apart). Ratios are
-within each round, to one process and one thread without Ray.
+and write the same parquet files. The rate is that of the last nine tenths of the pictures, once all
+workers run; told apart are the seconds until the first tenth is answered (networks are loaded, Ray
+starts its workers) and those that Ray itself takes to start. Ratios are within each round, to one
+process and one thread without Ray.
 
 *Names*: so many made-up names go through what a run does before it opens anything, in a process of
 its own: seconds, and by how much its memory grows.
@@ -19,6 +19,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -40,19 +41,19 @@ __all__ = ["listed", "measure", "table", "write_files"]
 
 PACKAGES = ("ray", "pyarrow", "onnxruntime", "numpy", "pillow")
 ONE = "one process, one thread, without Ray"
-HEADS = ("", "Pictures/s, once it runs", "Of one process", "Before that, s", "Answers missing")
-TIMES = 3  # how many times as many files the longer run has
+HEADS = ("", "Pictures/s, once it runs", "Of one process", "First tenth, s", "Answers missing")
+CHUNK = 16  # pictures that a worker takes at once: 64 by default, for runs that are longer
 
 
-def write_files(folder: Path, count: int) -> list[Path]:
-    """So many pictures, of which some dozens differ; the first third in a folder of its own."""
-    drawn, paths = drawn_pictures(), []
-    for k in range(count * TIMES):
-        path = folder / ("first" if k < count else "rest") / f"{k:06}.jpg"
+def write_files(folder: Path, count: int) -> list[str]:
+    """So many pictures, of which some dozens differ."""
+    drawn, names = drawn_pictures(), []
+    for k in range(count):
+        path = folder / f"{k % 10}" / f"{k:06}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(drawn[k % len(drawn)])
-        paths.append(path)
-    return paths
+        names.append(str(path))
+    return names
 
 
 def ways(workers: Sequence[int]) -> dict[str, Engine | None]:
@@ -61,59 +62,63 @@ def ways(workers: Sequence[int]) -> dict[str, Engine | None]:
     return {ONE: in_this_process, **several, "threads on all cores, without Ray": None}
 
 
-def seconds_of(engine: Engine | None, folder: Path, paths: Sequence[Path]) -> tuple[float, int]:
-    """(seconds to answer them all, how many answers are missing)."""
-    started_at = time.perf_counter()
+@dataclass(frozen=True)
+class Run:
+    """Pictures a second after the first tenth, the seconds until then, and answers that lack."""
+
+    rate: float
+    first: float
+    missing: int
+
+
+def run(engine: Engine | None, folder: Path, names: Sequence[str]) -> Run:
+    began, times = time.perf_counter(), list[float]()
+
+    def tick(count: int) -> None:
+        times.extend([time.perf_counter() - began] * count)
+
     if engine is None:
-        names = [str(path) for path in paths]
-        done = sum(not found.error for found in answer_pictures(ExpressionPredictor(), names))
+        for found in answer_pictures(ExpressionPredictor(), names):
+            tick(not found.error)
     else:
-        given = sorted({str(path.parent) for path in paths})
         with tempfile.TemporaryDirectory(dir=folder) as out:
-            done = label(Source(given), out, Settings(), engine, Pace()).pictures
-    return time.perf_counter() - started_at, len(paths) - done
+            source, pace = Source([str(folder / "photos")]), Pace(chunk=CHUNK)
+            label(source, out, Settings(), engine, pace, progress=tick)
+    first = times[len(names) // 10]
+    later = [at for at in times if at > first]
+    return Run(len(later) / (times[-1] - first), first, len(names) - len(times))
 
 
 def measure(count: int, rounds: int, workers: Sequence[int]) -> dict[str, Any]:
     """The rows of all ways, and how long Ray takes to start, in seconds."""
     with tempfile.TemporaryDirectory(prefix="labelling-") as temporary:
         folder = Path(temporary)
-        paths = write_files(folder / "photos", count)
+        names = write_files(folder / "photos", count)
         before = time.perf_counter()
         with started(max(workers), None):
             start = time.perf_counter() - before
-            rows = measured(ways(workers), folder, paths, count, rounds)
-    return {"ray_start_seconds": start, "rows": rows}
-
-
-def measured(
-    engines: dict[str, Engine | None], folder: Path, paths: Sequence[Path], count: int, rounds: int
-) -> list[dict[str, Any]]:
-    missing = dict.fromkeys(engines, 0)
-    rates: dict[str, list[float]] = {name: [] for name in engines}
-    starts: dict[str, list[float]] = {name: [] for name in engines}
-
-    def turn(name: str) -> float:
-        short, lost = seconds_of(engines[name], folder, paths[:count])
-        long, more = seconds_of(engines[name], folder, paths)
-        missing[name] += lost + more
-        rate = (len(paths) - count) / max(long - short, 1e-9)
-        rates[name].append(rate)
-        starts[name].append(short - count / rate)
-        return rate
-
-    calls: dict[str, Callable[[], float]] = {name: partial(turn, name) for name in engines}
-    harness.paired_rounds(calls, rounds, warm_up=0)
-    return [
+            runs: dict[str, list[Run]] = {name: [] for name in ways(workers)}
+            calls = {
+                name: partial(timed, partial(run, engine, folder, names), runs[name])
+                for name, engine in ways(workers).items()
+            }
+            rates = harness.paired_rounds(calls, rounds, warm_up=0)
+    rows = [
         {
             "name": name,
             "pictures_per_second": rates[name],
             "ratios": harness.ratios(rates[name], rates[ONE]),
-            "seconds_before": starts[name],
-            "missing": missing[name],
+            "first_tenth_seconds": [one.first for one in found],
+            "missing": sum(one.missing for one in found),
         }
-        for name in engines
+        for name, found in runs.items()
     ]
+    return {"ray_start_seconds": start, "rows": rows}
+
+
+def timed(call: Callable[[], Run], runs: list[Run]) -> float:
+    runs.append(call())
+    return runs[-1].rate
 
 
 def listed(count: int) -> Iterator[dict[str, Any]]:
@@ -141,7 +146,7 @@ def table(told: dict[str, Any]) -> str:
             row["name"],
             harness.rates_cell(row["pictures_per_second"]),
             harness.rates_cell(row["ratios"], 2),
-            f"{median(row['seconds_before']):.1f}",
+            f"{median(row['first_tenth_seconds']):.1f}",
             f"{row['missing']:,}",
         )
         for row in told["rows"]
@@ -154,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = harness.parser("labelling", __doc__, rounds=3)
     made.set_defaults(out=harness.HERE / "scale.json")
     add = made.add_argument
-    add("--pictures", type=harness.positive, default=400, help="of the shorter run (default: 400)")
+    add("--pictures", type=harness.positive, default=1000, help="default: 1000")
     add("--workers", type=harness.positive, nargs="+", default=[1, 2], help="default: 1 2")
     add("--names", type=harness.positive, default=10_000_000, help="default: ten million")
     add("--child", help="internal: list names in this process")
@@ -164,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_installed()
     about = harness.record(
         "labelling", arguments, args.device, PACKAGES,
-        pictures=args.pictures, rounds=args.rounds, times=TIMES,
+        pictures=args.pictures, rounds=args.rounds, chunk=CHUNK,
     )  # fmt: skip
     (names,) = harness.child_rows("labelling", args.names)
     told = {**about, "listing": names, **measure(args.pictures, args.rounds, args.workers)}

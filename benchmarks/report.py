@@ -269,10 +269,10 @@ def labelling_section(told: dict[str, Any]) -> str:
     return f"""## Labelling many pictures with Ray
 
 `python -m benchmarks.labelling` ({harness.described(told)}, ray {told["versions"]["ray"]}).
-`expression label` over JPEG files of 480 × 360 with one face each, {settings["pictures"]} and
-{settings["times"]} times as many, in {settings["rounds"]} rounds; the rate is that of the
-further files, once the workers run. Ray started in {told["ray_start_seconds"]:.0f} s. Listing
-{names["names"]:,} names took {names["seconds"]:.0f} s and {names["megabytes"]:.0f} MB of memory.
+`expression label` over {settings["pictures"]:,} JPEG files of 480 × 360 with one face each, in
+{settings["rounds"]} rounds; the rate is that of the last nine tenths of the files, once all workers
+run. Ray itself took {told["ray_start_seconds"]:.0f} s to start. Listing {names["names"]:,} names
+took {names["seconds"]:.0f} s and {names["megabytes"]:.0f} MB of memory.
 
 {labelling.table(told)}"""
 
