@@ -20,8 +20,10 @@ import pyarrow.compute as pc
 
 from expression.bulk.rows import empty_row, face_rows, table_of
 from expression.bulk.sources import Item
+from expression.bulk.stores import is_store
 from expression.face_prediction import Box, enlarged
 from expression.faces import overlap
+from expression.files import shown
 from expression.places import best_first
 from expression.predictor import ExpressionPredictor
 
@@ -50,9 +52,12 @@ class Piece:
 
 
 def pieces_of(item: Item) -> list[Piece]:
-    """A film in pieces of about `PIECE`. Raises as `expression.frames.video_info`."""
+    """A film in pieces of about `PIECE`. Raises as `expression.frames.video_info`, and ValueError
+    for one in an object store, of which each piece would have to be fetched whole."""
     from expression.frames import video_info  # loads FFmpeg: not for pictures
 
+    if is_store(item.place):
+        raise ValueError(f"{shown(item.place)} is a film in a store; give it as a file")
     seconds = video_info(Path(item.place)).seconds or 0.0
     count = max(round(seconds / PIECE), 1)
     ends = [*(k * PIECE for k in range(1, count)), None]

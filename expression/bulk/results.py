@@ -25,8 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from expression.bulk.sources import first_words
-from expression.bulk.stores import store_of
+from expression.bulk.stores import first_words, store_errors, store_of
 from expression.files import atomic_write, shown
 from expression.output_files import check_folder
 
@@ -68,8 +67,9 @@ class Results:
     def prepare(self) -> None:
         if self.local:
             check_folder(Path(self.root))
-        for folder in FOLDERS:
-            self.fs.makedirs(f"{self.root}/{folder}", exist_ok=True)
+        with store_errors(self.out):
+            for folder in FOLDERS:
+                self.fs.makedirs(f"{self.root}/{folder}", exist_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -14,9 +14,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
-from expression.bulk.stores import absolute, is_store, open_file, store_of
+from expression.bulk.stores import (
+    absolute,
+    first_words,
+    is_store,
+    open_file,
+    store_errors,
+    store_of,
+)  # fmt: skip
 from expression.file_kinds import is_picture_name, is_url, is_video_name
 from expression.files import shown
 from expression.input_names import expand, files_below, passed_over_words
@@ -64,12 +70,15 @@ class Source:
         self.passed_over: Counter[str] = Counter()
 
     def check(self) -> None:
-        """Raises FileNotFoundError where one of those given is missing; before a long run."""
+        """Raises FileNotFoundError where one of those given is missing, before a long run, and
+        OSError where a store does not answer."""
         for name in self.given:
             if is_url(name) or (glob.has_magic(name) and not is_store(name)):
                 continue
             fs, path = store_of(name)
-            if not fs.exists(path):
+            with store_errors(name):
+                there = fs.exists(path)
+            if not there:
                 raise FileNotFoundError(f"there is no {shown(name)}; check name and folder")
 
     def items(self) -> Iterator[Item]:
@@ -135,11 +144,6 @@ class Source:
             for offset in range(count):
                 yield Item(f"{place}#{number}", place, column, group, offset)
                 number += 1
-
-
-def first_words(error: Exception) -> str:
-    """The first line of an error's message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def names_below(folder: str) -> Iterator[tuple[str, str | None]]:
@@ -216,8 +220,3 @@ def column_kind(kind: pa.DataType) -> str:
 
 def told(schema: pa.Schema) -> str:
     return ", ".join(f"{shown(field.name)} ({field.type})" for field in schema)
-
-
-def is_local(name: str) -> bool:
-    """Whether a file lies on this machine, or on a file system that is mounted."""
-    return not is_url(name) and isinstance(store_of(name)[0], LocalFileSystem)

@@ -17,7 +17,9 @@ from fsspec.implementations.local import LocalFileSystem
 from expression.file_kinds import is_url
 from expression.files import shown
 
-__all__ = ["STORES", "absolute", "is_store", "open_file", "store_of"]
+__all__ = [
+    "STORES", "absolute", "first_words", "is_store", "open_file", "store_errors", "store_of",
+]  # fmt: skip
 
 # Amazon, Google, Microsoft, Oracle, Hugging Face; a file system that is mounted; for tests
 STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "hf", "file", "memory")
@@ -66,3 +68,19 @@ def open_file(name: str) -> Iterator[BinaryIO]:
     fs, path = store_of(name)
     with fs.open(path, "rb") as file:
         yield file
+
+
+@contextmanager
+def store_errors(name: str) -> Iterator[None]:
+    """Each store has errors of its own; here they become an OSError of one sentence."""
+    try:
+        yield
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        raise OSError(f"{shown(name)} does not answer ({first_words(error)})") from None
+
+
+def first_words(error: Exception) -> str:
+    """The first line of an error's message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -19,8 +19,8 @@ from PIL import Image
 
 from expression.bulk.films import Piece, follow_piece, numbered
 from expression.bulk.rows import empty_row, face_rows, table_of
-from expression.bulk.sources import Item, beside, first_words
-from expression.bulk.stores import absolute, is_store, open_file
+from expression.bulk.sources import Item, beside
+from expression.bulk.stores import absolute, first_words, is_store, open_file, store_errors
 from expression.checkpoint import resolve_checkpoint
 from expression.face_detector import FaceFinder
 from expression.face_prediction import FacePrediction
@@ -72,13 +72,8 @@ def open_place(place: str, allow_private: bool = False) -> Image.Image:
         return open_picture(place, longest=LONGEST, allow_private=allow_private)
     if not is_store(place):
         return open_picture(Path(place), longest=LONGEST)
-    try:
-        with open_file(place) as file:
-            return open_picture(file, longest=LONGEST)
-    except (OSError, ValueError):
-        raise
-    except Exception as error:  # each store has errors of its own
-        raise OSError(f"{shown(place)} cannot be read ({first_words(error)})") from None
+    with store_errors(place), open_file(place) as file:
+        return open_picture(file, longest=LONGEST)
 
 
 class Labeller:

@@ -3,6 +3,8 @@
 The attack `bulk` of `make torture`, with 200 pictures; Ray is started twice, for all of it.
 """
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,18 @@ def test_kills_lose_no_picture_and_none_is_there_twice(capsys):
 # --- the attack itself: one that finds nothing would prove nothing ---
 
 FACE = ((1, 2, 3, 4), "happy", [0.75, 0.25])
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="Linux's list of sockets")
+def test_a_socket_that_others_reach_is_found():
+    for host, alone in (("127.0.0.1", True), ("0.0.0.0", False), ("::1", True), ("::", False)):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as server:
+            server.bind((host, 0))
+            server.listen()
+            found = bulk.sockets_of({os.getpid(): "this"})
+            assert all(map(bulk.is_loopback, found)) == alone and found, host
+    assert bulk.is_loopback("0000000000000000FFFF00000100007F")  # ::ffff:127.0.0.1
 
 
 def row(**other):

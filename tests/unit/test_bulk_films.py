@@ -171,6 +171,11 @@ def test_a_film_that_cannot_be_read_is_a_row_with_the_reason(tmp_path):
     assert run(tmp_path / "films", tmp_path / "out").pictures == 0
 
 
+def test_a_film_in_a_store_is_refused_with_what_to_do():
+    with pytest.raises(ValueError, match="as a file"):
+        films.pieces_of(Item("s3://b/a.mp4", "s3://b/a.mp4"))
+
+
 def seen(number, *faces):
     """A table as `follow_piece` gives it: of (seconds, track, x) of faces of 10 × 10."""
     rows = [

@@ -195,6 +195,20 @@ def test_a_source_without_pictures_or_that_is_missing_is_told(tmp_path):
         Source([str(tmp_path / "nowhere")]).check()
 
 
+def test_a_store_that_does_not_answer_is_one_sentence(monkeypatch):
+    # Without a password for the store each library raises an error of its own, with a traceback
+    class Locked(Exception):
+        pass
+
+    class Store:
+        def exists(self, _):
+            raise Locked("Unable to locate credentials\nmore")
+
+    monkeypatch.setattr(sources, "store_of", lambda name: (Store(), name))
+    with pytest.raises(OSError, match="photos does not answer .Unable to locate credentials"):
+        Source(["s3://b/photos"]).check()
+
+
 def test_an_item_is_the_same_after_its_way_to_a_worker():
     item = Item("a#1", "a", "image", 2, 3)
     assert Item(*item.packed()) == item

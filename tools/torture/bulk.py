@@ -61,7 +61,8 @@ def run(tally: Tally, share: float, workers: int) -> None:
         f"{count:,} pictures and a film on two workers of Ray, of which {labelling.workers} were "
         f"killed; the driver {labelling.drivers} times; at random moments of {seconds:.0f} s. Each "
         "run went on where the last one stood: none is lost, none twice, each has the answer of "
-        "one process; no process and no file in the folder for temporary files outlived its run."
+        "one process; no process and no file in the folder for temporary files outlived its run; "
+        "no socket listened or led elsewhere than to this machine."
     )
 
 
@@ -197,6 +198,8 @@ class Labelling:
             time.sleep(rng.uniform(0, 0.5))
             parts, below = self.parts(), processes_below(process.pid)
             self.seen |= below
+            if open_to_others := [place for place in sockets_of(below) if not is_loopback(place)]:
+                return f"a socket that others reach, or that leads to them: {open_to_others}"
             busy = [number for number, name in below.items() if "MapWorker" in name]
             if self.workers < goal and busy:
                 with contextlib.suppress(ProcessLookupError):
@@ -249,3 +252,30 @@ def processes_below(driver: int) -> dict[int, str]:
         parents = {n for n, (_, parent, _) in states.items() if parent in parents} - below.keys()
         below |= {number: states[number][2] for number in parents}
     return below
+
+
+def sockets_of(processes: Mapping[int, str]) -> list[str]:
+    """The addresses, as Linux writes them, that processes listen at or are connected with."""
+    inodes = set()
+    for number in processes:
+        with contextlib.suppress(OSError):
+            for entry in Path(f"/proc/{number}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    inodes.add(os.readlink(entry).removeprefix("socket:[").rstrip("]"))
+    found = []
+    for kind in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[9] in inodes:
+                listens = int(words[2].partition(":")[2], 16) == 0
+                found.append(words[1 if listens else 2].partition(":")[0])
+    return found
+
+
+def is_loopback(address: str) -> bool:
+    """Of 127.0.0.0/8 or ::1, as /proc/net writes them: bytes of a word in the machine's order."""
+    last = bytes.fromhex(address)[-4:]
+    mapped = len(address) == 8 or address[16:24].upper() == "FFFF0000"
+    if mapped:
+        return (last[3] if sys.byteorder == "little" else last[0]) == 127
+    return address.upper() == "0" * 24 + ("01000000" if sys.byteorder == "little" else "00000001")
