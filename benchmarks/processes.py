@@ -206,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told["rows"] = [row for case in CASES if case.name in CHOSEN
                     for row in compare(case, args.rounds, args.pictures)]  # fmt: skip
     told["exchange"] = exchanges(args.rounds)
-    harness.write_json(args.out, {**(harness.read_json(args.out) or {}), "processes": told})
+    harness.write_key(args.out, "processes", told)
     print(table(told), exchange_table(told), sep="\n\n")
     return 0
 

@@ -16,8 +16,10 @@ from benchmarks import (
     growth,
     harness,
     install,
+    labelling,
     loop,
     page,
+    processes,
     server,
     serving,
     shards,
@@ -264,6 +266,17 @@ The test split of {settings["data"]} was {looks} for this table. Left out, becau
 than the labels of the data: {left_out}."""
 
 
+def processes_section(told: dict[str, Any]) -> str:
+    return f"""## Several processes
+
+`{told["command"]}` ({harness.described(told)}). An epoch of {told["settings"]["pictures"]:,} drawn
+pictures; all ways take turns.
+
+{processes.table(told)}
+
+{processes.exchange_table(told)}"""
+
+
 def shards_section(told: dict[str, Any]) -> str:
     few, many = (f"{told['settings']['pictures'] * factor:,}" for factor in shards.FACTORS)
     return f"""## Data larger than memory
@@ -277,8 +290,25 @@ memory as long as nothing else needs it.
 {shards.table(told)}"""
 
 
+def labelling_section(told: dict[str, Any]) -> str:
+    settings, names = told["settings"], told["listing"]
+    return f"""## Labelling many pictures with Ray
+
+`python -m benchmarks.labelling` ({harness.described(told)}, ray {told["versions"]["ray"]}).
+`expression label` over {settings["pictures"]:,} JPEG files of 480 × 360 with one face each, in
+{settings["rounds"]} rounds; the rate is that of the last nine tenths of the files, once all workers
+run. Ray itself took {told["ray_start_seconds"]:.0f} s to start. Listing {names["names"]:,} names
+took {names["seconds"]:.0f} s and {names["megabytes"]:.0f} MB of memory.
+
+{labelling.table(told)}"""
+
+
 # The keys of scale.json: a program each, which writes its own key alone
-SCALE: dict[str, Callable[[dict[str, Any]], str]] = {"shards": shards_section}
+SCALE: dict[str, Callable[[dict[str, Any]], str]] = {
+    "processes": processes_section,
+    "shards": shards_section,
+    "labelling": labelling_section,
+}
 
 
 def scale_section(told: dict[str, Any]) -> str:

@@ -68,11 +68,17 @@ def main(
 ) -> int:
     """Exit code 0, 2 when anything could not be answered, 130 when interrupted.
 
-    `load_network` opens a checkpoint's network.
+    `load_network` opens a checkpoint's network. With `label` as the first argument it is the
+    command of `expression.bulk`; a file of that name is ./label.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["label"]:
+        from expression.bulk.command import main as label_main
+
+        return label_main(given[1:])
     escape_unprintable()
     give_back_large_blocks()
-    args = arguments_parser().parse_args(arguments)
+    args = arguments_parser().parse_args(given)
     try:
         if args.list:
             for name, card in list_checkpoints().items():

@@ -148,34 +148,69 @@ def ahead(items: Generator[Item, None, None], most: int = AHEAD) -> Generator[It
             yield item
 
 
-def read_frames(path: Path | str, *, longest: int | None = 1280) -> Generator[Frame, None, None]:
+def _decoded_from(
+    container: InputContainer, stream: VideoStream, path: Path, begin: float
+) -> Iterator[av.VideoFrame]:
+    """As `_decoded`, from a frame at or before `begin`, in seconds from the film's start.
+
+    Some indices lead behind the place that was asked for: then from earlier on, and at last from
+    the beginning of the file, opened anew (MPEG-TS does not find its first frame again).
+    """
+    start = (container.start_time or 0) / av.time_base
+    for at in (begin, begin - 10, begin - 60):
+        if at <= 0:
+            break
+        try:
+            container.seek(round((start + at) * av.time_base))
+        except av.FFmpegError:
+            break
+        frames = _decoded(container, stream)
+        first = next(frames, None)
+        if first is not None and first.time is not None and first.time - start <= begin:
+            yield first
+            yield from frames
+            return
+    with _opened(path) as anew:
+        yield from _decoded(*anew)
+
+
+def read_frames(
+    path: Path | str, *, longest: int | None = 1280, begin: float = 0.0
+) -> Generator[Frame, None, None]:
     """The frames of a video in order, the long side at most `longest` pixels.
 
+    With `begin` only those from this time on, in seconds, and without an error where there is none;
+    what lies before is passed over by the file's index, and `index` counts from there.
     Times are the file's own, so uneven ones stay so. Damaged packets are skipped. Errors
     come with the first frame: FileNotFoundError, or ValueError for a file that is no
     video, has no picture track or holds nothing that can be decoded.
     """
-    yield from ahead(decode_frames(Path(path), longest))
+    yield from ahead(decode_frames(Path(path), longest, begin))
 
 
-def decode_frames(path: Path, longest: int | None) -> Generator[Frame, None, None]:
+def decode_frames(
+    path: Path, longest: int | None, begin: float = 0.0
+) -> Generator[Frame, None, None]:
     """As `read_frames`, one frame at a time, when it is asked for."""
-    index, seconds = 0, 0.0
+    index, seconds, turn = 0, 0.0, None
     with _opened(path) as (container, stream):
         start = (container.start_time or 0) / av.time_base
         step = 1 / float(stream.guessed_rate or 30)
-        for frame in _decoded(container, stream):
+        frames = _decoded_from(container, stream, path, begin) if begin else None
+        for frame in frames or _decoded(container, stream):
             if frame.time is not None:
                 seconds = max(0.0, frame.time - start)
             elif index:  # some broken files time only some of their frames
                 seconds += step
+            if seconds < begin:
+                continue
             if not index:  # the first counts for all: reading side data keeps a frame in memory
                 turn = _turn(frame)
             width, height = _size(frame, stream, longest)
             image = picture_of(frame, width, height)
             yield Frame(seconds, index, image if turn is None else image.transpose(turn))
             index += 1
-    if not index:
+    if not index and not begin:
         raise _nothing(path)
 
 

@@ -6,7 +6,7 @@ Why: a folder holds more than pictures, and whoever gives one must learn what wa
 import glob
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from expression.file_kinds import (
 )
 from expression.files import shown
 
-__all__ = ["Inputs", "expand", "is_video", "passed_over_words"]
+__all__ = ["Inputs", "expand", "files_below", "is_video", "passed_over_words"]
 
 LINKED, LOCKED = "linked folder", "folder without permission"
 NAMED = 6  # kinds of passed-over files that one line names
@@ -66,38 +66,68 @@ class Found:
     names: list[str] = field(default_factory=list)
     passed_over: dict[str, str] = field(default_factory=dict)
 
-    def sort_in(self, path: str) -> None:
-        """A file: taken by its ending, or passed over; what is no file is always passed over."""
-        name = os.path.basename(path)
-        if kind := special_kind(path):
-            self.passed_over[os.path.abspath(path)] = kind
-        elif is_picture_name(name) or is_video_name(name):
+    def sort_in(self, path: str, kind: str | None) -> None:
+        """A file: taken where `kind` is None, or passed over as `kind`."""
+        if kind is None:
             self.names.append(path)
-        elif name.lower() not in SYSTEM_NAMES:
-            self.passed_over[os.path.abspath(path)] = Path(name).suffix.lower()
+        else:
+            self.passed_over[os.path.abspath(path)] = kind
 
     def enter(self, folder: str) -> None:
         """Pictures and videos in and below a folder, sorted, without hidden files and folders."""
-
-        def locked(error: OSError) -> None:
-            self.passed_over[str(error.filename)] = LOCKED
-
-        paths: list[Path] = []
-        for place, folders, files in os.walk(folder, onerror=locked):
-            folders[:] = [n for n in folders if n[0] != "." and n.lower() not in SYSTEM_NAMES]
-            for link in filter(os.path.islink, (os.path.join(place, n) for n in folders)):
-                self.passed_over[os.path.abspath(link)] = LINKED
-            paths += [Path(place, name) for name in files if name[0] != "."]
-        for path in sorted(paths):
-            self.sort_in(str(path))
+        for path, kind in sorted(files_below(folder), key=lambda found: Path(found[0])):
+            self.sort_in(path, kind)
 
     def match(self, pattern: str) -> None:
         """Pictures and videos that fit a pattern, or lie in and below a folder that does."""
         for path in sorted(glob.glob(pattern, recursive=True)):
             if os.path.isdir(path):
                 self.enter(path)
-            else:
-                self.sort_in(path)
+            elif os.path.basename(path).lower() not in SYSTEM_NAMES:
+                self.sort_in(path, kind_passed_over(path))
+
+
+def kind_passed_over(path: str) -> str | None:
+    """None for a picture or a video; for another file its ending, or what it is instead."""
+    if kind := special_kind(path):
+        return kind
+    name = os.path.basename(path)
+    if is_picture_name(name) or is_video_name(name):
+        return None
+    return Path(name).suffix.lower()
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Links followed; False for a link that leads in a circle."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def files_below(folder: str) -> Iterator[tuple[str, str | None]]:
+    """Every file in and below a folder, with its `kind_passed_over`, as the file system lists them.
+
+    Hidden files and folders and those of the system are left out; folders that are links, or may
+    not be read, are passed over. Only the names of open folders are held, so that a folder of ten
+    million files needs no memory.
+    """
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as listed:
+                for entry in listed:
+                    if entry.name[0] == "." or entry.name.lower() in SYSTEM_NAMES:
+                        continue
+                    if not is_folder(entry):
+                        yield entry.path, kind_passed_over(entry.path)
+                    elif entry.is_symlink():
+                        yield entry.path, LINKED
+                    else:
+                        waiting.append(entry.path)
+        except OSError:
+            yield place, LOCKED
 
 
 def expand(arguments: Sequence[str]) -> Inputs:

@@ -18,6 +18,10 @@ import pytest
 
 import demo
 from benchmarks.server_clients import running_server
+from expression.bulk.command import arguments_parser as label_parser
+from expression.bulk.label import in_this_process, label
+from expression.bulk.sources import Source
+from expression.bulk.worker import Settings
 from expression.cli import arguments_parser
 from expression.video import VideoWriter
 from lab.datasets import ferplus_file
@@ -73,9 +77,23 @@ def check_make(words: list[str]) -> None:
             parse(shlex.split(called))
 
 
+def check_expression(words: list[str]) -> None:
+    if words[0] == "label":
+        label_parser().parse_args(words[1:])
+    else:
+        arguments_parser().parse_args(words)
+
+
+def check_ray(words: list[str]) -> None:
+    from ray.scripts import scripts
+
+    known = {name for option in getattr(scripts, words[0]).params for name in option.opts}
+    assert {word.partition("=")[0] for word in words[1:]} <= known
+
+
 def check_python(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     if words[0] == "predict.py":
-        arguments_parser().parse_args(words[1:])
+        check_expression(words[1:])
     elif words[0] == "experiments.py":
         parse(words[1:])
     else:  # whatever else there is, its help names the options
@@ -111,7 +129,9 @@ def test_command_exists_with_its_options(words, capsys):
     elif program == "python":
         check_python(rest, capsys)
     elif program == "expression":
-        arguments_parser().parse_args(rest)
+        check_expression(rest)
+    elif program == "ray":
+        check_ray(rest)
     elif program == "pip" and rest[-1].startswith("."):
         check_extras(rest[-1])
     elif program in ("docker", "kubectl"):  # the files that they are given
@@ -226,6 +246,14 @@ def test_program_that_asks_the_demo(desk, address):
     assert ADDRESS in program
     program = program.replace(ADDRESS, address) + "print(len(faces), faces[0]['probabilities'])"
     assert "1 {'happy'" in run(desk, sys.executable, "-c", program)
+
+
+def test_program_that_reads_labels(desk):
+    (program,) = blocks("python", "labels/faces")
+    source, out = Source([str(desk / "photo.jpg")]), desk / "labels"
+    label(source, str(out), Settings("expression"), in_this_process)
+    printed = run(desk, sys.executable, "-c", program + "print(len(faces), *faces['label'])")
+    assert printed.split() == ["1", "happy"]
 
 
 def test_curl_asks_the_demo(desk, address):

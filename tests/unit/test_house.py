@@ -165,8 +165,8 @@ def test_what_answers_imports_only_what_pip_installs_for_it(path: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     light = project["dependencies"] + extras["demo"] + extras["heic"] + extras["hub"]
-    light = light + extras["server"]
-    packages = {re.split(r"[<>=]", line)[0] for line in light}
+    light = light + extras["server"] + extras["scale"]
+    packages = {re.split(r"[<>=\[]", line)[0] for line in light}
     known = {MODULE_OF.get(name, name) for name in packages} | set(sys.stdlib_module_names)
     found = imports_of(path) - known - own_names() - {"."}
     assert not found, f"{name_of(path)} imports {sorted(found)}"
@@ -245,7 +245,10 @@ IN_BENCHMARKS = {
     "fer",
     "tensorflow",
     "httpx",  # gradio brings it
-}  # used where they are installed; kagglehub is the extra `kaggle`, pillow_heif `heic`
+    "ray",
+    "fsspec",
+}  # used where they are installed: kagglehub is of the extra `kaggle`, pillow_heif of `heic`, ray
+# and fsspec of `scale`
 
 
 def requirements() -> dict[str, str]:
@@ -281,7 +284,7 @@ def test_every_requirement_has_a_tested_range() -> None:
     for name in ("requirements.txt", "requirements-dev.txt"):
         for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
             if line and not line.startswith(("#", "-r")):
-                assert re.fullmatch(r"[\w.-]+>=[\d.]+,<[\d.]+", line), f"{name}: {line}"
+                assert re.fullmatch(r"[\w.-]+(\[\w+\])?>=[\d.]+,<[\d.]+", line), f"{name}: {line}"
 
 
 # --- what a stranger reads ---

@@ -15,6 +15,7 @@ TITLES = {  # in the order in which they run
     "data": "mutated CSV, parquet, folders",
     "disk": "full disk while something is written",
     "labelling": "SIGKILL while a folder is labelled",
+    "bulk": "SIGKILL of workers and driver while 10,000 pictures are labelled",
     "training": "SIGKILL while a network trains",
     "visitors": "50 visitors of the demo at once",
     "programs": "200 clients of the server for programs at once",
