@@ -64,15 +64,17 @@ def ways(workers: Sequence[int]) -> dict[str, Engine | None]:
 
 @dataclass(frozen=True)
 class Run:
-    """Pictures a second after the first tenth, the seconds until then, and answers that lack."""
+    """Pictures a second after the first tenth, the seconds until then, answers that lack, and what
+    a picture's rows take in the files that are written (0: none are)."""
 
     rate: float
     first: float
     missing: int
+    written: float = 0.0
 
 
 def run(engine: Engine | None, folder: Path, names: Sequence[str]) -> Run:
-    began, times = time.perf_counter(), list[float]()
+    began, times, written = time.perf_counter(), list[float](), 0
 
     def tick(count: int) -> None:
         times.extend([time.perf_counter() - began] * count)
@@ -84,9 +86,11 @@ def run(engine: Engine | None, folder: Path, names: Sequence[str]) -> Run:
         with tempfile.TemporaryDirectory(dir=folder) as out:
             source, pace = Source([str(folder / "photos")]), Pace(chunk=CHUNK)
             label(source, out, Settings(), engine, pace, progress=tick)
+            written = sum(part.stat().st_size for part in Path(out).rglob("*.parquet"))
     first = times[len(names) // 10]
     later = [at for at in times if at > first]
-    return Run(len(later) / (times[-1] - first), first, len(names) - len(times))
+    rate = len(later) / (times[-1] - first)
+    return Run(rate, first, len(names) - len(times), written / len(names))
 
 
 def measure(count: int, rounds: int, workers: Sequence[int]) -> dict[str, Any]:
@@ -110,6 +114,7 @@ def measure(count: int, rounds: int, workers: Sequence[int]) -> dict[str, Any]:
             "ratios": harness.ratios(rates[name], rates[ONE]),
             "first_tenth_seconds": [one.first for one in found],
             "missing": sum(one.missing for one in found),
+            "bytes_written": found[0].written,
         }
         for name, found in runs.items()
     ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from benchmarks import harness
+from benchmarks import harness, processes
 from expression.terminal import escape_unprintable
 
 __all__ = ["ASSUMED", "Assumed", "Link", "fitted", "predicted", "step_seconds", "training_table"]
@@ -138,7 +138,7 @@ def training_table(assumed: Assumed = ASSUMED) -> str:
 @dataclass(frozen=True)
 class Labelling:
     """What labelling takes, measured: a core's seconds for a picture, the share of the speed of one
-    worker that each of two keeps, and bytes of a row in the table that is written."""
+    worker that each of two keeps, and bytes written of a picture with one face."""
 
     seconds: float
     kept: float
@@ -187,8 +187,60 @@ def checked_table(told: Mapping[str, Any]) -> str:
     return harness.markdown_table(heads, rows())
 
 
+# --- the page ---
+
+
+def assumptions(assumed: Assumed = ASSUMED) -> str:
+    """What the table of GPUs assumes, as a sentence."""
+    counts = "; ".join(
+        f"{name}, {STEP_FLOP[name] / 1e9:.2f} GFLOP a picture and "
+        f"{4 * PARAMETERS[name] / 1e6:.1f} MB of gradients"
+        for name in PARAMETERS
+    )
+    inside, between = assumed.inside, assumed.between
+    return (
+        f"Assumed: a GPU reaches {assumed.flops / 1e12:g} TFLOP/s with {assumed.batch} pictures a "
+        f"step; {assumed.machine} GPUs a machine; {inside.bandwidth / 1e9:g} GB/s and "
+        f"{inside.latency * 1e6:g} µs between GPUs of a machine, {between.bandwidth * 8 / 1e9:.0f} "
+        f"Gbit/s and {between.latency * 1e6:g} µs between machines; {assumed.gpu_price:g} dollars "
+        f"for a GPU's hour. Counted: {counts}."
+    )
+
+
+def labelling_words(measured: Labelling, assumed: Assumed = ASSUMED) -> str:
+    return (
+        f"Measured: a core takes {1000 * measured.seconds:.0f} ms for a picture, from opening its "
+        f"file to its row; each of two workers keeps {100 * measured.kept:.0f} % of the speed of "
+        f"one; a face takes {measured.row:.0f} bytes. Assumed: more workers keep as much; files of "
+        f"{assumed.picture / 1e3:g} kB with {assumed.faces:g} faces; {assumed.core_price:g} "
+        "dollars for a core's hour."
+    )
+
+
+def tables() -> dict[str, str]:
+    """The tables of docs/scale.md by name, from benchmarks/scale.json."""
+    told = harness.read_record("scale") or {}
+    training, labelled = told["processes"], measured_labelling(told["labelling"])
+    return {
+        "processes": f"`{training['command']}` ({harness.described(training)}):\n\n"
+                     f"{processes.table(training)}",
+        "exchange": processes.exchange_table(training),
+        "checked": checked_table(training),
+        "training": f"{assumptions()}\n\n{training_table()}",
+        "labelling": f"{labelling_words(labelled)}\n\n{labelling_table(labelled)}",
+    }  # fmt: skip
+
+
+def measured_labelling(told: Mapping[str, Any]) -> Labelling:
+    """What the benchmark of labelling measured with one and with two workers of Ray."""
+    rows = {row["name"]: row for row in told["rows"]}
+    one, two = rows["Ray, 1 worker"], rows["Ray, 2 workers"]
+    rate = median(one["pictures_per_second"])
+    kept = median(harness.ratios(two["pictures_per_second"], one["pictures_per_second"])) / 2
+    return Labelling(1 / rate, kept, one["bytes_written"])
+
+
 if __name__ == "__main__":
     escape_unprintable()
-    if told := harness.read_record("scale"):
-        print(checked_table(told["processes"]), end="\n\n")
-    print(training_table())
+    for name, written in tables().items():
+        print(f"{name}:", written, sep="\n\n", end="\n\n")

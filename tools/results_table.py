@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmarks import quoted_speeds
+from benchmarks import quoted_speeds, scale_model
 from expression.terminal import escape_unprintable
 from lab import reports
 from lab.class_names import UNCERTAIN
@@ -156,10 +156,16 @@ def replace(text: str, new: str, start: str = START, end: str = END) -> str:
 def pages() -> dict[Path, str]:
     """The pages that have tables, with their tables as the JSON files give them."""
     readme, laboratory = ROOT / "README.md", ROOT / "docs" / "laboratory.md"
+    scale = ROOT / "docs" / "scale.md"
+    larger = scale.read_text(encoding="utf-8")
+    for name, written in scale_model.tables().items():
+        marks = f"<!-- {name}: tools/results_table.py --write -->", f"<!-- end of {name} -->"
+        larger = replace(larger, written, *marks)
     text = replace(readme.read_text(encoding="utf-8"), first_table(), FIRST, FIRST_END)
     return {
         readme: replace(text, quoted_speeds.table(), SPEED, SPEED_END),
         laboratory: replace(laboratory.read_text(encoding="utf-8"), table()),
+        scale: larger,
     }
 
 

@@ -30,6 +30,8 @@ def test_it_writes_its_own_key_and_its_section(without_ray, tmp_path, capsys):
     told = found["labelling"]
     assert told["listing"]["names"] == 2000 and [row["missing"] for row in told["rows"]] == [0] * 3
     assert all(row["pictures_per_second"][0] > 0 for row in told["rows"])
+    written = [row["bytes_written"] for row in told["rows"]]
+    assert 100 < written[0] == written[1] < 10_000 and written[2] == 0
     section = report.scale_section({"labelling": told})
     assert "Ray, 2 workers" in section and "2,000 names" in section
 

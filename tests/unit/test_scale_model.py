@@ -56,3 +56,13 @@ def test_labelling_costs_what_each_core_takes_and_what_the_others_cost_it():
     # A million pictures: 36,000 s of one core alone, twice that beside others; 200 kB to read each
     assert row[:3] == ["| 10⁶", "20", "75 min"]
     assert row[4] == "200 GB" and row[6] == "150 MB" and row[7] == "0.8 |"
+
+
+def test_what_labelling_measured_is_read_by_its_names():
+    def row(name, rates):
+        return {"name": name, "pictures_per_second": rates, "bytes_written": 90.0}
+
+    rows = [row("Ray, 2 workers", [80.0, 30.0]), row("Ray, 1 worker", [50.0, 25.0]), row("x", [1])]
+    told = scale_model.measured_labelling({"rows": rows})
+    assert (told.seconds, told.row) == (1 / 37.5, 90.0)
+    assert told.kept == pytest.approx((1.6 + 1.2) / 2 / 2)
