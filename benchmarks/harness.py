@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from subprocess import PIPE, Popen
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -33,7 +33,13 @@ __all__ = [
     "reply_to_parent", "seconds_of", "synchronize", "time_calls", "write_json", "write_key",
 ]  # fmt: skip
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """A program's main function: arguments, by default the process's, → exit code."""
+
+    def __call__(self, arguments: Sequence[str] | None = None) -> int: ...
+
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 
@@ -94,7 +100,8 @@ def paired_rounds(
     Every round calls every way once. Every other round goes in reverse order (A B, B A, A B, …),
     so that no way always comes first. The first `warm_up` rounds do not count.
     """
-    names, results = list(ways), {name: [] for name in ways}
+    names = list(ways)
+    results: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(warm_up + rounds):
         for name in names if number % 2 == 0 else reversed(names):
             value = ways[name]()
