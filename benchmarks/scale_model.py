@@ -171,7 +171,8 @@ def size(count: float) -> str:
 
 def checked_table(told: Mapping[str, Any]) -> str:
     """The model beside the measurement, for two processes of one machine."""
-    link, rates = fitted(told["exchange"]), {}
+    link = fitted(told["exchange"])
+    rates: dict[str, dict[str, Any]] = {}
     for row in told["rows"]:
         rates.setdefault(row["network"], {})[row["way"]] = row
 
