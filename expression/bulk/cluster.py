@@ -37,7 +37,12 @@ ALWAYS = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # its words on workers that ended go to standard output
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+# Ray needs jsonschema, which imports what it finds for checks that Ray does not ask for. This one,
+# which comes with jupyter, computes a grammar first: 2.2 of the 3.4 s of processor that each of a
+# dozen processes takes to start, and Ray waits 15 s for some of them, not longer.
+SLOW = "rfc3987_syntax"
 ALONE = {
+    "RAY_prestart_worker_first_driver": "0",  # workers that nobody needs, while others start
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the only way to bind to 127.0.0.1
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # of helpers whose driver was killed, before 60
 }
@@ -63,11 +68,13 @@ def started(workers: int | None, address: str | None) -> Iterator[int]:
     own = address is None
     secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     settings = {**ALWAYS, **(ALONE | secret if own else {})}
-    before = {name: os.environ.get(name) for name in settings}
+    before = {name: os.environ.get(name) for name in (*settings, "PYTHONPATH")}
     os.environ.update(settings)
     try:
         with temporary_folder() if own else no_folder() as folder:
-            import ray
+            if folder is not None:
+                os.environ["PYTHONPATH"] = without(SLOW, folder / "quick")
+            ray = imported()
 
             others = descendants()
             try:
@@ -84,6 +91,27 @@ def started(workers: int | None, address: str | None) -> Iterator[int]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def imported() -> Any:
+    """`ray`, without SLOW where nobody has imported that yet."""
+    absent = SLOW not in sys.modules
+    if absent:
+        sys.modules[SLOW] = None  # type: ignore[assignment]  # imports of it fail
+    try:
+        import ray
+
+        return ray
+    finally:
+        if absent:
+            sys.modules.pop(SLOW, None)
+
+
+def without(module: str, folder: Path) -> str:
+    """A PYTHONPATH with which a module cannot be imported, by a file in `folder` of its name."""
+    folder.mkdir()
+    (folder / f"{module}.py").write_text(f'raise ImportError("{module} is not needed")\n')
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
 def start(ray: Any, address: str | None, workers: int | None, folder: Path | None) -> None:
