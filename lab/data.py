@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class Faces:
     name: str
     fingerprint: str
     cleaned: str = field(default="", kw_only=True)  # SHA-256 of the file that replaced labels
+    streamed: ClassVar[bool] = False  # whether train is read anew in each epoch
 
     @property
     def class_names(self) -> list[str]:

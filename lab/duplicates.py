@@ -50,7 +50,7 @@ def in_train(splits: Mapping[str, Any], cache: Path | None = None) -> dict[str, 
 def digests(rows: Any) -> Iterator[bytes]:
     """A hash of each row's decoded picture, in order; `rows` are a Dataset or Decoded."""
     if isinstance(rows, Decoded):
-        pictures = iter(rows.pixels.numpy())
+        pictures = (pixels.numpy() for pixels in rows.pixels)
     else:
         pictures = (row["image"] for row in rows.select_columns(["image"]))
     yield from map(pixel_digest, pictures)
@@ -100,7 +100,7 @@ def same_picture(known: np.ndarray, shown: np.ndarray) -> np.ndarray:
 def pictures(rows: Any) -> Iterator[Image.Image]:
     """The pictures of a Dataset or Decoded, in order."""
     if isinstance(rows, Decoded):
-        yield from (Image.fromarray(pixels[0]) for pixels in rows.pixels.numpy())
+        yield from (Image.fromarray(pixels[0].numpy()) for pixels in rows.pixels)
     else:
         yield from (row["image"] for row in rows.select_columns(["image"]))
 

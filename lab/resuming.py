@@ -73,7 +73,8 @@ def flat(settings: dict[str, Any]) -> dict[str, Any]:
     recipe = Recipe.from_dict(settings["recipe"]).as_dict()
     augment = recipe.pop("augment") or {}
     kept = {"augment": bool(augment), "fingerprint": settings["fingerprint"],
-            "further": settings.get("further", [])}  # fmt: skip
+            "further": settings.get("further", []),
+            "streamed": settings.get("streamed", False)}  # fmt: skip
     return {**recipe, **augment, **kept, "seed": settings["seed"]}
 
 

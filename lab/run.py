@@ -80,6 +80,7 @@ class Run:
         """What must be the same when a run is gone on with."""
         told = {"recipe": self.recipe.as_dict(), "fingerprint": self.faces.fingerprint,
                 "seed": self.seed}  # fmt: skip
+        told |= {"streamed": True} if self.faces.streamed else {}
         return told | ({"further": identities(self.further)} if self.further else {})
 
     @cached_property

@@ -26,7 +26,7 @@ from lab.streaming import Streamed
 
 __all__ = ["SHARD_BYTES", "write_shards"]
 
-BEGUN = "begun.json"  # what the shards are of, until about.json says that all are there
+BEGUN = "begun.json"  # what the shards are of, until shards.json says that all are there
 SHARD_BYTES = 256 << 20  # of one file at most
 
 Picture = Callable[[], Image.Image]  # decodes it

@@ -5,7 +5,7 @@ whole at each start for its checksum. Shards are made once, from a stream too, c
 folder, and mapped: memory holds the pages in use, and a start reads headers alone. Pictures are
 taken by their number, so order, processes and figures are those of a set that is read whole.
 
-    about.json   train-00000-of-00004.npy …   train-labels.npy   validation-in_train.npy …
+    shards.json   train-00000-of-00004.npy …   train-labels.npy   validation-in_train.npy …
 
 Each .npy file, (n, bands, size, size) uint8 of pictures, is what `numpy.load` reads, and has its
 SHA-256 beside it (`expression.kept_files`). `lab.shard_writer` makes the folder. Reading it needs
@@ -13,7 +13,7 @@ no `datasets`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from lab.data import Packed
 __all__ = ["ABOUT", "BLOCK", "Sharded", "ShardedPixels", "block_order", "is_sharded", "read_shards",
            "rule_of", "shard_names"]  # fmt: skip
 
-ABOUT = "about.json"
+ABOUT = "shards.json"
 BLOCK = 256  # neighbours in a file that stay together in `block_order`
 SPLITS = ("train", "validation", "test")
 
@@ -64,6 +64,10 @@ class ShardedPixels:
             here = file_of == file
             found[here] = self.files[file][rows[here] - self.starts[file]]
         return torch.from_numpy(found)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for file in self.files:
+            yield from (torch.from_numpy(pixels) for pixels in file)
 
     def to(self, device: torch.device | str) -> Tensor:
         """All of them on a device, for a set that fits there."""

@@ -7,7 +7,7 @@ of ordinary size: they are read once and decoded once, as those of every other s
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ __all__ = ["Streamed", "read_streamed"]
 @dataclass(frozen=True)
 class Streamed(Faces):
     """A data set whose `splits` are validation and test; train is `rows`, a stream."""
+
+    streamed: ClassVar[bool] = True
 
     rows: Rows
     survey: Survey

@@ -193,6 +193,9 @@ def test_streamed_files_are_split_by_process_and_gone_on_with(drawn_parquet, tmp
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run(2, whole, drawn_parquet, *words)[0] == [0, 0], text(whole, "err", 0)
     assert run(2, cut, drawn_parquet, *words, dies=True)[0] == [2, -signal.SIGKILL]
+    others = ["--shuffle-buffer", "20", *NORMED, "--average", "0"]  # read whole: another order
+    assert run(1, cut, drawn_parquet, *others, "--resume")[0] == [2]
+    assert "streamed" in text(cut, "err", 0)
     assert run(2, cut, drawn_parquet, *words, "--resume")[0] == [0, 0], text(cut, "err", 0)
     (first, one), (second, two) = result(whole), result(cut)
     assert all((first[name] == second[name]).all() for name in first)

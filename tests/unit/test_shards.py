@@ -12,7 +12,7 @@ import torch
 
 from expression.preprocessing import Preprocess
 from hf_collate import Augment, Decoded
-from lab import datasets, shard_writer
+from lab import datasets, duplicates, shard_writer
 from lab.data import Faces, Packed, read
 from lab.processes import Part
 from lab.recipes import Recipe
@@ -74,6 +74,14 @@ def test_pixels_are_indexed_as_a_tensor(faces: Faces, written: Path) -> None:
     for index in (slice(35, 85, 7), [89, 0, 40, 39, 0], torch.tensor([80]), ([41, 3], 0)):
         assert torch.equal(pixels[index], whole[index]), index
     assert torch.equal(pixels.to("cpu"), whole)
+    assert torch.equal(torch.stack(list(pixels)), whole)
+
+
+def test_hashes_of_pictures_in_several_files(faces: Faces, written: Path) -> None:
+    # The matrix compares the pictures of two data sets by them
+    rows = read_shards(written).splits["train"]
+    assert np.array_equal(duplicates.hashes(rows), duplicates.hashes(faces.decoded(RULE)["train"]))
+    assert list(duplicates.digests(rows)) == list(duplicates.digests(faces.decoded(RULE)["train"]))
 
 
 def test_a_network_in_another_order_and_other_sizes(written: Path) -> None:
@@ -157,8 +165,8 @@ def test_a_folder_with_other_content_is_left_alone(faces: Faces, written: Path) 
         ("train-00002-of-00003.npy", lambda p: np.save(p, np.zeros((10, 1, 9, 9), np.uint8))),
         ("test-labels.npy", lambda p: np.save(p, np.full(45, 3, np.uint16))),
         ("validation-in_train.npy", lambda p: p.write_bytes(b"\x93NUMPY")),
-        ("about.json", lambda p: p.write_text("[]")),
-        ("about.json", lambda p: p.write_text(json.dumps({"name": "drawn"}))),
+        ("shards.json", lambda p: p.write_text("[]")),
+        ("shards.json", lambda p: p.write_text(json.dumps({"name": "drawn"}))),
     ],
 )
 def test_a_damaged_file_is_named(written: Path, tmp_path: Path, name: str, change: Any) -> None:
