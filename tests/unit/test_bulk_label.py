@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -252,6 +253,19 @@ def test_folders_of_killed_runs_are_deleted_and_those_of_others_stay(tmp_path):
         (tmp_path / name / "deep").mkdir(parents=True)
     cluster.sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="Linux tells")
+def test_waiting_for_processes_ends_when_they_do_and_not_before():
+    # One that has ended stays in the list until its parent asks: waiting for that waits for ever
+    before = cluster.descendants()
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
+    ours = cluster.descendants() - before
+    assert ours == {child.pid}
+    started = time.monotonic()
+    cluster.wait_for_end(ours)
+    assert 0.2 < time.monotonic() - started < 8
+    child.wait()
 
 
 def test_a_module_that_costs_seconds_is_not_found_by_what_ray_starts(tmp_path, monkeypatch):
