@@ -199,15 +199,25 @@ def sweep(parent: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def descendants() -> set[int]:
-    """The processes below this one; none where the system does not tell (only Linux does)."""
-    parents: dict[int, int] = {}
+def parents() -> dict[int, int]:
+    """{process: its parent} of those that run; none where the system does not tell (Linux does).
+
+    One that ended but whose parent has not asked for its exit code runs no more.
+    """
+    found: dict[int, int] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError, IndexError):
-            parents[int(entry.parent.name)] = int(entry.read_text().rpartition(")")[2].split()[1])
-    found, below = set[int](), {os.getpid()}
+            state, parent = entry.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                found[int(entry.parent.name)] = int(parent)
+    return found
+
+
+def descendants() -> set[int]:
+    """The processes below this one."""
+    of, found, below = parents(), set[int](), {os.getpid()}
     while below:
-        below = {child for child, parent in parents.items() if parent in below} - found
+        below = {child for child, parent in of.items() if parent in below} - found
         found |= below
     return found
 
@@ -215,5 +225,5 @@ def descendants() -> set[int]:
 def wait_for_end(processes: set[int], seconds: float = 10.0) -> None:
     """Ray's processes end by themselves, but some a moment after `ray.shutdown`."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and any(map(is_alive, processes)):
+    while time.monotonic() < deadline and processes & parents().keys():
         time.sleep(0.05)

@@ -13,6 +13,7 @@ bytes each: one process writes those of a hundred thousand pictures in a second.
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from expression.bulk.keys import SeenKeys, key_of
 from expression.bulk.results import Results
 from expression.bulk.rows import SCHEMA_VERSION, empty_row, schema_of, table_of
 from expression.bulk.sources import Item, Source
-from expression.bulk.stores import absolute
+from expression.bulk.stores import absolute, first_words
 from expression.bulk.worker import Labeller, Settings, WorkFailure, sha256_of
 from expression.file_kinds import is_url, is_video_name
 from expression.predictor import ExpressionPredictor
@@ -82,8 +83,7 @@ def on_ray(workers: int) -> Engine:
 
 
 def run_on_ray(workers: int, settings: Settings, chunks: Sequence[str]) -> Iterator[pa.Table]:
-    import warnings
-
+    """Raises ConnectionError where Ray itself fails."""
     import ray.data
 
     rows = ray.data.from_items([{"chunk": c} for c in chunks], override_num_blocks=len(chunks))
@@ -99,7 +99,10 @@ def run_on_ray(workers: int, settings: Settings, chunks: Sequence[str]) -> Itera
             max_restarts=-1,
             max_task_retries=2,
         )
-    yield from tables.iter_batches(batch_size=None, batch_format="pyarrow")
+    try:
+        yield from tables.iter_batches(batch_size=None, batch_format="pyarrow")
+    except Exception as error:  # of many kinds: a cluster that was stopped, a network that is gone
+        raise ConnectionError(f"Ray cannot go on ({first_words(error)})") from error
 
 
 class Writer:

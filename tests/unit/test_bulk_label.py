@@ -1,9 +1,11 @@
 """Labelling without Ray: what is in the results, and that each picture is there exactly once."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 from PIL import Image
 
 from expression.app.examples import EXAMPLES
-from expression.bulk import command
+from expression.bulk import cluster, command
 from expression.bulk.label import Pace, in_this_process, label
 from expression.bulk.results import Results
 from expression.bulk.sources import Source
@@ -131,6 +133,19 @@ def test_a_run_that_is_killed_goes_on_where_it_stood(photos, tmp_path, monkeypat
     assert not list((tmp_path / "out" / "faces").glob(".*"))
 
 
+def stopped(settings, chunks):
+    yield from in_this_process(settings, chunks[:2])
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_keeps_what_was_answered(photos, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(photos, tmp_path / "out", engine=stopped)
+    assert len(rows(tmp_path / "out")) == 2 * PACE.chunk
+    assert run(photos, tmp_path / "out").pictures == 10 - 2 * PACE.chunk
+    assert sources(tmp_path / "out") == every(photos)
+
+
 def twice(settings, chunks):
     """As a worker that died after its answer was on its way."""
     for table in in_this_process(settings, chunks):
@@ -224,6 +239,83 @@ def test_results_in_a_store_and_a_source_there(photos):
     finally:
         fs.store.clear()
         fs.pseudo_dirs[:] = [""]
+
+
+# --- Ray's folder and environment ---
+
+
+def test_folders_of_killed_runs_are_deleted_and_those_of_others_stay(tmp_path):
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    dead, living = int(done.stdout), os.getpid()
+    names = [f"expression-ray-{dead}-abc", f"expression-ray-{living}-abc", "expression-ray-x"]
+    for name in names:
+        (tmp_path / name / "deep").mkdir(parents=True)
+    cluster.sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="Linux tells")
+def test_waiting_for_processes_ends_when_they_do_and_not_before():
+    # One that has ended stays in the list until its parent asks: waiting for that waits for ever
+    before = cluster.descendants()
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
+    ours = cluster.descendants() - before
+    assert ours == {child.pid}
+    started = time.monotonic()
+    cluster.wait_for_end(ours)
+    assert 0.2 < time.monotonic() - started < 8
+    child.wait()
+
+
+def test_a_module_that_costs_seconds_is_not_found_by_what_ray_starts(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    path = cluster.without("json", tmp_path / "quick")
+    assert path.split(os.pathsep)[1:] == ["elsewhere"]
+    done = subprocess.run([sys.executable, "-c", "import json"], capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": path}, check=False)  # fmt: skip
+    assert "not needed" in done.stderr
+
+
+def test_ray_is_told_to_send_nothing_and_to_listen_here_alone_and_others_are_not(monkeypatch):
+    class Ray:
+        @staticmethod
+        def init(**given):
+            Ray.given, Ray.environment = given, dict(os.environ)
+
+        shutdown = staticmethod(lambda: None)
+
+    before = dict(os.environ)
+    monkeypatch.setattr(cluster, "imported", lambda: Ray)
+    monkeypatch.setattr(cluster, "quiet", lambda: None)
+    with cluster.started(2, None) as workers:
+        assert workers == 2 and Path(Ray.given["_temp_dir"]).is_dir()
+    assert Ray.environment["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert Ray.environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+    assert len(Ray.environment["RAY_AUTH_TOKEN"]) == 64
+    assert not Ray.given["include_dashboard"] and Ray.given["address"] == "local"
+    assert not Path(Ray.given["_temp_dir"]).exists() and dict(os.environ) == before
+    with cluster.started(2, "auto"):
+        assert Ray.given["address"] == "auto" and "_temp_dir" not in Ray.given
+    assert Ray.environment.get("RAY_AUTH_TOKEN") == before.get("RAY_AUTH_TOKEN")
+
+
+def test_where_ray_does_not_start_it_is_tried_again_and_told_in_one_sentence(monkeypatch):
+    tried = []
+
+    class Ray:
+        @staticmethod
+        def init(**given):
+            tried.append(given)
+            raise RuntimeError("timed out\nlong advice")
+
+        shutdown = staticmethod(lambda: None)
+
+    monkeypatch.setattr(cluster, "imported", lambda: Ray)
+    with pytest.raises(ConnectionError, match=r"^Ray does not start .*\(timed out\)$"):
+        with cluster.started(1, None):
+            pass
+    assert len(tried) == cluster.TRIES
 
 
 # --- the command ---
