@@ -113,17 +113,20 @@ def epochs(task: dict[str, Any], device: torch.device) -> Iterator[dict[str, Any
         faces = opened(task["way"], Path(task["data"]), Path(task["home"]) / "shards")
     loader = faces.batches(RECIPE, 0, device)["train"]
     before = time.perf_counter() - start
-    while True:
-        yield {"way": task["way"], "pictures": task["pictures"], "seconds_before": before,
-               "rates": list(rates), "own_megabytes": peak.own / 1e6,
-               "mapped_megabytes": peak.mapped / 1e6}  # fmt: skip
-        count, start = 0, time.perf_counter()
-        for images, _ in loader:
-            count += len(images)
-        harness.synchronize(device)
-        if count != len(loader.rows):
-            raise ValueError(f"{task['way']}: {count} pictures instead of {len(loader.rows)}")
-        rates.append(count / (time.perf_counter() - start))
+    try:
+        while True:
+            yield {"way": task["way"], "pictures": task["pictures"], "seconds_before": before,
+                   "rates": list(rates), "own_megabytes": peak.own / 1e6,
+                   "mapped_megabytes": peak.mapped / 1e6}  # fmt: skip
+            count, start = 0, time.perf_counter()
+            for images, _ in loader:
+                count += len(images)
+            harness.synchronize(device)
+            if count != len(loader.rows):
+                raise ValueError(f"{task['way']}: {count} pictures instead of {len(loader.rows)}")
+            rates.append(count / (time.perf_counter() - start))
+    finally:
+        peak.stop.set()
 
 
 def measure(pictures: int, rounds: int, options: Sequence[str]) -> list[dict[str, Any]]:

@@ -5,8 +5,8 @@ nothing is kept: rows come in the order of the files, go through a buffer from w
 at random for each that enters, and are decoded for the batch that they are in.
 
 `datasets` has such a buffer too (`IterableDataset.shuffle`). It is not used, because its order
-changed between versions, and its version 5.2 gives 2,300 rows a second of several files of faces,
-fewer than are decoded in that time.
+changed between versions, and because version 5.2 gives the rows of several files more slowly than
+they are decoded.
 """
 
 import math
