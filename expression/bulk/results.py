@@ -87,6 +87,8 @@ class Results:
                     f"another run is writing into {shown(self.out)}; wait for it, or give another "
                     "--out"
                 ) from None
+            except OSError:  # a file system without locks
+                pass
             yield
 
     def read_manifest(self) -> dict[str, Any] | None:
