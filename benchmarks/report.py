@@ -222,7 +222,8 @@ path/to/muxspace` ({harness.described(told)}). A short schedule: {recipe["epochs
 {recipe["size"]} px of a small ResNet9. The first row gives the base's figures on validation splits,
 the others what a setting adds to them with the same seeds: the mean difference and, from two seeds
 on, its paired 95 % t interval, bold where that leaves out 0. Of {len(told["arms"])} rows times five
-figures about one in twenty would do so by chance. No arm trained on Muxspace.
+figures about one in twenty would do so by chance. No arm trained on Muxspace. Minutes are the
+clock's, of a machine that did other work too and stood still at times.
 
 {trial_summary.table(told)}
 
