@@ -27,7 +27,7 @@ help:
 	@echo 'make flagship   train the network that the demo serves, from DATA=fer2013, VOTES=, MUXSPACE='
 	@echo 'make test       all tests (ARGS="-k name -x" goes to pytest)'
 	@echo 'make test-fast  those of tests/unit that take seconds'
-	@echo 'make torture    attacks: broken files, kills, a full disk, crowds of visitors (ten minutes)'
+	@echo 'make torture    attacks: broken files, kills, a full disk, crowds of visitors (a quarter of an hour)'
 	@echo 'make lint       ruff: mistakes and layout'
 	@echo 'make typecheck  mypy'
 	@echo 'make check      say whether the installed packages work together'
