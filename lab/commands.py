@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from expression.file_kinds import is_url
-from expression.preprocessing import Preprocess
 from lab import (
     calibrated_checkpoint,
     comparison,
@@ -26,10 +25,10 @@ from lab import (
     robustness,
 )
 from lab.checks import UsageError, check_all_files, check_device, check_paths
-from lab.data import Faces, pack, preprocess, read
+from lab.data import Faces, preprocess, read
 from lab.from_checkpoint import FROM_CARD, settled, write_onnx
 from lab.further_data import data_name, read_further
-from lab.large_data import check_large
+from lab.large_data import check_large, write_packed
 from lab.options import (
     Calibrate,
     Command,
@@ -54,7 +53,6 @@ from lab.recipes import Recipe
 from lab.recording import data_words, record_command
 from lab.resuming import STATE, find_run, finish_run, is_finished
 from lab.run import Run
-from lab.shard_writer import write_shards
 from lab.streaming import read_streamed
 from lab.svm_training import SYSTEMS as SVM_SYSTEMS
 from lab.svm_training import train_svm
@@ -161,14 +159,6 @@ def load(command: Data) -> Faces:
     given = {"votes": command.votes, "cleaned_labels": command.cleaned_labels}
     files: dict[str, Any] = {name: path for name, path in given.items() if path}
     return read(command.data, command.name, command.classes, command.strict, **files)
-
-
-def write_packed(command: Pack, faces: Faces) -> Path:
-    """The data set in one file, or in a folder of shards."""
-    if command.shards:
-        folder = command.to or Path(f"{faces.name}_shards")
-        return write_shards(faces, folder, Preprocess(command.size, command.mode))
-    return pack(faces, command.to or Path(f".expression_cache/{faces.name}.npz"), command.size)
 
 
 # --- training ---

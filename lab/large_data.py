@@ -1,14 +1,20 @@
-"""What cannot be done with data that are never whole in memory, said before they are read."""
+"""Data that are never whole in memory: what cannot be done with them, said before they are read;
+and where they are written.
+"""
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from expression.preprocessing import Preprocess
 from lab.checks import UsageError
+from lab.data import Faces, pack
 from lab.options import Command, Compare, Data, Evaluate, Pack, Publish, Train
 from lab.recipes import Recipe
+from lab.shard_writer import write_shards
 from lab.shards import is_sharded
 from lab.svm_training import SYSTEMS as SVM_SYSTEMS
 
-__all__ = ["check_large"]
+__all__ = ["check_large", "write_packed"]
 
 
 def check_large(command: Command, recipes: Mapping[str, Recipe]) -> None:
@@ -59,3 +65,12 @@ def settings_without_use(recipe: Recipe) -> list[str]:
         "a teacher's stored answers; add --teacher-view same": stored,
     }  # fmt: skip
     return [problem for problem, value in given.items() if value]
+
+
+def write_packed(command: Pack, faces: Faces) -> Path:
+    """Write a data set, decoded, to one file or to a folder of shards; returns where."""
+    to, size = command.to, command.size
+    if command.shards:
+        folder = to or Path(f"{faces.name}_shards")
+        return write_shards(faces, folder, Preprocess(size, command.mode))
+    return pack(faces, to or Path(f".expression_cache/{faces.name}.npz"), size)
