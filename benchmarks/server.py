@@ -43,8 +43,9 @@ __all__ = ["drawn_pictures", "is_answer", "judged", "measure", "table"]
 PICTURES = 48
 PACKAGES = ("onnxruntime", "numpy", "pillow", "fastapi", "uvicorn", "h11")
 WANTED = 0.9  # of the bare predictor's rate on all cores, set before it was measured
-HEADS = ("", "Pictures/s", "Of the bare predictor on all cores", "Processor, ms a picture",
-         "p50, ms", "p95, ms", "p99, ms", "Answers", "Lost", "Mixed up")  # fmt: skip
+HEADS = ("", "Pictures/s", "Of the bare predictor on all cores", "Of it in one thread",
+         "Processor, ms a picture", "The clients', too", "p50, ms", "p95, ms", "p99, ms", "Answers",
+         "Lost", "Mixed up")  # fmt: skip
 PROCESSOR = re.compile(r"^process_cpu_seconds_total (\S+)$", re.MULTILINE)
 
 
@@ -136,12 +137,15 @@ def measure(
     if len({tuple(face.box for face in faces) for faces in right}) < len(pictures):
         raise ValueError("two pictures have their faces in the same place; draw others")
     replies: dict[int, list[Reply]] = {count: [] for count in clients}
+    taken: dict[int, list[float]] = {count: [] for count in clients}  # by the clients, of a core
 
     def bare_way(threads: int) -> Way:
         return Way(lambda: bare(predictor, pictures, threads, seconds), time.process_time)
 
     def served(port: int, count: int) -> int:
+        before = time.process_time()
         got = load(port, pictures, count, seconds)
+        taken[count].append(1000 * (time.process_time() - before) / max(len(got), 1))
         replies[count] += got
         return sum(reply.status == 200 for reply in got)
 
@@ -149,7 +153,7 @@ def measure(
     with running_server("--queue", str(room)) as (port, _):
         clock = partial(processor_seconds, port)
         ways = {f"find_batch, {n} thread{'s' * (n > 1)}": bare_way(n) for n in sorted({1, cores})}
-        all_cores = list(ways)[-1]
+        one, all_cores = list(ways)[0], list(ways)[-1]
         ways |= {f"server, {n}": Way(partial(served, port, n), clock) for n in clients}
         rates = harness.paired_rounds({name: way.turn for name, way in ways.items()}, rounds)
     rows: list[dict[str, Any]] = [
@@ -161,6 +165,7 @@ def measure(
         shares = np.percentile(spent, (50, 95, 99)) if len(spent) else (float("nan"),) * 3
         times = dict(zip(("p50", "p95", "p99"), map(float, shares), strict=True))
         row |= {"clients": count, "ratios": harness.ratios(row["rates"], rates[all_cores])}
+        row |= {"of_one": harness.ratios(row["rates"], rates[one]), "taken": taken[count][1:]}
         row |= {"milliseconds": times, **judged(replies[count], right)}
     return rows
 
@@ -171,11 +176,12 @@ def table(told: dict[str, Any]) -> str:
     def cells(row: dict[str, Any]) -> list[str]:
         rate, used = (harness.rates_cell(row[name], 1) for name in ("rates", "processor"))
         if "clients" not in row:
-            return [row["way"], rate, "", used, *[""] * 6]
+            return [row["way"], rate, "", "", used, *[""] * 7]
         clients = f"{row['way']} client{'' if row['clients'] == 1 else 's'}"
         times = [f"{row['milliseconds'][name]:,.0f}" for name in ("p50", "p95", "p99")]
         counts = [f"{row[name]:,}" for name in ("answers", "lost", "mixed_up")]
-        return [clients, rate, harness.rates_cell(row["ratios"], 2), used, *times, *counts]
+        shares = [harness.rates_cell(row[name], 2) for name in ("ratios", "of_one")]
+        return [clients, rate, *shares, used, harness.rates_cell(row["taken"], 1), *times, *counts]
 
     return harness.markdown_table(HEADS, map(cells, told["rows"]))
 

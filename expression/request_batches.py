@@ -2,8 +2,8 @@
 
 Why: a network names sixteen faces in little more time than it names four, but each client sends one
 picture. So what waits is taken together: as many threads as the machine has cores open the pictures
-and find their faces, then all faces of the batch go through the network in one pass, and each
-answer goes back to the client whose picture it was.
+and find their faces, then all faces of the batch go through the network in one pass, while the next
+pictures are opened, and each answer goes back to the client whose picture it was.
 
 The queue is bounded: who comes when it is full is refused at once, and told when to come again.
 Until the pass, only the network's inputs are kept of a picture, so that a batch of large photos
@@ -159,11 +159,15 @@ class RequestBatches:
     # --- the thread ---
 
     def _work(self) -> None:
+        """Open the pictures of one batch while those of the batch before are named."""
         with ThreadPoolExecutor(self.how.threads, "pictures") as pool:
+            naming: Future[None] | None = None
             while jobs := self._next_batch():
                 start = time.monotonic()
                 opened = [one for one in pool.map(self._open, jobs) if one is not None]
-                self._name(opened)
+                if naming is not None:
+                    naming.result()
+                naming = pool.submit(self._name, opened)
                 self.pace += 0.2 * ((time.monotonic() - start) / len(jobs) - self.pace)
                 self.batch_done(len(jobs))
                 del jobs, opened  # nobody's picture is kept while the next one is awaited
