@@ -284,9 +284,9 @@ def shards_section(told: dict[str, Any]) -> str:
 
 `{told["command"]}` ({harness.described(told)}, datasets {told["versions"]["datasets"]}). {few} and
 {many} drawn training pictures of 48 × 48 in Parquet files; batches of {shards.RECIPE.batch_size},
-shuffled and normalised, without a network, {told["settings"]["rounds"]} epochs. Own memory is the
-most that the process held from its start on, reading the set included. Pages of mapped files are in
-memory as long as nothing else needs it.
+shuffled and normalised, without a network; epochs timed: {told["settings"]["rounds"]}. Own memory
+is the most that the process held from its start on, reading the set included. Pages of mapped files
+are in memory as long as nothing else needs it.
 
 {shards.table(told)}"""
 

@@ -75,8 +75,8 @@ class Found:
 
     def enter(self, folder: str) -> None:
         """Pictures and videos in and below a folder, sorted, without hidden files and folders."""
-        for path, kind in sorted(files_below(folder), key=lambda found: Path(found[0])):
-            self.sort_in(path, kind)
+        for path, kind in sorted((Path(path), kind) for path, kind in files_below(folder)):
+            self.sort_in(str(path), kind)  # without "./" before it
 
     def match(self, pattern: str) -> None:
         """Pictures and videos that fit a pattern, or lie in and below a folder that does."""

@@ -10,7 +10,6 @@ from lab.checks import UsageError
 from lab.data import Faces, pack
 from lab.options import Command, Compare, Data, Evaluate, Pack, Publish, Train
 from lab.recipes import Recipe
-from lab.shard_writer import write_shards
 from lab.shards import is_sharded
 from lab.svm_training import SYSTEMS as SVM_SYSTEMS
 
@@ -71,6 +70,8 @@ def write_packed(command: Pack, faces: Faces) -> Path:
     """Write a data set, decoded, to one file or to a folder of shards; returns where."""
     to, size = command.to, command.size
     if command.shards:
+        from lab.shard_writer import write_shards  # brings `datasets`: packed files need none
+
         folder = to or Path(f"{faces.name}_shards")
         return write_shards(faces, folder, Preprocess(size, command.mode))
     return pack(faces, to or Path(f".expression_cache/{faces.name}.npz"), size)

@@ -3,7 +3,6 @@
 And the attacks themselves: one that finds nothing where something is broken would prove nothing.
 """
 
-import asyncio
 import json
 import os
 import random
@@ -132,7 +131,7 @@ def test_an_answer_of_another_picture_is_a_fault_of_the_server():
             await ask(web, random.Random(0))
         return crowd.faults
 
-    found = {name: asyncio.run(faults_of(reply)) for name, reply in replies.items()}
+    found = {name: programs.apart(faults_of(reply)) for name, reply in replies.items()}
     assert {name for name, faults in found.items() if not faults} == {"right"}
 
 

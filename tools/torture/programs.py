@@ -13,7 +13,8 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tools.torture.mutate import broken_bytes
 from tools.torture.pictures import whole_pictures
 from tools.torture.record import Tally
 
-__all__ = ["Crowd", "run"]
+__all__ = ["Crowd", "apart", "run"]
 
 CLIENTS, SECONDS, QUEUE = 200, 60.0, 64
 PATIENCE = 60.0  # seconds for one answer; longer is a hang
@@ -167,7 +168,7 @@ def run(tally: Tally, share: float, workers: int) -> None:
                 crowd = Crowd(port, drawn, right, others)
                 httpx.post(f"http://127.0.0.1:{port}/predict", content=drawn[0]).raise_for_status()
                 before = memory_mb("VmRSS", process.pid)
-                asyncio.run(crowd.work(clients, seconds, tally.seed))
+                apart(crowd.work(clients, seconds, tally.seed))
                 peak, after = (memory_mb(name, process.pid) for name in ("VmHWM", "VmRSS"))
                 counted, code = settled(port, crowd), process.poll()
         finally:
@@ -189,6 +190,12 @@ def run(tally: Tally, share: float, workers: int) -> None:
         if true:
             tally.fault(tally.tried, words)
     told(tally, crowd, clients, seconds, (before, peak, after))
+
+
+def apart(work: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine returns, in a thread: the caller's may have an event loop of its own."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def restore(name: str, value: str | None) -> None:
