@@ -53,7 +53,6 @@ from lab.recipes import Recipe
 from lab.recording import data_words, record_command
 from lab.resuming import STATE, find_run, finish_run, is_finished
 from lab.run import Run
-from lab.streaming import read_streamed
 from lab.svm_training import SYSTEMS as SVM_SYSTEMS
 from lab.svm_training import train_svm
 from lab.tensorboard_log import TensorBoardLog
@@ -155,6 +154,8 @@ def carry_out(
 def load(command: Data) -> Faces:
     """The data that the options name; `read` is told of votes and cleaned labels where given."""
     if command.streaming:
+        from lab.streaming import read_streamed  # brings `datasets`: packed files need none
+
         return read_streamed(command.data or "", command.name, command.strict)
     given = {"votes": command.votes, "cleaned_labels": command.cleaned_labels}
     files: dict[str, Any] = {name: path for name, path in given.items() if path}
