@@ -159,36 +159,28 @@ class RequestBatches:
     # --- the thread ---
 
     def _work(self) -> None:
-        """Name the pictures of one batch while those of the next are opened."""
+        """Open the pictures of one batch while those of the batch before are named."""
         with ThreadPoolExecutor(self.how.threads, "pictures") as pool:
-            opening: list[Future[Opened | None]] = []
-            while (jobs := self._next_batch(wait=not opening)) or opening:
-                coming = [pool.submit(self._open, job) for job in jobs]
-                del jobs
-                if opening:
-                    self._finish(opening)
-                opening = coming
+            naming: Future[None] | None = None
+            while jobs := self._next_batch():
+                start = time.monotonic()
+                opened = [one for one in pool.map(self._open, jobs) if one is not None]
+                if naming is not None:
+                    naming.result()
+                naming = pool.submit(self._name, opened)
+                self.pace += 0.2 * ((time.monotonic() - start) / len(jobs) - self.pace)
+                self.batch_done(len(jobs))
+                del jobs, opened  # nobody's picture is kept while the next one is awaited
 
-    def _finish(self, opening: "list[Future[Opened | None]]") -> None:
-        """Answer a batch whose pictures are being opened."""
-        start = time.monotonic()
-        opened = [one for future in opening if (one := future.result()) is not None]
-        self._name(opened)
-        self.pace += 0.2 * ((time.monotonic() - start) / len(opening) - self.pace)
-        self.batch_done(len(opening))
-
-    def _next_batch(self, wait: bool) -> list[Job]:
-        """What waits, at most a batch; [] when nothing does, with `wait` only once all is answered
-        and the server stops."""
+    def _next_batch(self) -> list[Job]:
+        """What waits, at most a batch; [] when all is answered and the server stops."""
         with self._changed:
             jobs: list[Job] = []
             while not jobs:
-                if wait:
-                    self._changed.wait_for(lambda: self._waiting or self._stopping)
+                self._changed.wait_for(lambda: self._waiting or self._stopping)
                 if not self._waiting:
                     return []
-                alone = len(self._waiting) == 1 and not self._stopping
-                if wait and alone:  # others may come in a moment
+                if not self._stopping and len(self._waiting) == 1:  # others may come in a moment
                     self._changed.wait_for(self._is_full, self.how.milliseconds / 1000)
                 while self._waiting and len(jobs) < self.how.pictures:
                     job = self._waiting.popleft()
