@@ -12,10 +12,8 @@ import json
 import math
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from torch import nn
 
 from benchmarks import harness
 from benchmarks.loop import CASES, make_network
+from benchmarks.peak_memory import PeakMemory
 from benchmarks.subjects import Augment, Batches, decode, load, train_step
 
 __all__ = ["grow", "in_turns", "table"]
@@ -30,23 +29,6 @@ __all__ = ["grow", "in_turns", "table"]
 FACTORS = (0.125, 1.0, 12.5)  # times FER2013's training split
 HEADS = ("Pictures", "Decoded file", "Decoding, once (pictures/s)", "Training (pictures/s)",
          "Peak memory without mapped files")  # fmt: skip
-
-
-class PeakMemory(threading.Thread):
-    """The most memory that this process itself has held, sampled; Linux only.
-
-    Pages of a mapped file do not count (RssAnon): the kernel takes them back when they are needed.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.bytes, self.stop = 0, threading.Event()
-
-    def run(self) -> None:
-        while not self.stop.wait(0.02):
-            lines = Path("/proc/self/status").read_text().splitlines()
-            now = next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-            self.bytes = max(self.bytes, now * 1024)
 
 
 def grow(data: str, factor: float, device: torch.device, steps: int) -> Iterator[dict[str, Any]]:
@@ -81,7 +63,7 @@ def grow(data: str, factor: float, device: torch.device, steps: int) -> Iterator
             while True:
                 yield {"pictures": count, "file_megabytes": decoded.pixels.nbytes / 2**20,
                        "decoded_per_second": count / decoding, "rates": list(rates),
-                       "peak_megabytes": peak.bytes / 2**20}  # fmt: skip
+                       "peak_megabytes": peak.own / 2**20}  # fmt: skip
                 rates.append(len(order) / harness.seconds_of(turn, device))
         finally:
             peak.stop.set()

@@ -5,8 +5,8 @@
 An epoch of drawn pictures is trained in four ways that take turns: the plain loop of `train_loop`;
 the same with what `lab.processes` adds, in one process; in two processes with a slice of each batch
 each; and in one process with two threads, which is the other use of two cores. Then two processes
-exchange tensors as large as the gradients of networks, without training. The share of each batch
-that is exchanged is what `benchmarks/scale_model.py` extrapolates from. Run it on an idle machine.
+exchange tensors as large as the gradients of networks, without training: the model in
+`benchmarks/scale_model.py` takes its times from there. Run it on an idle machine.
 """
 
 import argparse

@@ -105,12 +105,17 @@ def step_seconds(name: str, gpus: int, assumed: Assumed = ASSUMED) -> tuple[floa
     return assumed.batch * STEP_FLOP[name] / assumed.flops, exchange
 
 
-def hours(seconds: float) -> str:
+def rounded(figure: float) -> float:
+    """To two digits: a model tells no more."""
+    return float(f"{figure:.2g}")
+
+
+def duration(seconds: float) -> str:
     """'12 s', '3 min', '5 h' or '4 days', to two digits."""
     for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
-            return f"{float(f'{seconds / size:.2g}'):,.10g} {unit}"
-    return f"{float(f'{seconds:.2g}'):,.10g} s"
+            return f"{rounded(seconds / size):,.10g} {unit}"
+    return f"{rounded(seconds):,.10g} s"
 
 
 def training_table(assumed: Assumed = ASSUMED) -> str:
@@ -124,10 +129,10 @@ def training_table(assumed: Assumed = ASSUMED) -> str:
                 compute, exchange = step_seconds(name, gpus, assumed)
                 rate = gpus * assumed.batch / (compute + exchange)
                 price = EPOCHS * 1e8 / rate / 3600 * gpus * assumed.gpu_price
-                yield (name, str(gpus), f"{float(f'{rate:.2g}'):,.0f}",
+                yield (name, str(gpus), f"{rounded(rate):,.0f}",
                        f"{100 * exchange / (compute + exchange):.0f} %",
-                       f"{rate * PIXELS[name] / 1e6:,.0f} MB/s", hours(EPOCHS * 1e6 / rate),
-                       hours(EPOCHS * 1e8 / rate), f"{float(f'{price:.2g}'):,.0f}")  # fmt: skip
+                       f"{rate * PIXELS[name] / 1e6:,.0f} MB/s", duration(EPOCHS * 1e6 / rate),
+                       duration(EPOCHS * 1e8 / rate), f"{rounded(price):,.0f}")  # fmt: skip
 
     return harness.markdown_table(heads, rows())
 
@@ -154,10 +159,10 @@ def labelling_table(measured: Labelling, assumed: Assumed = ASSUMED) -> str:
             pictures = 10.0**power
             work = pictures * measured.seconds / measured.kept
             read = pictures * assumed.picture
-            yield (name, f"{float(f'{work / 3600:.2g}'):,.0f}", hours(work / 16),
-                   hours(work / 1024), size(read), f"{size(read / (work / 1024))}/s",
+            yield (name, f"{rounded(work / 3600):,.0f}", duration(work / 16),
+                   duration(work / 1024), size(read), f"{size(read / (work / 1024))}/s",
                    size(pictures * assumed.faces * measured.row),
-                   f"{float(f'{work / 3600 * assumed.core_price:.2g}'):,.10g}")  # fmt: skip
+                   f"{rounded(work / 3600 * assumed.core_price):,.10g}")  # fmt: skip
 
     return harness.markdown_table(heads, rows())
 
@@ -166,7 +171,7 @@ def size(count: float) -> str:
     """'200 GB': bytes to two digits."""
     units = {"TB": 1e12, "GB": 1e9, "MB": 1e6}
     unit = next((unit for unit, bytes_of in units.items() if count >= bytes_of), "MB")
-    return f"{float(f'{count / units[unit]:.2g}'):,.10g} {unit}"
+    return f"{rounded(count / units[unit]):,.10g} {unit}"
 
 
 def checked_table(told: Mapping[str, Any]) -> str:

@@ -10,15 +10,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["Reply", "load", "running_server"]
+__all__ = ["Reply", "apart", "load", "running_server"]
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -33,14 +34,21 @@ class Reply:
 
 
 @contextmanager
-def running_server(*options: str) -> Iterator[tuple[int, "subprocess.Popen[str]"]]:
+def running_server(
+    *options: str, temporary: Path | None = None
+) -> Iterator[tuple[int, "subprocess.Popen[str]"]]:
     """(port, process) of a server of its own process, which is stopped at the end of the block.
+
+    `temporary` is its folder for temporary files; None: the usual one.
 
     Raises OSError, with what it printed, when it does not start.
     """
     command = [sys.executable, "-m", "expression.server", "--port", "0", *options]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    if temporary is not None:
+        environment["TMPDIR"] = str(temporary)
     with subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"}, text=True,
+        command, cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
         try:
@@ -100,5 +108,10 @@ def load(port: int, pictures: Sequence[bytes], clients: int, seconds: float) -> 
         await asyncio.gather(*(client(k, port, pictures, stop, replies) for k in range(clients)))
         return replies
 
-    with ThreadPoolExecutor(1) as thread:  # the caller's may have an event loop of its own
-        return thread.submit(asyncio.run, run()).result()
+    return apart(run())
+
+
+def apart(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns, in a thread: the caller's may have an event loop of its own."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()

@@ -18,7 +18,6 @@ import json
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -30,10 +29,11 @@ import torch
 from PIL import Image
 
 from benchmarks import harness
+from benchmarks.peak_memory import PeakMemory
 from lab.data import Faces, preprocess, read
 from lab.recipes import Recipe
 
-__all__ = ["WAYS", "PeakMemory", "draw_set", "epochs", "table"]
+__all__ = ["WAYS", "draw_set", "epochs", "table"]
 
 FER2013, HELD = 28_709, 3_589  # its training pictures; those of validation, and of test
 FACTORS = (1, 10)
@@ -44,24 +44,6 @@ HEADS = ("Training pictures", "Way", "Before the first epoch (s)", "Pictures/s (
 FILE_ROWS = 9_000  # of a Parquet file
 CLASSES = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 RECIPE = Recipe("tinyvgg", size=48, batch_size=128, augment=None)
-
-
-class PeakMemory(threading.Thread):
-    """The most memory that this process has held, sampled; Linux only.
-
-    `own` bytes are the process's; `mapped` are pages of files, which count as resident too.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.own, self.mapped, self.stop = 0, 0, threading.Event()
-
-    def run(self) -> None:
-        while not self.stop.wait(0.05):
-            lines = Path("/proc/self/status").read_text().splitlines()
-            told = dict(line.split(":", 1) for line in lines if line.startswith("Rss"))
-            own, mapped = (int(told[name].split()[0]) << 10 for name in ("RssAnon", "RssFile"))
-            self.own, self.mapped = max(self.own, own), max(self.mapped, mapped)
 
 
 def draw_set(folder: Path, pictures: int) -> Path:

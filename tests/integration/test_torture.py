@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.server_clients import apart
 from expression.face_prediction import FacePrediction
 from expression.server_app import answer_entry
 from tools.torture import __main__ as command
@@ -131,7 +132,7 @@ def test_an_answer_of_another_picture_is_a_fault_of_the_server():
             await ask(web, random.Random(0))
         return crowd.faults
 
-    found = {name: programs.apart(faults_of(reply)) for name, reply in replies.items()}
+    found = {name: apart(faults_of(reply)) for name, reply in replies.items()}
     assert {name for name, faults in found.items() if not faults} == {"right"}
 
 

@@ -47,7 +47,7 @@ def test_parameters_and_operations_are_those_of_the_network(name):
     [(12.3, "12 s"), (180, "3 min"), (3600 * 5, "5 h"), (86_400 * 4, "4 days")],
 )
 def test_durations_read_well(seconds, words):
-    assert scale_model.hours(seconds) == words
+    assert scale_model.duration(seconds) == words
 
 
 def test_labelling_costs_what_each_core_takes_and_what_the_others_cost_it():

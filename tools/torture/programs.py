@@ -7,14 +7,12 @@ whole exactly once; and nothing may be left in its temporary folder.
 """
 
 import asyncio
-import os
 import random
 import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from typing import Any
 import httpx
 
 from benchmarks.server import drawn_pictures, is_answer
-from benchmarks.server_clients import running_server
+from benchmarks.server_clients import apart, running_server
 from expression.face_prediction import FacePrediction
 from expression.predictor import ExpressionPredictor
 from tools.torture.bounds import SERVER_GROWTH_MB, SERVER_MB
@@ -31,7 +29,7 @@ from tools.torture.mutate import broken_bytes
 from tools.torture.pictures import whole_pictures
 from tools.torture.record import Tally
 
-__all__ = ["Crowd", "apart", "run"]
+__all__ = ["Crowd", "run"]
 
 CLIENTS, SECONDS, QUEUE = 200, 60.0, 64
 PATIENCE = 60.0  # seconds for one answer; longer is a hang
@@ -72,7 +70,6 @@ class Crowd:
                 self.fault(kind, f"{type(error).__name__}: {error}")
 
     def fault(self, kind: str, words: str) -> None:
-        self.counts["fault"] += 1
         self.faults.append(f"{kind}: {words}")
 
     def judge(self, kind: str, answer: httpx.Response) -> None:
@@ -160,20 +157,16 @@ def run(tally: Tally, share: float, workers: int) -> None:
     clients, seconds = max(round(CLIENTS * min(share * 4, 1)), 40), max(SECONDS * share, 5.0)
     drawn = drawn_pictures()
     right, others = ExpressionPredictor().find_batch(drawn), whole_pictures()
-    kept = os.environ.get("TMPDIR")
-    with tempfile.TemporaryDirectory(prefix="torture-") as temporary:
-        os.environ["TMPDIR"] = temporary
-        try:
-            with running_server("--queue", str(QUEUE)) as (port, process):
-                crowd = Crowd(port, drawn, right, others)
-                httpx.post(f"http://127.0.0.1:{port}/predict", content=drawn[0]).raise_for_status()
-                before = memory_mb("VmRSS", process.pid)
-                apart(crowd.work(clients, seconds, tally.seed))
-                peak, after = (memory_mb(name, process.pid) for name in ("VmHWM", "VmRSS"))
-                counted, code = settled(port, crowd), process.poll()
-        finally:
-            restore("TMPDIR", kept)
-        left = [path.name for path in Path(temporary).rglob("*") if path.is_file()]
+    with tempfile.TemporaryDirectory(prefix="torture-") as folder:
+        temporary = Path(folder)
+        with running_server("--queue", str(QUEUE), temporary=temporary) as (port, process):
+            crowd = Crowd(port, drawn, right, others)
+            httpx.post(f"http://127.0.0.1:{port}/predict", content=drawn[0]).raise_for_status()
+            before = memory_mb("VmRSS", process.pid)
+            apart(crowd.work(clients, seconds, tally.seed))
+            peak, after = (memory_mb(name, process.pid) for name in ("VmHWM", "VmRSS"))
+            counted, code = settled(port), process.poll()
+        left = [path.name for path in temporary.rglob("*") if path.is_file()]
     for words in crowd.faults:
         tally.fault(tally.tried, words)
     sent = crowd.counts["sent whole"] + 1  # the first picture
@@ -192,20 +185,7 @@ def run(tally: Tally, share: float, workers: int) -> None:
     told(tally, crowd, clients, seconds, (before, peak, after))
 
 
-def apart(work: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine returns, in a thread: the caller's may have an event loop of its own."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
-
-
-def restore(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
-
-
-def settled(port: int, crowd: Crowd) -> Counter[str]:
+def settled(port: int) -> Counter[str]:
     """How many requests ended in which way, by the server's metrics, once nothing waits."""
     until, counted = time.monotonic() + PATIENCE, Counter[str]()
     while time.monotonic() < until:
