@@ -230,25 +230,34 @@ _vit = replace(
 )  # fmt: skip
 _rgb: dict[str, Any] = {"channels": 3, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
+# Long trainings, minutes on a GPU and a day on two cores: averaged weights, mixup, strong changes
+# of the pictures, and the last epoch kept, so that none is chosen
+_long: dict[str, Any] = {
+    "optimizer": "sgd", "lr": 0.1, "weight_decay": 5e-4, "batch_size": 128, "epochs": 100,
+    "schedule": "onecycle", "label_smoothing": 0.1, "average": 0.999, "mixup": 0.2,
+    "final_unaugmented_epochs": 3, "keep": "last",
+    "augment": Augment(degrees=15, shift=0.08, scale=0.1, erase=0.3),
+}  # fmt: skip
 _expression = Recipe(
-    "resnet9", system_args={"widths": [64, 128, 256], "residuals": [0, 1, 1]},
-    optimizer="sgd", lr=0.15, weight_decay=5e-4, batch_size=128, epochs=18,
-    schedule="onecycle", label_smoothing=0.05, progressive_sizes=(32, 32, 40, 48),
-    final_unaugmented_epochs=2, teacher_weight=0.5,
-    augment=Augment(degrees=12, shift=0.06, scale=0.08),
-)  # fmt: skip
-
+    "resnet9", system_args={"widths": [64, 128, 256], "residuals": [0, 1, 1]}, **_long
+)
 _small = Recipe(
     "resnet9", system_args={"stem": 16, "widths": [32, 64, 128], "residuals": [0, 1, 1]},
-    size=40, optimizer="sgd", lr=0.15, weight_decay=4e-4, batch_size=128, epochs=60,
-    schedule="onecycle", progressive_sizes=(32, 40), final_unaugmented_epochs=3,
-    teacher_weight=0.6,
-    augment=Augment(degrees=12, shift=0.06, scale=0.08),
+    size=40, **_long,
 )  # fmt: skip
+_wide = replace(
+    _expression, system_args={"widths": [128, 256, 512], "residuals": [0, 1, 1]}, epochs=60
+)
+# Learn from two wide networks beside the labels, which then need no smoothing
+_taught: dict[str, Any] = {
+    "teacher": "checkpoints/expression_wide-fer2013.safetensors,"
+    "checkpoints/expression_wide-fer2013-seed1.safetensors",
+    "teacher_view": "same", "teacher_weight": 0.7, "label_smoothing": 0.0,
+}  # fmt: skip
 # from a network of FER2013's labels to one with a head for each source
 _joined: dict[str, Any] = {
-    "heads": ("label", "votes"), "further_cap": 2000, "lr": 0.02, "label_smoothing": 0.0,
-    "average": 0.998, "final_unaugmented_epochs": 0, "keep": "last",
+    "heads": ("label", "votes"), "further_cap": 2000, "lr": 0.02, "epochs": 12,
+    "label_smoothing": 0.0, "mixup": 0.0, "average": 0.998, "final_unaugmented_epochs": 0,
     "augment": Augment(degrees=12, shift=0.06, scale=0.08, erase=0.25),
 }  # fmt: skip
 
@@ -277,10 +286,14 @@ RECIPES = {
     ),
     # FER2013's labels alone: the comparison with the literature
     "expression": _expression,
-    # what the demo serves: goes on from `expression`, with the crowd's votes and further data sets
+    "expression_wide": _wide,
+    "expression_taught": replace(_expression, **_taught),
+    # what the demo serves: goes on from FER2013's labels with the crowd's votes and further data
     "expression_joined": replace(
-        _expression, **_joined, progressive_sizes=(40, 48), epochs=8,
-        init_from="checkpoints/expression-fer2013.safetensors",
+        _expression, **_joined, init_from="checkpoints/expression-fer2013.safetensors",
+    ),
+    "expression_wide_joined": replace(
+        _wide, **_joined, init_from="checkpoints/expression_wide-fer2013.safetensors",
     ),
     # a folder of one's own, from the served network: network and pictures are its card's
     "finetune": Recipe(
@@ -290,10 +303,9 @@ RECIPES = {
     ),
     # as `expression`, for a machine that has little time for a face
     "expression_small": _small,
-    # twice the epochs of `expression_joined`: each takes a quarter of the time
+    "expression_small_taught": replace(_small, **_taught),
     "expression_small_joined": replace(
-        _small, **_joined, progressive_sizes=(), epochs=16,
-        init_from="checkpoints/expression_small-fer2013.safetensors",
+        _small, **_joined, init_from="checkpoints/expression_small-fer2013.safetensors",
     ),
     "face_transfer": Recipe(
         "resnet18", size=64, **_rgb, epochs=12, head_epochs=3, lr=3e-4, stop="loss",
@@ -304,7 +316,12 @@ RECIPES = {
         weights="imagenet", head_epochs=3, lr=3e-4, stop="loss", stop_patience=5,
     ),
     "vit_tiny": _vit,
-    "vit_tiny_distilled": replace(_vit, teacher="checkpoints/resnet18-fer2013.safetensors"),
+    # from random weights: small convolutions in place of the patch filter, and teachers
+    "vit_tiny_distilled": replace(
+        _vit, **{**_long, **_taught, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.05},
+        warmup=0, class_weights=False, stop="never",
+        system_args={"size": 48, "patch": 8, "stem": "conv", "drop_path": 0.1},
+    ),
 }  # fmt: skip
 
 # `--quick`: a look at every system on two cores, not a result. Fewer pictures and passes, and a
