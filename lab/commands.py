@@ -308,7 +308,7 @@ def make_flagship(
     home = command.home / "out" / "flagship"
     stamp = time.strftime("%Y%m%d-%H%M%S")
     series = Series(command, faces, further, device, home, True, stamp)
-    stem = f"{command.system}-{data_name(faces, further)}"
+    stem = command.to or f"{command.system}-{data_name(faces, further)}"
     trained = list((home / "checkpoints").glob("*.safetensors"))
     flagship.check_target(command.home, stem, trained)
     runs = runs_of(series, recipes, command.seeds)

@@ -113,6 +113,8 @@ class Flagship(Settings):
     system: Annotated[Positional[str], arg(metavar="SYSTEM", help=SYSTEMS)] = "expression"
     seeds: int = 5
     """How many runs, each with the next seed."""
+    to: Text = None
+    """Name of the exported checkpoint; None: SYSTEM-DATA. No file is replaced."""
 
 
 @dataclass(frozen=True)

@@ -200,6 +200,20 @@ def test_seeds_share_a_row_with_their_mean_and_spread(home, tmp_path):
     assert page.count("| `expression` |") == 1
 
 
+def test_the_exported_network_may_have_another_name(home, drawn, monkeypatch):
+    monkeypatch.chdir(home)
+    monkeypatch.setitem(RECIPES, "expression", GROWING)
+    monkeypatch.setattr(commands, "train_network", lambda *_: pytest.fail("trained again"))
+    experiments.main(["flagship", "--data", drawn, "--seeds", "1", "--to", "other", *TINY])
+    told = figures(home, "other", "validation", "flip").accuracy
+    assert told == figures(home / "out/flagship", "expression-drawn", "validation", "flip").accuracy
+    names = ("checkpoints/other.safetensors", "checkpoints/other.md")
+    assert all((home / name).exists() for name in names)
+    for name in names:
+        (home / name).unlink()
+    shutil.rmtree(home / "results/other")
+
+
 def test_an_exported_network_is_not_replaced_by_another(home, drawn, tmp_path, monkeypatch):
     (tmp_path / "checkpoints").mkdir()
     other = tmp_path / "checkpoints/expression-drawn.safetensors"

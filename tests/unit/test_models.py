@@ -113,6 +113,19 @@ def test_one_vit_tiny_serves_every_patch():
         assert model.patch_embed.num_patches == (size // patch) ** 2
 
 
+def test_vit_may_see_through_small_convolutions():
+    # An eighth of 48 pixels in three halvings; whoever would halve no whole number of times is told
+    model = vit_tiny.build(size=48, patch=8, stem="conv", drop_path=0.1)
+    strides = [layer.stride[0] for layer in model.patch_embed.proj if hasattr(layer, "stride")]
+    assert strides == [2, 2, 2, 1]
+    assert model.patch_embed.proj(torch.rand(2, 1, 48, 48)).shape == (2, 192, 6, 6)
+    assert model(torch.rand(2, 1, 48, 48)).shape == (2, 7)
+    with pytest.raises(ValueError, match="patch 6.*power of two"):
+        vit_tiny.build(size=48, patch=6, stem="conv")
+    with pytest.raises(ValueError, match='pretrained weights are those of stem="patch"'):
+        vit_tiny.build(stem="conv", weights="imagenet")
+
+
 def test_vit_starts_from_a_file_as_it_would_from_the_hub(tmp_path):
     # A stand-in of the published weights: 224 px, patches of 16, colour, 1000 classes
     torch.manual_seed(0)
