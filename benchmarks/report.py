@@ -37,7 +37,8 @@ HEAD = """# Benchmarks
 Written by `python -m benchmarks.report` from the JSON files in this folder. Every section gives its
 command and what it was measured on. Brackets hold the range, from the slowest round to the fastest,
 unless the heading says otherwise. The machine was idle but for the program measured; even so its
-own speed changes within minutes, so rows whose ranges overlap are not different."""
+own speed changes within minutes, so rows whose ranges overlap are not different. A network is
+the one that had its name that day; [MATRIX.md](../results/MATRIX.md) has today's accuracies."""
 
 
 # --- the sections: a function for each JSON file ---

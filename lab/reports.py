@@ -67,6 +67,12 @@ class Row:
         return name.removesuffix("-" + "+".join(names))
 
     @property
+    def trained_with(self) -> str:
+        """The recipe that its command names: an exported network may have another name."""
+        words = self.card.get("command", "").split()
+        return next((word for word in words if word in RECIPES), self.recipe)
+
+    @property
     def name(self) -> str:
         """As it stands in tables."""
         if not self.at_home:
@@ -147,8 +153,8 @@ def epochs_run(row: Row) -> str:
     recipe, earlier = card.get("recipe", {}), card.get("stages", ())
     if history := card.get("history"):
         own, usual = len(history["val_loss"]), 0
-        if row.recipe in RECIPES:
-            usual = RECIPES[row.recipe].epochs
+        if row.trained_with in RECIPES:
+            usual = RECIPES[row.trained_with].epochs
         if earlier:
             counts = " + ".join(str(n) for n in (*(s["epochs"] for s in earlier), own))
             words.append(f"{counts} in {len(earlier) + 1} stages, best {card['epoch'] + 1} of the "
@@ -213,7 +219,7 @@ def table(rows: list[Row]) -> str:
 
 def missing(rows: list[Row]) -> list[str]:
     """The systems that were not run on these data, in a sentence; nothing when all were."""
-    run = {row.recipe for row in rows if row.at_home}
+    run = {name for row in rows if row.at_home for name in (row.recipe, row.trained_with)}
     usual = [name for name, recipe in RECIPES.items() if not recipe.fine_tune]
     absent = [f"`{name}`" for name in usual if name not in run]
     return [f"Not run on these data: {', '.join(absent)}."] if absent else []

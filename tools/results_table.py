@@ -5,7 +5,9 @@ python -m tools.results_table --write    # put them into the pages
 """
 
 import argparse
+import re
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from benchmarks import quoted_speeds, scale_model
@@ -65,6 +67,23 @@ def tested(row: reports.Row) -> str:
     return row.count("test") + (f"; `tta18` {100 * more.accuracy:.1f} %" if more else "")
 
 
+def seeds_of(stem: str, found: dict[str, reports.Row]) -> str:
+    """How many seeds were measured, with the mean and the spread of their test accuracies."""
+    rows = [row for name, row in found.items() if re.sub(r"-seed\d+$", "", name) == stem]
+    told = [100 * t.accuracy for row in rows if (t := row.evaluation_of("test"))]
+    return f"{len(told)}: {mean(told):.1f} ± {stdev(told):.1f} %" if len(told) > 1 else "1"
+
+
+def minutes_and_hardware(card: dict[str, Any]) -> str:
+    """Minutes of all stages; apart, where some of them ran on other hardware than the last."""
+    stages, kinds = [*card.get("stages", ()), card], {"cpu": 0.0, "gpu": 0.0}
+    for stage in stages:
+        kinds["cpu" if "cpu" in stage.get("hardware", "cpu").lower() else "gpu"] += stage["minutes"]
+    if not all(kinds.values()):
+        return f"{totals(card)[0]:.0f}, {card['hardware']}"
+    return "; ".join(f"{stage['minutes']:.0f}, {stage['hardware']}" for stage in stages)
+
+
 def notebook_rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     """The rows of the notebook's run: one a network that was cross-validated, and the export."""
     threads, chosen = record["threads"], record["chosen"]
@@ -89,7 +108,7 @@ def table(results: Path = ROOT / "results") -> str:
     found = {row.folder: row for row in reports.read(kept) if row.at_home}
     for stem, name in LABORATORY.items():
         row = found[stem]
-        minutes, epochs = totals(row.card)
+        _, epochs = totals(row.card)
         stages = len(row.card.get("stages", ())) + 1
         rows.append(
             (
@@ -97,8 +116,8 @@ def table(results: Path = ROOT / "results") -> str:
                 f"from scratch, {epochs} epochs" + (f" in {stages} stages" if stages > 1 else ""),
                 row.count("validation"),
                 tested(row),
-                "1",
-                f"{minutes:.0f}, {row.card['hardware']}",
+                seeds_of(stem, found),
+                minutes_and_hardware(row.card),
                 "[results](../results/RESULTS.md)",
             )
         )

@@ -415,6 +415,18 @@ def test_a_network_on_other_data_is_no_row_of_that_data_s_systems(tmp_path):
     assert names == {"drawn": "net", "others": "net-drawn (trained on drawn)"}
 
 
+def test_the_recipe_is_the_one_that_the_command_names(tmp_path):
+    # Of three epochs that the recipe `tinyvgg` has 20 of; the exported file has another name
+    command = {"command": "python experiments.py train tinyvgg --data drawn",
+               "history": {"val_loss": [1.0, 0.9, 0.8]}, "epoch": 2}  # fmt: skip
+    kept = Results(tmp_path)
+    kept.add(network(**command), made(DIAGONAL))
+    (row,) = reports.read(kept)
+    assert (row.recipe, row.trained_with) == ("net", "tinyvgg")
+    assert reports.epochs_run(row) == "3 of 20, best 3"
+    assert "`tinyvgg`" not in "".join(reports.missing([row]))
+
+
 def test_headings_are_plain_and_views_have_one_name(measured, here):
     page = comparison.compare(here / "results").read_text()
     for heading in ("Published", "Epochs run (of the recipe's)", "Test, with horizontal flip"):
