@@ -269,11 +269,15 @@ def trial_intervals(trials: Mapping[str, Any]) -> list[tuple[float, float]]:
 
 def training_minutes(kept: Results, data: str = "fer2013") -> dict[str, tuple[float, bool]]:
     """{network: (minutes of all its stages, whether other networks taught it)}, of those trained
-    here on `data`; what its teachers took is not in its minutes."""
+    here on `data` and on CPUs alone, since a GPU's minutes are other minutes; what its teachers
+    took is not in its minutes."""
     found = {}
     for network, _ in kept.networks():
         card = network.card
-        if card.get("minutes") and card["data"]["name"] == data:
-            taught = "teacher" in card["command"] or bool(card.get("stages"))
-            found[network.name] = totals(card)[0], taught
+        stages = [*card.get("stages", ()), card]
+        if not card.get("minutes") or card["data"]["name"] != data:
+            continue
+        if all("cpu" in stage.get("hardware", "cpu").lower() for stage in stages):
+            taught = bool(card.get("recipe", {}).get("teacher") or card.get("stages"))
+            found[network.name] = totals(card)[0], taught or "teacher" in card["command"]
     return found

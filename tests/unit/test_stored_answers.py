@@ -164,13 +164,16 @@ def test_minutes_of_all_stages_count_and_teachers_are_told(tmp_path: Path) -> No
     cards = {
         "alone": data | {"command": "train alone"},
         "taught": data | {"command": "train --teacher x"},
+        "by recipe": data | {"command": "train", "recipe": {"teacher": "x"}, "hardware": "cpu"},
+        "on a GPU": data | {"command": "train", "hardware": "NVIDIA H200"},
         "staged": data | {"command": "train", "stages": [{"minutes": 20.0, "epochs": 2}]},
         "other": data | {"command": "train", "data": {"name": "muxspace"}},
     }
     for name, card in cards.items():
         kept.add_network(MeasuredNetwork(name, name, card, 1))
     assert evidence.training_minutes(kept) == {
-        "alone": (5.0, False), "staged": (25.0, True), "taught": (5.0, True),
+        "alone": (5.0, False), "by recipe": (5.0, True), "staged": (25.0, True),
+        "taught": (5.0, True),
     }  # fmt: skip
 
 
