@@ -46,7 +46,9 @@ def is_json(text: str) -> bool:
 
 
 def public(path: str | Path) -> str:
-    """A path without folders of this machine: relative to this one, or its last part."""
+    """A path without folders of this machine: relative to this one, or its last part; "" stays."""
+    if not str(path):
+        return ""
     path, here = Path(path), Path.cwd()
     if path.is_absolute() and path.is_relative_to(here):
         path = path.relative_to(here)

@@ -349,6 +349,15 @@ def test_a_recorded_command_names_no_folder_of_this_machine(drawn, here):
     assert again[again.index("--teacher") + 1] == "teacher.safetensors,own.safetensors"
 
 
+def test_a_recorded_command_says_that_there_is_no_teacher(drawn, here):
+    words = ["train", "vit_tiny_distilled", "--data", drawn, "--teacher", ""]
+    command, recipes = parse(words)
+    (recipe,) = recipes.values()
+    name = "vit_tiny_distilled"
+    again = record_command(name, recipe, RECIPES[name], command, 0)
+    assert parse(shlex.split(again)[2:])[1] == recipes and recipe.teacher == ""
+
+
 def test_cards_and_commands_with_earlier_names_are_read():
     new = replace(RECIPES["expression"], final_unaugmented_epochs=1, init_from="a.safetensors")
     old = new.as_dict()
