@@ -486,9 +486,15 @@ def test_committed_results_are_whole_and_belong_to_the_committed_files():
                         card["data"]["fingerprint"], split, "plain"))  # fmt: skip
             if split == "validation" or split in card:  # a calibrated card was written before test
                 told = plain.evaluation
-                shares = {"majority": round(told.majority, 4), "macro_f1": round(told.macro_f1, 4)}
-                assert {"k", "n"} <= card[split].keys()  # later cards have shares, too
-                assert card[split].items() <= {"k": told.k, "n": told.n, **shares}.items()
+                expected = {"k": told.k, "n": told.n, "majority": told.majority,
+                            "macro_f1": told.macro_f1}  # fmt: skip
+                stated = card[split]
+                assert {"k", "n"} <= stated.keys() <= expected.keys()  # later cards have shares
+                # A GPU rounds otherwise than the processor that measured: a face or two may turn
+                faces, share = (2, 1e-3) if "cpu" not in card["hardware"].lower() else (0, 5e-5)
+                for name, value in stated.items():
+                    within = faces if name == "k" else share if name == "macro_f1" else 5e-5
+                    assert value == pytest.approx(expected[name], abs=within), (path.name, name)
             assert path.with_suffix(".md").read_text(encoding="utf-8") == model_card.text(
                 path, kept
             )
