@@ -64,8 +64,8 @@ evidence:
 
 # The network that the demo serves, from data alone: two wide networks of FER2013's labels; a small one
 # that they teach; the same with FER+'s votes and Muxspace; its answer chosen and calibrated on
-# validation. Ten minutes on a GPU, days on two cores. Written below FLAGSHIP; what is done there is not
-# done again, what was cut short goes on where it stood.
+# validation. A quarter of an hour on a GPU, days on two cores. Written below FLAGSHIP; what is done there
+# is not done again, what was cut short goes on where it stood.
 DATA     ?= fer2013
 VOTES    ?= fer2013new.csv
 MUXSPACE ?= facial_expressions
