@@ -19,7 +19,7 @@ from scipy.stats import t as student
 
 from lab.calibration import logits_of
 from lab.class_names import canonical
-from lab.provenance import totals
+from lab.provenance import on_cpu, totals
 from lab.results import Result, Results
 
 __all__ = [
@@ -277,7 +277,7 @@ def training_minutes(kept: Results, data: str = "fer2013") -> dict[str, tuple[fl
         stages = [*card.get("stages", ()), card]
         if not card.get("minutes") or card["data"]["name"] != data:
             continue
-        if all("cpu" in stage.get("hardware", "cpu").lower() for stage in stages):
+        if all(map(on_cpu, stages)):
             taught = bool(card.get("recipe", {}).get("teacher") or card.get("stages"))
             found[network.name] = totals(card)[0], taught or "teacher" in card["command"]
     return found

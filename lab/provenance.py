@@ -19,6 +19,7 @@ __all__ = [
     "joined_history",
     "kept_by",
     "learnt_from",
+    "on_cpu",
     "revision",
     "stages",
     "totals",
@@ -116,6 +117,11 @@ def revision() -> str:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def on_cpu(card: dict[str, Any]) -> bool:
+    """Whether a card's training, or a stage's, ran on a processor; the oldest cards do not say."""
+    return "cpu" in card.get("hardware", "cpu").lower()
 
 
 def hardware(device: torch.device, processes: int = 1) -> str:

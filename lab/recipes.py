@@ -325,10 +325,9 @@ RECIPES = {
     ),
     "vit_tiny": _vit,
     # from random weights: small convolutions in place of the patch filter, and teachers
-    "vit_tiny_distilled": replace(
-        _vit, **{**_long, **_taught, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.05},
-        warmup=0, class_weights=False, stop="never",
-        system_args={"size": 48, "patch": 8, "stem": "conv", "drop_path": 0.1},
+    "vit_tiny_distilled": Recipe(
+        "vit_tiny", {"size": 48, "patch": 8, "stem": "conv", "drop_path": 0.1},
+        **_long | _taught | {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.05},
     ),
 }  # fmt: skip
 

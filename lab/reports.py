@@ -22,6 +22,7 @@ __all__ = [
     "missing",
     "openings_sentence",
     "read",
+    "seeds_told",
     "table",
 ]
 
@@ -176,14 +177,21 @@ def epochs_run(row: Row) -> str:
     return "; ".join(words)
 
 
+def seeds_told(seeds: list[Row], split: str) -> str:
+    """'3 seeds 71.5 ± 0.2 %': mean and spread of a split's accuracies; "" for a single one."""
+    values = [100 * told.accuracy for seed in seeds if (told := seed.evaluation_of(split))]
+    if len(values) < 2:
+        return ""
+    return f"{len(values)} seeds {mean(values):.1f} ± {stdev(values):.1f} %"
+
+
 def line(name: str, seeds: list[Row], views: list[str]) -> str:
     """A row of the table, of the first seed; with several it also says their mean and spread."""
     row = seeds[0]
     shown = {split: row.count(split) for split in SPLITS}
     for split in SPLITS:
-        values = [100 * told.accuracy for seed in seeds if (told := seed.evaluation_of(split))]
-        if len(values) > 1:
-            shown[split] += f"; {len(values)} seeds {mean(values):.1f} ± {stdev(values):.1f} %"
+        if spread := seeds_told(seeds, split):
+            shown[split] += f"; {spread}"
     test = row.evaluation_of("test")
     others = [row.evaluation_of("test", view) for view in views]
     cells = [

@@ -5,9 +5,7 @@ python -m tools.results_table --write    # put them into the pages
 """
 
 import argparse
-import re
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from benchmarks import quoted_speeds, scale_model
@@ -17,7 +15,7 @@ from lab.class_names import UNCERTAIN
 from lab.matrix_cells import OUTSIDE, Column, Matrix, MatrixRow
 from lab.matrix_cells import read as read_matrix
 from lab.metrics import VIEW_WORDS, percent
-from lab.provenance import totals
+from lab.provenance import on_cpu, totals
 from lab.results import Results
 
 __all__ = ["pages", "replace", "table"]
@@ -67,19 +65,10 @@ def tested(row: reports.Row) -> str:
     return row.count("test") + (f"; `tta18` {100 * more.accuracy:.1f} %" if more else "")
 
 
-def seeds_of(stem: str, found: dict[str, reports.Row]) -> str:
-    """How many seeds were measured, with the mean and the spread of their test accuracies."""
-    rows = [row for name, row in found.items() if re.sub(r"-seed\d+$", "", name) == stem]
-    told = [100 * t.accuracy for row in rows if (t := row.evaluation_of("test"))]
-    return f"{len(told)}: {mean(told):.1f} ± {stdev(told):.1f} %" if len(told) > 1 else "1"
-
-
 def minutes_and_hardware(card: dict[str, Any]) -> str:
-    """Minutes of all stages; apart, where some of them ran on other hardware than the last."""
-    stages, kinds = [*card.get("stages", ()), card], {"cpu": 0.0, "gpu": 0.0}
-    for stage in stages:
-        kinds["cpu" if "cpu" in stage.get("hardware", "cpu").lower() else "gpu"] += stage["minutes"]
-    if not all(kinds.values()):
+    """Minutes of all stages; stage by stage where only some of them ran on a GPU."""
+    stages = [*card.get("stages", ()), card]
+    if len(set(map(on_cpu, stages))) == 1:
         return f"{totals(card)[0]:.0f}, {card['hardware']}"
     return "; ".join(f"{stage['minutes']:.0f}, {stage['hardware']}" for stage in stages)
 
@@ -105,9 +94,11 @@ def table(results: Path = ROOT / "results") -> str:
     """The table as Markdown, from the notebook's run and the best of the laboratory's."""
     kept = Results(results)
     rows = notebook_rows(kept.notebook_record("small_expressions"))
-    found = {row.folder: row for row in reports.read(kept) if row.at_home}
+    systems = reports.by_system([row for row in reports.read(kept) if row.at_home])
+    found = {seeds[0].folder: seeds for seeds in systems.values()}
     for stem, name in LABORATORY.items():
-        row = found[stem]
+        seeds = found[stem]
+        row = seeds[0]
         _, epochs = totals(row.card)
         stages = len(row.card.get("stages", ())) + 1
         rows.append(
@@ -116,13 +107,13 @@ def table(results: Path = ROOT / "results") -> str:
                 f"from scratch, {epochs} epochs" + (f" in {stages} stages" if stages > 1 else ""),
                 row.count("validation"),
                 tested(row),
-                seeds_of(stem, found),
+                reports.seeds_told(seeds, "test") or "1",
                 minutes_and_hardware(row.card),
                 "[results](../results/RESULTS.md)",
             )
         )
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    served = found["expression-fer2013"]
+    served = found["expression-fer2013"][0]
     notes = [*reports.duplicates_sentence([served]), f"`tta18` is {VIEW_WORDS['tta18']}."]
     return "\n".join([HEAD, *lines]) + "\n\n" + " ".join(notes)
 

@@ -9,7 +9,6 @@ convolutional stem is that of Xiao et al. 2021, "Early Convolutions Help Transfo
 Needs torch and timm; copy freely (MIT, see LICENSE).
 """
 
-import math
 from pathlib import Path
 from typing import Literal
 
@@ -36,7 +35,7 @@ class ConvStem(nn.Sequential):
     """
 
     def __init__(self, in_channels: int, width: int, patch: int) -> None:
-        halvings = int(math.log2(patch))
+        halvings = patch.bit_length() - 1
         if 2**halvings != patch:
             raise ValueError(f"patch {patch}: a convolutional stem needs a power of two")
         layers: list[nn.Module] = []

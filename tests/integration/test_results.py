@@ -18,7 +18,7 @@ from lab.data import Faces, pack, read
 from lab.datasets import fer2013, hub
 from lab.export import save_network
 from lab.metrics import VIEWS, Evaluation
-from lab.provenance import ancestors, joined_history, totals
+from lab.provenance import ancestors, joined_history, on_cpu, totals
 from lab.results import (
     FaceProbabilities,
     Key,
@@ -486,15 +486,13 @@ def test_committed_results_are_whole_and_belong_to_the_committed_files():
                         card["data"]["fingerprint"], split, "plain"))  # fmt: skip
             if split == "validation" or split in card:  # a calibrated card was written before test
                 told = plain.evaluation
-                expected = {"k": told.k, "n": told.n, "majority": told.majority,
-                            "macro_f1": told.macro_f1}  # fmt: skip
-                stated = card[split]
-                assert {"k", "n"} <= stated.keys() <= expected.keys()  # later cards have shares
-                # A GPU rounds otherwise than the processor that measured: a face or two may turn
-                faces, share = (2, 1e-3) if "cpu" not in card["hardware"].lower() else (0, 5e-5)
-                for name, value in stated.items():
-                    within = faces if name == "k" else share if name == "macro_f1" else 5e-5
-                    assert value == pytest.approx(expected[name], abs=within), (path.name, name)
+                shares = {"majority": round(told.majority, 4), "macro_f1": round(told.macro_f1, 4)}
+                assert {"k", "n"} <= card[split].keys()  # later cards have shares, too
+                stated = dict(card[split])
+                if not on_cpu(card):  # a GPU rounds otherwise: a face or two may turn
+                    assert abs(stated.pop("k") - told.k) <= 2
+                    assert abs(stated.pop("macro_f1") - told.macro_f1) <= 1e-3
+                assert stated.items() <= {"k": told.k, "n": told.n, **shares}.items()
             assert path.with_suffix(".md").read_text(encoding="utf-8") == model_card.text(
                 path, kept
             )
