@@ -11,9 +11,10 @@ from benchmarks.paired_answers import bootstrap_difference, mcnemar
 
 __all__ = ["TOLERANCE", "summarise", "table"]
 
-# A system is ranked when its planned minutes lie this share of the budget away from it at most. Set
-# before anything was measured: a whole number of epochs seldom fills the minutes. The minutes that
-# a run then took depend on what else the machine did; they are told and decide nothing.
+# A system is ranked when its planned minutes lie this share of the budget away from it at most, and
+# not trained when they lie further above. Set before anything was measured: a whole number of
+# epochs seldom fills the minutes. The minutes that a run then took depend on what else the machine
+# did; they are told and decide nothing.
 TOLERANCE = 0.25
 HEADS = ("", "System", "Accuracy (%)", "Macro F1 (%)", "Minutes planned", "Minutes taken", "Epochs",
          "Parameters", "Seeds", "Ahead of the next by (points)", "McNemar p")  # fmt: skip

@@ -7,7 +7,8 @@
 
 Each recipe that needs nothing but the data trains from random weights. A few of its steps are
 timed; it gets as many epochs as fit into the minutes, with one cycle of the learning rate, in
-float32, and the last epoch is kept. A system without epochs sees as many faces as fit. The plan is
+float32, and the last epoch is kept. A system without epochs sees as many faces as fit; one that
+needs far longer than the minutes for a single epoch is left out, and the table says so. The plan is
 written to RUNS/plan.json once and holds for all seeds; the minutes that were then taken are
 told beside. Best planned on an idle machine.
 
@@ -18,7 +19,7 @@ after its last epoch. All systems run with seed 0, then with seed 1, and so on.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,6 +156,12 @@ def options() -> argparse.ArgumentParser:
     return parser
 
 
+def too_slow(planned: Mapping[str, float], budget: float) -> dict[str, str]:
+    """{system: why it is left out}: those whose shortest training takes far more minutes."""
+    return {name: f"needs {needed:.0f} minutes for its shortest training"
+            for name, needed in planned.items() if needed > (1 + TOLERANCE) * budget}  # fmt: skip
+
+
 def minutes(text: str) -> float:
     """A number above 0, for argparse."""
     if not (value := float(text)) > 0:
@@ -177,13 +184,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.quick and out == parser.get_default("out"):  # a trial of the program is no result
         out = runs / "equal_budget.json"
     about = harness.record("equal_budget", arguments, args.device)
+    # all plans first, one after another, while the machine is as it is
+    planned = {name: planner.plan(name).minutes for name in args.only or SYSTEMS}
+    slow = {} if args.quick else too_slow(planned, budget)
+    names = [name for name in planned if name not in slow]
+    if not names:
+        raise ValueError(f"too few minutes ({budget:g}): {slow}; give more --minutes")
     about["settings"] = {
         "minutes": budget, "tolerance": TOLERANCE, "data": faces.name,
-        "fingerprint": faces.fingerprint, "left_out": LEFT_OUT,
+        "fingerprint": faces.fingerprint, "left_out": LEFT_OUT | slow,
     }  # fmt: skip
-    names = args.only or SYSTEMS
-    for name in names:  # all plans first, one after another, while the machine is as it is
-        planner.plan(name)
     for seed in range(args.seeds):
         for name in names:
             trained.run(name, seed)

@@ -236,7 +236,7 @@ Each head alone, by what it was made for:
 def equal_budget_section(told: dict[str, Any]) -> str:
     settings, splits = told["settings"], told["splits"]
     share = f"{100 * settings['tolerance']:.0f} %"
-    left_out = "; ".join(f"`{name}` {reason}" for name, reason in settings["left_out"].items())
+    left_out = ";\n".join(f"`{name}` {reason}" for name, reason in settings["left_out"].items())
     pairs = max(len(found["neighbours"]) for found in splits.values())
     final = " --final" if told["openings"] else ""
     looks = f"opened {len(told['openings'])} times" if final else "not opened"
@@ -254,8 +254,8 @@ the same number for every seed, one cycle of the learning rate, float32, the las
 view of each face. Everything else is as in its recipe; nothing was tuned to this budget, and other
 minutes may give another order. Mean ± standard deviation over the seeds. Planned minutes are
 processor time, the minutes taken were read from the clock while other programs may have run. A
-system whose plan is more than {share} away from the budget has no place in the ranking, such as
-one that needs longer for a single epoch. A system without epochs sees as many faces as fit.
+system whose plan lies more than {share} below the budget has no place in the ranking: one epoch
+more would not fit, or there are no more faces. A system without epochs sees as many faces as fit.
 
 Each is compared with the next in the ranking: the mean difference with a 95 % bootstrap interval
 over seeds and faces, bold where it leaves out 0; and McNemar's exact test of the first seeds'
@@ -264,8 +264,9 @@ for the number of pairs, {pairs}.
 
 {tables}
 
-The test split of {settings["data"]} was {looks} for this table. Left out, because they use more
-than the labels of the data: {left_out}."""
+The test split of {settings["data"]} was {looks} for this table. Left out, because the labels of
+the data are not enough for them, or the minutes:
+{left_out}."""
 
 
 def processes_section(told: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(budget_plan, "TIMED", 2)
     monkeypatch.chdir(tmp_path)
     pack(drawn(), tmp_path / "drawn.npz")
-    return ["--data", "drawn.npz", "--device", "cpu", "--minutes", "0.005", "--seeds", "1",
+    return ["--data", "drawn.npz", "--device", "cpu", "--minutes", "0.02", "--seeds", "1",
             "--runs", "runs", "--out", "told.json", "--only", "hog_svm"]  # fmt: skip
 
 
@@ -107,3 +107,19 @@ def test_another_recipe_of_the_same_name_is_no_row_of_the_same_table(
     Path("runs/plan.json").write_text(json.dumps(plan))
     assert equal_budget.main(command) == 2
     assert "hog_svm" in capsys.readouterr().err
+
+
+def test_a_system_that_needs_far_more_minutes_is_left_out_and_the_table_says_why(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert equal_budget.main([*command, "--only", "tinyvgg"]) == 0
+    plan = read("runs/plan.json")
+    plan["systems"]["tinyvgg"]["minutes"] = 2.0
+    Path("runs/plan.json").write_text(json.dumps(plan))
+    Path("runs/tinyvgg-seed0.json").unlink()
+    assert equal_budget.main([*command, "--only", "tinyvgg"]) == 0
+    told = read("told.json")
+    assert told["systems"].keys() == {"hog_svm"}
+    assert "2 minutes" in told["settings"]["left_out"]["tinyvgg"]
+    assert equal_budget.main([*command[:-2], "--only", "tinyvgg"]) == 2
+    assert "--minutes" in capsys.readouterr().err
