@@ -12,7 +12,6 @@ disappearing in the film to the page's saying so. Needs requirements-dev.txt and
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -120,9 +119,7 @@ def write_film(path: Path, seconds: float = 2.0, fps: int = 30, mark: bool = Tru
 @contextlib.contextmanager
 def served() -> Iterator[str]:
     """The address of a demo that runs as a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = harness.free_port()
     address = f"http://127.0.0.1:{port}"
     demo = subprocess.Popen(
         [sys.executable, "demo.py", "--port", str(port)], cwd=harness.ROOT,

@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import platform
+import socket
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -293,6 +294,13 @@ def exit_code(main: Main) -> Main:
 
 
 # --- a process of its own ---
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def child_rows(program: str, task: Any, *options: str) -> Generator[dict[str, Any], None, None]:

@@ -18,7 +18,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -166,9 +165,7 @@ def measure_demo(folder: Path) -> dict[str, Any]:
 
 def page_after(repository: Path, environment: Path) -> float:
     """Seconds until `make demo` serves its page; it is stopped then."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = harness.free_port()
     words = ["make", "demo", f"VENV={environment}", f"PORT={port}"]
     words += [f"PYTHON={sys._base_executable}"]  # type: ignore[attr-defined]
     start = time.perf_counter()

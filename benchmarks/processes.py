@@ -12,7 +12,6 @@ exchange tensors as large as the gradients of networks, without training: the mo
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Generator, Iterator, Sequence
@@ -105,9 +104,7 @@ def several(task: dict[str, Any]) -> Iterator[Any]:
         return
     with ExitStack() as stack:
         if "rank" not in task:
-            with socket.socket() as server:
-                server.bind(("127.0.0.1", 0))
-                task = {**task, "rank": 0, "port": server.getsockname()[1]}
+            task = {**task, "rank": 0, "port": harness.free_port()}
             for rank in range(1, count):
                 stack.enter_context(started({**task, "rank": rank}))
         os.environ.update(RANK=str(task["rank"]), LOCAL_RANK=str(task["rank"]),

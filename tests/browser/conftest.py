@@ -2,7 +2,6 @@
 
 import io
 import os
-import socket
 import ssl
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from demo_page import GROUND, SERVED, opened, scene
 from PIL import Image, ImageOps
 
 import demo
+from benchmarks.harness import free_port
 from expression.video import VideoWriter
 from lab import datasets
 
@@ -26,9 +26,7 @@ ROOT = Path(demo.__file__).parent
 @contextmanager
 def running_demo(folder, uploads, *options):
     """(address, log) of a demo of a folder of checkpoints, on this machine alone."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     secure = "--self-signed" in options
     address = f"{'https' if secure else 'http'}://127.0.0.1:{port}"
     log = uploads.parent / "demo-log.txt"

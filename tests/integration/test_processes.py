@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import pytest
 import torch
 
 import experiments
+from benchmarks.harness import free_port
 from expression.checkpoint import load_checkpoint
 from train_state import load_state
 
@@ -59,12 +59,6 @@ def drawn_parquet(tmp_path_factory):
             file = folder / "data" / f"{split}-{k:05d}-of-{count:05d}.parquet"
             rows.shard(count, k).to_parquet(str(file))
     return str(folder)
-
-
-def free_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 def work(rank, count, port, folder, words, dies):

@@ -20,6 +20,7 @@ import gradio as gr
 import httpx
 import pytest
 
+from benchmarks.harness import free_port
 from expression.app import serving, uploads
 from expression.app.hosts import host_name
 from expression.app.serving import Serving
@@ -32,9 +33,7 @@ SESSIONS = 3
 def page(tmp_path_factory):
     """(gradio's app, address, folder of uploads) of a page served as `demo.py` serves its own."""
     folder = tmp_path_factory.mktemp("uploads")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("GRADIO_TEMP_DIR", str(folder))
         patch.setattr(serving, "SESSIONS", SESSIONS)

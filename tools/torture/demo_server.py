@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.harness import free_port
 from tools.torture.record import ROOT
 
 __all__ = ["Server", "started"]
@@ -42,9 +42,7 @@ def started(home: Path) -> Iterator[Server]:
     folder, log = home / "demo", home / "log.txt"
     for name in ("cwd", "tmp"):
         (folder / name).mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "TMPDIR": str(folder / "tmp"), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": str(ROOT),

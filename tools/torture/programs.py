@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -182,7 +181,7 @@ def run(tally: Tally, share: float, workers: int) -> None:
     ):  # fmt: skip
         if true:
             tally.fault(tally.tried, words)
-    told(tally, crowd, clients, seconds, (before, peak, after))
+    tell(tally, crowd, clients, seconds, (before, peak, after))
 
 
 def settled(port: int) -> Counter[str]:
@@ -198,20 +197,12 @@ def settled(port: int) -> Counter[str]:
     return counted
 
 
-def told(
+def tell(
     tally: Tally, crowd: Crowd, clients: int, seconds: float, memory: tuple[float, float, float]
 ) -> None:
-    """Counts, times and memory into the tally."""
-    times = sorted(crowd.seconds) or [0.0]
-    parts = [times[min(int(part * len(times)), len(times) - 1)] for part in (0.5, 0.95, 0.99)]
-    tally.answered = crowd.counts["answered"] + crowd.counts["hung up"]
-    tally.refused = crowd.counts["refused"]
-    figures: dict[str, Any] = {
-        "slowest": {"seconds": round(times[-1], 2), "case": None}, "peak_mb": round(memory[1]),
-        "bound_mb": SERVER_MB, "percentiles": [round(part, 2) for part in parts],
-        "memory_mb": dict(zip(("before", "peak", "after"), map(round, memory), strict=True)),
-    }  # fmt: skip
-    tally.more |= figures
+    """Counts, times and memory into the tally, and a sentence about them."""
+    tally.add_server(crowd.counts, {"picture": crowd.seconds}, memory)
+    parts = tally.more["percentiles"]["picture"]
     tally.more["notes"] = (
         f"{clients} clients for {seconds:.0f} s, a queue of {QUEUE}; p50/p95/p99 of whole pictures "
         f"{'/'.join(f'{part:.1f}' for part in parts)} s; turned away with a time to come again "

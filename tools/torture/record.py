@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from expression.files import atomic_write
 from lab.provenance import revision
-from tools.torture.bounds import MEMORY_MB
+from tools.torture.bounds import MEMORY_MB, SERVER_MB
 from tools.torture.cases import Outcome
 
 __all__ = ["ROOT", "Tally", "machine", "read", "write"]
@@ -55,6 +56,24 @@ class Tally:
         again = f"python -m tools.torture --only {self.name} --seed {self.seed} --case {number}"
         self.faults.append({"case": number, "what": words, "again": again})
 
+    def add_server(
+        self,
+        counts: Mapping[str, int],
+        seconds: Mapping[str, Sequence[float]],
+        memory: Sequence[float],
+    ) -> None:
+        """What a server's clients met: counts of what became of requests, {kind of request:
+        seconds of those that were answered}, and its memory in MB before, at most and after."""
+        self.answered += counts["answered"] + counts["hung up"]
+        self.refused += counts["refused"]
+        slowest = max((max(times) for times in seconds.values() if times), default=0.0)
+        self.more |= {
+            "slowest": {"seconds": round(slowest, 2), "case": None},
+            "peak_mb": round(memory[1]), "bound_mb": SERVER_MB,
+            "percentiles": {kind: percentiles(times) for kind, times in sorted(seconds.items())},
+            "memory_mb": dict(zip(("before", "peak", "after"), map(round, memory), strict=True)),
+        }  # fmt: skip
+
     @property
     def tried(self) -> int:
         return self.answered + self.refused + len(self.faults)
@@ -72,6 +91,13 @@ class Tally:
             "command": command, "revision": revision(), "date": date.today().isoformat(),
             "machine": machine(),
         }  # fmt: skip
+
+
+def percentiles(times: Sequence[float]) -> list[float]:
+    """The 50th, 95th and 99th of some seconds; [] of none."""
+    ranked = sorted(times)
+    places = (min(int(part * len(ranked)), len(ranked) - 1) for part in (0.5, 0.95, 0.99))
+    return [round(ranked[place], 2) for place in places] if ranked else []
 
 
 def machine() -> str:

@@ -13,7 +13,6 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -245,7 +244,9 @@ def run(tally: Tally, share: float, workers: int) -> None:
             peak, after = memory_mb("VmHWM", process), memory_mb("VmRSS", process)
             during, code = len(server.files()), server.process.poll()
         left, said = server.files(), server.log.read_text("utf-8", "replace")
-    record(tally, visits, (before, peak, after))
+    for words in visits.faults:
+        tally.fault(tally.tried, words)
+    tally.add_server(visits.counts, visits.seconds, (before, peak, after))
     for true, words in (
         (code is not None, f"the server ended with exit code {code}"),
         ("Traceback" in said, f"a traceback in its log: {said[-400:]}"),
@@ -277,24 +278,3 @@ def crowd(server: Server, visits: Visits, clients: int, seconds: float, seed: in
         thread.start()
     for thread in threads:
         thread.join(max(until - time.monotonic(), 0) + 2 * PATIENCE)
-
-
-def record(tally: Tally, visits: Visits, memory: tuple[float, float, float]) -> None:
-    """Counts, times and memory into the tally; each fault with the kind of visit."""
-    tally.answered = visits.counts["answered"] + visits.counts["hung up"]
-    tally.refused = visits.counts["refused"]
-    for words in visits.faults:
-        tally.fault(tally.tried, words)
-    percentile: Callable[[list[float], float], float] = lambda times, part: round(  # noqa: E731
-        sorted(times)[min(int(part * len(times)), len(times) - 1)], 2
-    )
-    tally.more["percentiles"] = {
-        kind: [percentile(times, part) for part in (0.5, 0.95, 0.99)]
-        for kind, times in sorted(visits.seconds.items())
-    }
-    slowest = max((max(times) for times in visits.seconds.values()), default=0.0)
-    tally.more |= {"slowest": {"seconds": round(slowest, 2), "case": None},
-                   "peak_mb": round(memory[1]), "bound_mb": SERVER_MB}  # fmt: skip
-    tally.more["memory_mb"] = dict(
-        zip(("before", "peak", "after"), map(round, memory), strict=True)
-    )
