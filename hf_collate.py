@@ -5,7 +5,7 @@ Why: `datasets` yields dicts with PIL pictures; models want tensors.
 augmentation cannot leak into validation and an edited notebook global cannot
 change an old loader. `decode` and `Batches` are the fast way: every picture is
 decoded and resized once into a uint8 memory-mapped file; batches are slices of
-it, normalised and augmented on the device, with new parameters for each picture.
+it, changed at random on the device by what you give (`augment.py`, for example).
 Both take any transform; the fast way wants one in two steps (`PixelTransform`),
 first to pixels, then by `mean` and `std`.
 Source: written for this project.
@@ -30,9 +30,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["Augment", "Batches", "Collate", "Decoded", "PixelTransform", "decode", "mixed",
-           "normalise"]  # fmt: skip
+__all__ = ["Batches", "Collate", "Decoded", "PixelTransform", "decode", "normalise"]
 
+# What changes training pictures: images (n, C, H, W) float32 in [0, 1] of a batch of `whole`, of
+# which they are the `part` → the same, at any side; called with (images, generator, part, whole)
+Changes = Callable[[Tensor, torch.Generator, slice, int], Tensor]
+# What blends them: (images, probabilities (n, …), generator) → both, of the same shapes
+Blend = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 DIGEST_BYTES = 32  # of SHA-256, at the end of a cache file
 
 
@@ -249,79 +253,6 @@ def is_alive(process: int) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Augment:
-    """Random changes for training, drawn anew for every picture of a batch.
-
-    `flip` and `erase` are probabilities; `degrees`, `shift` (share of the side),
-    `scale` (0.1: 90–110 %), `brightness` and `contrast` (0.2: 80–120 %) are the
-    largest changes. Called with float images (N, C, H, W) in [0, 1]; returns the
-    same shape and range, or with `side` pictures of that many pixels, resampled in
-    the same step as they are turned. Randomness comes from the generator alone.
-    Images that are a `part` of a batch of `whole` are changed as they would be in it.
-    """
-
-    flip: float = 0.5
-    """Probability of a mirror image."""
-    degrees: float = 10.0
-    """Largest rotation in degrees, either way."""
-    shift: float = 0.05
-    """Largest move, as a share of the picture's side."""
-    scale: float = 0.05
-    """Largest change of size: 0.05 is 95-105 %."""
-    brightness: float = 0.1
-    """Largest change of brightness: 0.1 is 90-110 %."""
-    contrast: float = 0.1
-    """Largest change of contrast: 0.1 is 90-110 %."""
-    erase: float = 0.0
-    """Probability of covering a rectangle (random erasing)."""
-    side: int = 0
-    """Side in pixels that pictures are resampled to in the same step; 0: as they are."""
-
-    def __call__(
-        self,
-        images: Tensor,
-        generator: torch.Generator,
-        part: slice = slice(None),
-        whole: int = 0,
-    ) -> Tensor:
-        count, device = whole or len(images), images.device
-
-        def draw(*shape: int) -> Tensor:  # uniform in [-1, 1)
-            return (torch.rand(count, *shape, generator=generator)[part] * 2 - 1).to(device)
-
-        angle = draw() * math.radians(self.degrees)
-        zoom = 1 + draw() * self.scale
-        mirror = torch.where(draw() < 2 * self.flip - 1, -1.0, 1.0)
-        cos, sin = angle.cos() / zoom, angle.sin() / zoom
-        offset = draw(2) * 2 * self.shift  # grid_sample's side is 2 long
-        theta = torch.stack(
-            [cos * mirror, -sin, offset[:, 0], sin * mirror, cos, offset[:, 1]], dim=1
-        ).view(-1, 2, 3)
-        shape = [*images.shape[:2], *([self.side] * 2 if self.side else images.shape[2:])]
-        grid = F.affine_grid(theta, shape, align_corners=False)
-        images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-
-        gain = 1 + draw(1, 1, 1) * self.contrast
-        middle = images.mean(dim=(1, 2, 3), keepdim=True)
-        images = (images - middle) * gain + middle * (1 + draw(1, 1, 1) * self.brightness)
-        if self.erase:
-            images = self.erased(images, draw)
-        return images.clamp(0, 1)
-
-    def erased(self, images: Tensor, draw: Callable[..., Tensor]) -> Tensor:
-        """Cover a rectangle of 10–40 % of each side with the picture's mean (Zhong et al. 2020)."""
-        height, width = images.shape[2:]
-        centre, half = draw(2), 0.25 + 0.15 * draw(2)
-        y = torch.linspace(-1, 1, height, device=images.device).view(1, -1, 1)
-        x = torch.linspace(-1, 1, width, device=images.device).view(1, 1, -1)
-        inside = ((y - centre[:, 0].view(-1, 1, 1)).abs() < half[:, 0].view(-1, 1, 1)) & (
-            (x - centre[:, 1].view(-1, 1, 1)).abs() < half[:, 1].view(-1, 1, 1)
-        )
-        covered = inside & (draw(1, 1) < 2 * self.erase - 1)
-        return torch.where(covered[:, None], images.mean(dim=(1, 2, 3), keepdim=True), images)
-
-
 @dataclass
 class Batches:
     """The fast way: iterate over a `Decoded` split in batches, as a DataLoader would.
@@ -329,8 +260,8 @@ class Batches:
     Yields images (n, channels, size, size) float32, normalised, and labels (n,)
     int64, both on `device`. With `shuffle` the order, and with `augment` the
     changes, depend on `seed` and `epoch` alone; `epoch` counts itself up with
-    each pass and may be set, to resume. With `mixup` every picture is blended with another of
-    its batch, and labels become probabilities (n, num_classes), see `mixed`.
+    each pass and may be set, to resume. With `mix` (mixup, for example) pictures of a batch are
+    blended, and labels become probabilities (n, num_classes) before.
     With `order`, `shuffle` takes the rows at the indices that it returns, not each once.
     With `part`, only the slice that it returns for a batch of n pictures is yielded, with the
     same pictures and changes as in the whole batch: one of several processes takes its share.
@@ -341,13 +272,13 @@ class Batches:
     data: Decoded
     batch_size: int = 64
     shuffle: bool = False
-    augment: Augment | None = None
+    augment: Changes | None = None
     device: torch.device | str = "cpu"
     seed: int = 0
     indices: Sequence[int] | Tensor | None = None  # only these rows
     resident_bytes: int = 4 << 30
     epoch: int = field(default=0, kw_only=True)
-    mixup: float = field(default=0.0, kw_only=True)
+    mix: Blend | None = field(default=None, kw_only=True)
     order: Callable[[torch.Generator], Tensor] | None = field(default=None, kw_only=True)
     part: Callable[[int], slice] | None = field(default=None, kw_only=True)
 
@@ -376,39 +307,21 @@ class Batches:
         for batch in rows.split(self.batch_size):
             count = len(batch)
             part = slice(None) if self.part is None else self.part(count)
-            early = slice(None) if self.mixup else part  # it blends pictures of the whole batch
+            early = (
+                part if self.mix is None else slice(None)
+            )  # it blends pictures of the whole batch
             batch = batch[early].to(self.pixels.device)
             pixels = self.pixels[batch].to(self.device, non_blocking=True)
             labels = self.labels[batch].to(self.device, non_blocking=True)
             images = pixels.float() / 255
             if self.augment is not None:
                 images = self.augment(images, generator, early, count)
-            if self.mixup:
+            if self.mix is not None:
                 if not labels.is_floating_point():
                     labels = F.one_hot(labels, self.num_classes).float()
-                images, labels = mixed(images, labels, self.mixup, generator)
+                images, labels = self.mix(images, labels, generator)
                 images, labels = images[part], labels[part]
             yield normalise(images, self.data.preprocess.mean, self.data.preprocess.std), labels
-
-
-def mixed(
-    images: Tensor, targets: Tensor, alpha: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Mixup (Zhang et al. 2018): each picture blended with another, and its target likewise.
-
-    Images (N, C, H, W) and targets (N, …) of probabilities; shapes stay. The shares are
-    Beta(alpha, alpha), the larger part is a picture's own.
-    """
-    seed = int(torch.randint(2**31, (), generator=generator))
-    other = torch.randperm(len(images), generator=generator).to(images.device)
-    beta = np.random.default_rng(seed).beta(alpha, alpha, len(images))
-    own = torch.from_numpy(np.maximum(beta, 1 - beta)).to(images)  # (n,)
-
-    def blend(values: Tensor) -> Tensor:
-        share = own.view(-1, *[1] * (values.ndim - 1))
-        return share * values + (1 - share) * values[other]
-
-    return blend(images), blend(targets)
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,12 @@ from benchmarks import harness
 from benchmarks.subjects import (
     Augment,
     HeadLoss,
+    Mixup,
     Preprocess,
     ResNet9,
     autocast,
     fast_precision,
     head_targets,
-    mixed,
     read,
 )
 
@@ -100,7 +100,7 @@ def batches(pixels: Tensor, targets: Tensor, augment: Augment, settings: Setting
     for rows in order[: len(order) // size * size].split(CHUNK // size * size):
         images, shown = augment(pixels[rows].float() / 255, generator), targets[rows]
         if settings.mixup:
-            images, shown = mixed(images, shown, settings.mixup, generator)
+            images, shown = Mixup(settings.mixup)(images, shown, generator)
         yield from zip(normalise(images).split(size), shown.split(size), strict=True)
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 MODULES = {
+    "augment": "Augment Mixup",
     "expression.appearance": "Appearance WEIGHTS gradients upright_gray",
     "expression.checkpoint": "CHECKPOINTS list_checkpoints read_card",
     "expression.face_detector": "Box Face FaceFinder",
@@ -20,7 +21,7 @@ MODULES = {
     "expression.preprocessing": "Preprocess",
     "expression.tracker": "Tracker",
     "expression.video": "VideoWriter",
-    "hf_collate": "Augment Batches Collate Decoded decode mixed",
+    "hf_collate": "Batches Collate Decoded decode",
     "lab.class_names": "UNCERTAIN canonical",
     "lab.data": "Faces preprocess read subset_indices",
     "lab.datasets": "load origin",

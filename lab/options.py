@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import torch
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from hf_collate import Augment
+from augment import Augment
 from lab.recipes import RECIPES, EarlyStopping, Learning, Pictures, Schedule, Start
 
 __all__ = ["COMMANDS", "GROUPS", "Augmentation", "Calibrate", "Command", "Compare", "Data",

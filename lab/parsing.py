@@ -11,7 +11,7 @@ from typing import Any
 
 import tyro
 
-from hf_collate import Augment
+from augment import Augment
 from lab.checks import UsageError, check_recipe, option, without_learning
 from lab.options import COMMANDS, GROUPS, Augmentation, Command, Flagship, Settings, Train
 from lab.recipes import RECIPES, RENAMED, Recipe, quick

@@ -9,7 +9,7 @@ A recipe's name is the name of its run, `system` the network it trains.
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from hf_collate import Augment
+from augment import Augment, Mixup
 from lab.heads import HEADS
 from transfer import IMAGENET_MEAN, IMAGENET_STD
 
@@ -195,6 +195,10 @@ class Recipe(Start, EarlyStopping, Schedule, Learning, Pictures, Network):
         if self.augment is None or not self.unaugmented(epoch):
             return self.augment and replace(self.augment, side=self.picture_size(epoch))
         return replace(self.augment, degrees=0, shift=0, scale=0, erase=0, side=0)
+
+    def mixup_for(self, epoch: int) -> Mixup | None:
+        """The blending of this epoch's pictures."""
+        return Mixup(self.mixup) if self.mixup and not self.unaugmented(epoch) else None
 
     def teachers(self) -> list[str]:
         """The paths in `teacher`."""

@@ -4,8 +4,8 @@ import json
 import shlex
 from pathlib import Path
 
+from augment import Augment
 from expression.file_kinds import is_url
-from hf_collate import Augment
 from lab.checks import option
 from lab.further_data import split_name
 from lab.options import Data, Settings

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expression.preprocessing import Preprocess
-from hf_collate import Augment, mixed, normalise
+from hf_collate import Blend, Changes, normalise
 from lab.datasets.parquet_stream import Rows
 from lab.processes import Part
 from lab.stream_survey import Survey, decoded_picture, usable_rows
@@ -64,10 +64,10 @@ class StreamedBatches:
     preprocess: Preprocess
     batch_size: int
     buffer: int = BUFFER
-    augment: Augment | None = None
+    augment: Changes | None = None
     device: torch.device | str = "cpu"
     seed: int = 0
-    mixup: float = 0.0
+    mix: Blend | None = None
     order: Tensor | None = None
     num_classes: int = 0
     epoch: int = 0
@@ -130,10 +130,10 @@ class StreamedBatches:
         """Decoded pictures as the network sees them, in this epoch."""
         images = pixels.float() / 255
         if self.augment is not None:
-            images = self.augment(images, generator)
-        if self.mixup:
+            images = self.augment(images, generator, slice(None), 0)
+        if self.mix is not None:
             targets = F.one_hot(labels, self.num_classes).float()
-            images, labels = mixed(images, targets, self.mixup, generator)
+            images, labels = self.mix(images, targets, generator)
         return normalise(images, self.preprocess.mean, self.preprocess.std), labels
 
     def decoded(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -324,7 +324,7 @@ def measured(model: nn.Module, run: Run, batches: Batches, device: torch.device)
 
 def set_epoch_augmentation(loader: Batches, recipe: Recipe, epoch: int) -> None:
     """Give training pictures the side and the changes that the recipe wants in this epoch."""
-    loader.mixup = 0.0 if recipe.unaugmented(epoch) else recipe.mixup
+    loader.mix = recipe.mixup_for(epoch)
     if recipe.progressive_sizes or recipe.final_unaugmented_epochs:
         loader.augment = recipe.augmentation_for(epoch)
 

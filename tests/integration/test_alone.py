@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HELPERS = ("tinyvgg.py", "hf_collate.py", "train_loop.py", "train_state.py", "transfer.py")
+HELPERS = (
+    "tinyvgg.py",
+    "hf_collate.py",
+    "augment.py",
+    "train_loop.py",
+    "train_state.py",
+    "transfer.py",
+)
 ALONE = [ROOT / name for name in HELPERS] + sorted(
     path for path in (ROOT / "lab" / "models").glob("*.py") if path.stem != "__init__"
 )

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import experiments
-from hf_collate import Augment
+from augment import Augment
 from lab import commands, models, training
 from lab.checks import UsageError, check_recipe
 from lab.options import GROUPS

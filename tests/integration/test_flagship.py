@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 import experiments
+from augment import Augment
 from expression.preprocessing import Preprocess
-from hf_collate import Augment, Batches, Decoded
+from hf_collate import Batches, Decoded
 from lab import commands, comparison, flagship, metrics, training
 from lab import distillation as teaching
 from lab.data import pack, read

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 import experiments
+from augment import Augment, Mixup
 from expression.checkpoint import load_checkpoint, read_card
 from expression.face_detector import CropRule
 from expression.onnx_network import OnnxNetwork
 from expression.preprocessing import Preprocess
-from hf_collate import Augment, Batches, Decoded
+from hf_collate import Batches, Decoded
 from lab import distillation as teaching
 from lab import evaluation, further_data, metrics, models, training
 from lab.averaging import moving_average
@@ -339,7 +340,7 @@ def test_mixup_blends_pictures_and_targets_by_the_same_share(faces: Packed) -> N
     data = replace(faces.splits["train"], preprocess=Preprocess(24, "L", mean=(0,), std=(1,)))
     solid = torch.tensor([0, 128, 255], dtype=torch.uint8)[data.labels].view(-1, 1, 1, 1)
     data = replace(data, pixels=solid.expand(-1, 1, 24, 24))
-    images, targets = next(iter(Batches(data, 32, shuffle=True, mixup=0.5)))
+    images, targets = next(iter(Batches(data, 32, shuffle=True, mix=Mixup(0.5))))
     assert torch.allclose(targets.sum(1), torch.ones(32))
     values = targets @ torch.tensor([0, 128 / 255, 1])
     assert torch.allclose(images[:, 0, 0, 0], values, atol=1e-5)
@@ -417,7 +418,7 @@ def test_the_teacher_sees_the_very_pictures_of_the_batch(faces: Packed, tmp_path
         teacher_weight=0.25, mixup=0.2,
     )  # fmt: skip
     loader = faces.batches(recipe, 0, CPU)["train"]
-    loader.labels, loader.mixup = teaching.own_targets(recipe, faces), recipe.mixup
+    loader.labels, loader.mix = teaching.own_targets(recipe, faces), recipe.mixup_for(0)
     view = teaching.SameView(loader, recipe, faces, CPU)
     images, targets = next(iter(view))
     loader.epoch = 0

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from augment import Augment, Mixup
 from expression.preprocessing import Preprocess
-from hf_collate import Augment, Batches, Decoded
+from hf_collate import Batches, Decoded
 from lab import processes
 from lab.heads import HeadLoss
 from lab.processes import Part, denominator
@@ -35,12 +36,12 @@ def test_a_batch_too_small_to_share_counts_once():
     assert all(part.counted for part in parts)
 
 
-@pytest.mark.parametrize("mixup", [0.0, 0.4])
-def test_each_picture_gets_the_changes_that_it_gets_in_one_process(rows, mixup):
+@pytest.mark.parametrize("mix", [None, Mixup(0.4)])
+def test_each_picture_gets_the_changes_that_it_gets_in_one_process(rows, mix):
     # A share that draws its own numbers changes other pictures than one process does
     def epoch(part):
         made = Batches(rows, 10, shuffle=True, augment=Augment(erase=0.5), seed=4, part=part)
-        made.mixup = mixup
+        made.mix = mix
         return list(made)
 
     shares = [epoch(Part(rank, 2)) for rank in range(2)]  # batches of 10, 10 and 3 pictures

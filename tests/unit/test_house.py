@@ -20,7 +20,14 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
-HELPERS = ("tinyvgg.py", "hf_collate.py", "train_loop.py", "train_state.py", "transfer.py")
+HELPERS = (
+    "tinyvgg.py",
+    "hf_collate.py",
+    "augment.py",
+    "train_loop.py",
+    "train_state.py",
+    "transfer.py",
+)
 DOORS = ("demo.py", "predict.py", "experiments.py")
 ROOMS = ("lab/models",)
 NOT_OURS = {".git", ".venv", "out", "runs", "data", "build", "dist", "node_modules"}

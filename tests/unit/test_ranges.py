@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from hf_collate import Augment
+from augment import Augment
 from lab.checks import UsageError, check_recipe
 from lab.options import COMMANDS
 from lab.ranges import RANGES, out_of_range

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from augment import Augment
 from expression.preprocessing import Preprocess
-from hf_collate import Augment, Decoded
+from hf_collate import Decoded
 from lab import datasets, duplicates, shard_writer
 from lab.data import Faces, Packed, read
 from lab.processes import Part

@@ -16,7 +16,8 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as Pil
 
-from hf_collate import Augment, Batches, Decoded
+from augment import Augment
+from hf_collate import Batches, Decoded
 from lab import datasets, stream_survey
 from lab.data import Faces, preprocess
 from lab.datasets.parquet_stream import open_parquet

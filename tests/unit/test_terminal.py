@@ -19,7 +19,14 @@ from expression.terminal import escape_unprintable
 
 ROOT = Path(terminal.__file__).resolve().parent.parent
 # Each stands alone and can call nothing of ours: what they print is ASCII.
-ALONE = ["hf_collate.py", "tinyvgg.py", "train_loop.py", "train_state.py", "transfer.py"]
+ALONE = [
+    "augment.py",
+    "hf_collate.py",
+    "tinyvgg.py",
+    "train_loop.py",
+    "train_state.py",
+    "transfer.py",
+]
 CALLS = (
     "escape_unprintable()",
     "@harness.exit_code",  # calls it
