@@ -12,7 +12,7 @@ MODULES = {
     "expression.appearance": "Appearance WEIGHTS gradients upright_gray",
     "expression.checkpoint": "CHECKPOINTS list_checkpoints read_card",
     "expression.face_detector": "Box Face FaceFinder",
-    "expression.files": "atomic_write",
+    "expression.files": "atomic_write whole_files",
     "expression.networks": "open_network open_onnx",
     "expression.onnx_network": "OnnxNetwork first_line",
     "expression.picture_batches": "answer_pictures",

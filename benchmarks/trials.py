@@ -283,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def all_records(runs: Path) -> list[dict[str, Any]]:
     """The runs that are done, those of other calls too."""
-    found = [harness.read_json(path) for path in sorted(runs.glob("*-seed*.json"))]
+    found = [harness.read_json(path) for path in subjects.whole_files(runs, "*-seed*.json")]
     return [told for told in found if told]
 
 

@@ -19,13 +19,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from expression.card import check_card
-from expression.files import atomic_write, shown
+from expression.files import atomic_write, shown, whole_files
 
 __all__ = [
     "CARD_KEY",
     "CHECKPOINTS",
     "HUB_PREFIX",
     "default_checkpoint",
+    "in_half",
     "list_checkpoints",
     "load_checkpoint",
     "read_card",
@@ -45,17 +46,24 @@ def save_checkpoint(
 ) -> Path:
     """Write weights (arrays by name) and card; the file at `path` is always a whole one.
 
-    `half` stores floating-point weights in float16, which halves the file.
+    `half` stores floating-point weights in float16, which halves the file (see `in_half`).
     """
     arrays = {}
     for name, value in state.items():
-        array = np.asarray(value)
-        if half and array.dtype.kind == "f":
-            array = array.astype(np.float16)
+        array = in_half(np.asarray(value)) if half else np.asarray(value)
         arrays[name] = np.ascontiguousarray(array).reshape(array.shape)  # keeps 0-d arrays 0-d
     with atomic_write(path) as file:
         file.write(save(arrays, metadata={CARD_KEY: json.dumps(card)}))
     return Path(path)
+
+
+def in_half(array: np.ndarray) -> np.ndarray:
+    """Floating-point numbers as float16; as they are where one is larger than float16 can hold."""
+    if array.dtype.kind != "f":
+        return array
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    return half if np.isfinite(half).all() or not np.isfinite(array).all() else array
 
 
 def read_card(path: Path | str) -> dict[str, Any]:
@@ -115,7 +123,7 @@ def resolve_checkpoint(checkpoint: Path | str | None, folder: Path | str = CHECK
         fitting = sorted(folder.glob(f"{glob.escape(path.name)}-*.safetensors"))
         if len(fitting) == 1:
             return fitting[0]
-    known = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors"))) or "none"
+    known = ", ".join(p.stem for p in whole_files(folder, "*.safetensors")) or "none"
     raise FileNotFoundError(f"no checkpoint {shown(checkpoint)}; in {folder}: {known}")
 
 
@@ -136,7 +144,7 @@ def list_checkpoints(
     (candidates that an interrupted notebook leaves have none).
     """
     cards = {}
-    for path in sorted(Path(folder).glob("*.safetensors")):
+    for path in whole_files(Path(folder), "*.safetensors"):
         try:
             cards[path.stem] = read_card(path)
         except (OSError, ValueError) as error:

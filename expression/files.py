@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 __all__ = [
     "ABANDONED", "FULL", "atomic_path", "atomic_write", "is_alive", "shown", "shown_lines",
+    "whole_files",
 ]  # fmt: skip
 
 # Unicode's categories of what changes how a terminal or page shows other characters: control
@@ -58,13 +59,13 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """A temporary path beside `path`; a file written there replaces `path` on a clean exit.
 
     After an error the temporary file is deleted; one that a killed process left is deleted the
-    next time. It keeps the suffix of `path`, for writers that choose a format by it. The OSError
-    of a full disk names `path`.
+    next time. Its name begins with a dot (see `whole_files`) and keeps the suffix of `path`, for
+    writers that choose a format by it. The OSError of a full disk names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path)
-    part = path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    part = path.with_name(f"{hidden(path.stem)}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield part
         if part.exists():
@@ -86,13 +87,24 @@ def atomic_write(path: Path | str) -> Iterator[BinaryIO]:
         os.fsync(file.fileno())
 
 
+def hidden(stem: str) -> str:
+    """The name with a dot before it, which folders are listed without."""
+    return stem if stem.startswith(".") else f".{stem}"
+
+
+def whole_files(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder that fit a glob pattern, by name, without those whose name begins with
+    a dot: what is being written, or a killed process left, is no file to read."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def sweep(path: Path) -> None:
     """Delete the temporary files of `path` whose process is gone.
 
     One may be another machine's that shares the folder: it stays until ten minutes after its last
     write.
     """
-    pattern = re.compile(re.escape(path.stem) + r"\.(\d+)\.tmp" + re.escape(path.suffix))
+    pattern = re.compile(re.escape(hidden(path.stem)) + r"\.(\d+)\.tmp" + re.escape(path.suffix))
     with os.scandir(path.parent) as entries:
         for entry in entries:
             found = pattern.fullmatch(entry.name)

@@ -11,6 +11,7 @@ import torch
 
 import transfer
 from expression.checkpoint import HUB_PREFIX, resolve_checkpoint
+from expression.files import whole_files
 from lab import models
 from lab import svm_training as classical
 from lab.data import preprocess
@@ -150,7 +151,7 @@ def checked_path(what: str, path: Path) -> Path:
     except FileNotFoundError:
         if str(path).startswith(HUB_PREFIX):
             raise
-    beside = sorted(p.name for p in path.parent.glob(f"*{path.suffix or '.safetensors'}"))
+    beside = [p.name for p in whole_files(path.parent, f"*{path.suffix or '.safetensors'}")]
     there = f"{path.parent} has {', '.join(beside)}" if beside else f"none in {path.parent}"
     raise FileNotFoundError(f"{what} {path}: no such file; {there}")
 

@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from expression.about import LIMITS, crop_words, headline, share
 from expression.checkpoint import read_card
-from expression.files import atomic_write
+from expression.files import atomic_write, whole_files
 from lab.metrics import VIEW_WORDS, Evaluation
 from lab.provenance import kept_by, totals
 from lab.publishing import TAG
@@ -106,7 +106,7 @@ def write(checkpoint: Path, kept: Results) -> Path:
 
 def write_all(folder: Path, kept: Results) -> list[Path]:
     """Write the card of every checkpoint in a folder."""
-    return [write(path, kept) for path in sorted(folder.glob("*.safetensors"))]
+    return [write(path, kept) for path in whole_files(folder, "*.safetensors")]
 
 
 def stage_words(stage: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from expression.files import atomic_write
+from expression.files import atomic_write, whole_files
 from expression.preprocessing import Preprocess
 from lab.corruptions import SEVERITIES, SIDE, corrupt
 from lab.data import Faces, subset_indices
@@ -198,7 +198,7 @@ def was_measured(file: Path, wanted: tuple[Any, ...]) -> bool:
 
 def read_all(results: Path) -> list[Robustness]:
     """Every measurement below a results folder, the most robust network first."""
-    found = [read(file) for file in sorted(results.glob(f"*/{FOLDER}/*.json"))]
+    found = [read(file) for file in whole_files(results, f"*/{FOLDER}/*.json")]
     return sorted(found, key=lambda told: -told.mean_relative_accuracy)
 
 

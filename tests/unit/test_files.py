@@ -8,7 +8,7 @@ import unicodedata
 
 import pytest
 
-from expression.files import atomic_write, shown, shown_lines
+from expression.files import atomic_write, shown, shown_lines, whole_files
 
 
 @pytest.mark.parametrize(
@@ -44,18 +44,28 @@ def test_what_a_killed_process_left_is_deleted_the_next_time(tmp_path):
     ended.wait()
     hour_ago, lives = time.time() - 3600, os.getppid()
     names = {
-        f"table.{ended.pid}.tmp.csv": hour_ago,  # the one to go
-        f"table.{ended.pid}0000000000000000000000.tmp.csv": time.time(),  # just written
-        f"other.{ended.pid}.tmp.csv": hour_ago,  # of another file
-        f"table.{ended.pid}.tmp.json": hour_ago,
-        "table.old.tmp.csv": hour_ago,  # not ours
-        f"table.{lives}.tmp.csv": hour_ago,  # its process lives
+        f".table.{ended.pid}.tmp.csv": hour_ago,  # the one to go
+        f".table.{ended.pid}0000000000000000000000.tmp.csv": time.time(),  # just written
+        f".other.{ended.pid}.tmp.csv": hour_ago,  # of another file
+        f".table.{ended.pid}.tmp.json": hour_ago,
+        ".table.old.tmp.csv": hour_ago,  # not ours
+        f".table.{lives}.tmp.csv": hour_ago,  # its process lives
     }
     for name, when in names.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (when, when))
     with atomic_write(tmp_path / "table.csv") as file:
         file.write(b"whole")
-    left = {path.name for path in tmp_path.iterdir()} - {f"table.{lives}.tmp.csv"}
+    left = {path.name for path in tmp_path.iterdir()} - {f".table.{lives}.tmp.csv"}
     assert left == {"table.csv", *list(names)[1:5]}
-    assert os.name == "nt" or (tmp_path / f"table.{lives}.tmp.csv").exists()
+    assert os.name == "nt" or (tmp_path / f".table.{lives}.tmp.csv").exists()
+
+
+def test_a_file_that_is_being_written_is_not_among_the_whole_ones(tmp_path):
+    (tmp_path / "b.json").touch()
+    with atomic_write(tmp_path / "a.json"):
+        assert len(list(tmp_path.iterdir())) == 2
+        assert [path.name for path in whole_files(tmp_path, "*.json")] == ["b.json"]
+    assert [path.name for path in whole_files(tmp_path, "*.json")] == ["a.json", "b.json"]
+    with atomic_write(tmp_path / ".hidden.json"):  # no second dot
+        assert (tmp_path / f".hidden.{os.getpid()}.tmp.json").exists()
