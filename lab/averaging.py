@@ -30,7 +30,11 @@ def statistics_batches(loader: Batches, count: int = 2048) -> Batches:
     """Training pictures as they are in use, for the BatchNorm statistics of averaged weights.
 
     Averaged buffers would be free, but they come from turned, blended and smaller pictures. With
-    2,048 faces the mean over a map's places is known well, for a few seconds an epoch.
+    2,048 faces the mean over a map's places is known well, for a few seconds an epoch. All batches
+    have the same number of faces, since each counts as much as any other.
     """
+    size = 256
+    count = min(count, len(loader.rows))
+    count -= count % size if count > size else 0
     rows = loader.rows[subset_indices(len(loader.rows), count)]
-    return Batches(loader.data, 256, device=loader.device, indices=rows)
+    return Batches(loader.data, size, device=loader.device, indices=rows)

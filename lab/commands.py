@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from expression.file_kinds import is_url
+from expression.files import whole_files
 from lab import (
     calibrated_checkpoint,
     comparison,
@@ -292,8 +293,7 @@ def train_one(run: Run, resume: bool, final: bool) -> Path:
                 (train_svm if classical else train_network)(run, log)
         if not main:
             return run.folder
-        if not finished:
-            finish_run(run)
+        finish_run(run)
         return evaluation.evaluate(run.checkpoint, run.faces, run.out, run.device, log, final=final)
 
 
@@ -309,7 +309,7 @@ def make_flagship(
     stamp = time.strftime("%Y%m%d-%H%M%S")
     series = Series(command, faces, further, device, home, True, stamp)
     stem = command.to or f"{command.system}-{data_name(faces, further)}"
-    trained = list((home / "checkpoints").glob("*.safetensors"))
+    trained = whole_files(home / "checkpoints", "*.safetensors")
     flagship.check_target(command.home, stem, trained)
     runs = runs_of(series, recipes, command.seeds)
     done, _ = train_runs(runs, command.final, True, again)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from expression.checkpoint import (
     CARD_KEY,
+    in_half,
     resolve_checkpoint,
     save_checkpoint,
 )
@@ -35,7 +36,8 @@ from lab import models
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["TorchNetwork", "export_checkpoint", "export_onnx", "random_faces", "save_network"]
+__all__ = ["TorchNetwork", "as_saved", "export_checkpoint", "export_onnx", "random_faces",
+           "save_network"]  # fmt: skip
 
 BATCHES = (1, 2, 7)  # compared after every export; the network is traced with another one
 
@@ -46,6 +48,14 @@ def save_network(
     """A network's weights and card as a checkpoint, in half precision as they are shipped."""
     state = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
     return save_checkpoint(path, state, card, half)
+
+
+def as_saved(model: nn.Module) -> nn.Module:
+    """The network with its weights rounded as `save_network` stores them."""
+    state = {name: torch.from_numpy(in_half(tensor.detach().cpu().numpy())).to(tensor)
+             for name, tensor in model.state_dict().items()}  # fmt: skip
+    model.load_state_dict(state)
+    return model
 
 
 class TorchNetwork:

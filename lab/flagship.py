@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from expression.checkpoint import read_card
 from hf_collate import Batches
 from lab import metrics, model_card
 from lab.class_names import class_permutation
@@ -80,8 +81,9 @@ def take_over(seeds: Results, kept: Results, digests: set[str], target: Path) ->
 
 def validation_accuracy(kept: Results, file: Path) -> float:
     """Of one seed, with horizontal flip where that was measured, on the data it was trained on."""
+    home = read_card(file)["data"]["fingerprint"]
     found = {r.key.views: r.evaluation.accuracy for r in kept.measured(file)
-             if r.key.split == "validation"}  # fmt: skip
+             if r.key.split == "validation" and r.key.fingerprint == home}  # fmt: skip
     return found.get("flip", found.get("plain", 0.0))
 
 

@@ -62,6 +62,15 @@ def stalled(history: History, stop: str, patience: int) -> bool:
     return len(values) - 1 - max(range(len(values)), key=values.__getitem__) >= patience
 
 
+def end_words(history: History, stop: str, patience: int, epochs: int) -> str:
+    """Why a training ended before its last epoch, in a sentence; "" where it did not."""
+    done = len(history["lr"])
+    if done >= epochs or not stalled(history, stop, patience):
+        return ""
+    figure = "loss" if stop == "loss" else "accuracy"
+    return f"stopped after epoch {done} of {epochs}: validation {figure} no better for {patience}"
+
+
 def balanced(labels: Tensor, num_classes: int) -> Tensor:
     """Weights that let each class count the same: n / (classes · n_class); absent classes 0."""
     counts = torch.bincount(labels, minlength=num_classes).float()

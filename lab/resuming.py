@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from expression.checkpoint import read_card
+from lab import model_card
 from lab.recipes import Recipe
+from lab.results import Results
 from lab.run import Run
 from train_state import load_state
 
@@ -75,11 +78,14 @@ def flat(settings: dict[str, Any]) -> dict[str, Any]:
     kept = {"augment": bool(augment), "fingerprint": settings["fingerprint"],
             "further": settings.get("further", []),
             "streamed": settings.get("streamed", False)}  # fmt: skip
-    return {**recipe, **augment, **kept, "seed": settings["seed"]}
+    votes = {"votes": settings["votes"]} if "votes" in settings else {}  # earlier versions lack it
+    return {**recipe, **augment, **kept, **votes, "seed": settings["seed"]}
 
 
 def finish_run(run: Run) -> None:
     """Mark a run as finished, with the settings that it was trained with."""
+    if not run.checkpoint.with_suffix(".md").exists():  # it was cut off between the two
+        model_card.write(run.checkpoint, Results(run.out / "results"))
     text = json.dumps(run.settings(), indent=1)
     (run.folder / FINISHED).write_text(text + "\n", encoding="utf-8")
 
@@ -90,8 +96,10 @@ def is_finished(run: Run) -> bool:
     Raises ValueError naming the settings in which the finished run differs from `run`.
     """
     path = run.folder / FINISHED
-    if not (path.exists() and run.checkpoint.exists()):
+    if not run.checkpoint.exists():
         return False
+    if not path.exists():  # it may have been cut off between its export and this mark
+        return exported(run)
     if text := path.read_text(encoding="utf-8", errors="replace"):  # empty in earlier versions
         try:
             kept = json.loads(text)
@@ -101,6 +109,17 @@ def is_finished(run: Run) -> bool:
     else:
         read_state(run)
     return True
+
+
+def exported(run: Run) -> bool:
+    """Whether the checkpoint is what this run exports: of its recipe, seed, data and last epoch."""
+    card, done = read_card(run.checkpoint), read_state(run).get("history", {})
+    mine = {"recipe": run.recipe.as_dict(), "seed": run.seed}
+    return (
+        all(card.get(name) == value for name, value in mine.items())
+        and card["data"]["fingerprint"] == run.faces.fingerprint
+        and card.get("history", {}).get("val_accuracy") == done.get("val_accuracy")
+    )
 
 
 def find_run(runs: Path, *parts: str) -> Path | None:

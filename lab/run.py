@@ -81,6 +81,8 @@ class Run:
         told = {"recipe": self.recipe.as_dict(), "fingerprint": self.faces.fingerprint,
                 "seed": self.seed}  # fmt: skip
         told |= {"streamed": True} if self.faces.streamed else {}
+        votes = self.faces.identity(votes=self.recipe.heads != ("label",)).get("votes")
+        told |= {"votes": votes} if votes else {}
         return told | ({"further": identities(self.further)} if self.further else {})
 
     @cached_property

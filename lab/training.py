@@ -21,12 +21,12 @@ from lab.calibration import calibrate
 from lab.calibration_data import validation_truth
 from lab.data import Faces
 from lab.distillation import SameView, taught_targets
-from lab.export import save_network
+from lab.export import as_saved, save_network
 from lab.failures import told_failures
 from lab.finetuning import fitted_weights
 from lab.further_data import joined_loader
 from lab.heads import HeadLoss, attach, fill_heads, hard_labels
-from lab.optimization import balanced, make_optimizer, make_schedules, stalled
+from lab.optimization import balanced, end_words, make_optimizer, make_schedules, stalled
 from lab.precision import precision_name, precision_of
 from lab.processes import ALONE, Processes, told_lost
 from lab.provenance import hardware
@@ -210,12 +210,12 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
         loss_fn = HeadLoss().to(device) if many else None
         processes.seed(run.seed, -1)
         head_history = train_head(model, recipe, batches, device, loss_fn, processes)
+    weights = None
+    if recipe.class_weights:  # of the labels, before a teacher's answers are mixed in
+        weights = balanced(hard_labels(loader.labels[loader.rows]).cpu(), len(class_names))
     if recipe.teacher and recipe.teacher_view == "stored":
         with processes.first_here():
             loader.labels = stored_answers(run, loader, device)
-    weights = None
-    if recipe.class_weights:
-        weights = balanced(hard_labels(loader.labels[loader.rows]).cpu(), len(class_names))
     loss_fn = make_loss(recipe, weights, many).to(device)
     optimizer = make_optimizer(model, recipe)
     by_epoch, by_batch = make_schedules(optimizer, recipe, len(loader))
@@ -288,14 +288,17 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     if not processes.main:
         return run.checkpoint
     state, card = load_checkpoint(kept_path)
+    if early := end_words(history, recipe.stop, recipe.stop_patience, recipe.epochs):
+        print(f"{early}; kept is epoch {card['epoch'] + 1}")
     model.load_state_dict(models.as_tensors(state))
-    card |= measured(model.half().float(), run, whole_validation, device)
+    card |= measured(as_saved(model), run, whole_validation, device)
     seconds = sum(history["seconds"]) + sum(head_history.get("seconds", []))
     card |= {"history": history, "minutes": round(seconds / 60, 2),
              "hardware": hardware(device, processes.count),
              "precision": precision_name(precision)}  # fmt: skip
     if head_history:
         card["head_history"] = head_history
+    run.check_output()  # again: another run may have written it meanwhile
     path = save_network(run.checkpoint, model, card)
     model_card.write(path, Results(run.out / "results"))
     return path

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import experiments
 from expression.checkpoint import load_checkpoint
-from lab import commands, metrics, optimization
+from lab import commands, metrics, model_card, optimization
 from lab import distillation as teaching
 from lab.data import read
 from lab.recipes import RECIPES, Recipe
@@ -193,6 +193,27 @@ def test_a_finished_run_is_not_trained_again(drawn, here, monkeypatch):
     experiments.main([*words, "--resume"])
 
 
+def test_a_run_cut_off_after_its_export_goes_on_to_its_evaluation(drawn, here, monkeypatch):
+    words = ["train", "tinyvgg", "--data", drawn, "--epochs", "1", *SMALL]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model_card, "write", interrupted)
+        with pytest.raises(SystemExit, match="--resume"):
+            experiments.main(words)
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "train_network", lambda *_: pytest.fail("trained again"))
+        experiments.main([*words, "--resume"])
+    assert list(here.glob("results/tinyvgg-drawn/*validation*.json"))
+    assert (here / "checkpoints" / "tinyvgg-drawn.md").exists()
+    assert list(here.glob("runs/*/*/*/*/finished"))
+    # another run's network of that name is not taken for this one's
+    with pytest.raises(SystemExit, match="never replaced"):
+        experiments.main(words)
+
+
 # --- settings ---
 
 
@@ -238,6 +259,9 @@ def test_stopping_looks_at_the_figure_it_is_told_to():
     assert optimization.stalled(history, "loss", 2) and not optimization.stalled(history, "loss", 3)
     assert not optimization.stalled(history, "accuracy", 1)
     assert not optimization.stalled(history, "never", 0)
+    told = optimization.end_words({**history, "lr": [0.1] * 4}, "loss", 2, epochs=9)
+    assert told == "stopped after epoch 4 of 9: validation loss no better for 2"
+    assert not optimization.end_words({**history, "lr": [0.1] * 9}, "loss", 2, epochs=9)
 
 
 def test_class_weights_let_every_class_count_the_same():

@@ -21,7 +21,7 @@ from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded
 from lab import distillation as teaching
 from lab import evaluation, further_data, metrics, models, training
-from lab.averaging import moving_average
+from lab.averaging import moving_average, statistics_batches
 from lab.data import Packed, pack, preprocess, read
 from lab.datasets import ferplus
 from lab.export import export_onnx
@@ -324,6 +324,17 @@ def test_averaged_weights_are_validated_exported_and_have_statistics_of_their_ow
     assert not np.array_equal(means[0][name], means[1][name])
 
 
+def test_every_face_counts_the_same_in_the_statistics_of_averaged_weights(faces: Packed) -> None:
+    # 257 faces, of which one is bright: in a batch of its own it would count as much as all others
+    pixels = torch.zeros(257, 1, 8, 8, dtype=torch.uint8)
+    pixels[-1] = 255
+    data = Decoded(pixels, torch.zeros(257, dtype=torch.int64), ("a",), Preprocess(8, "L"))
+    for rows, sizes in ((torch.arange(257).repeat(10), [256] * 8), (torch.arange(257), [256]),
+                        (torch.arange(40), [40])):  # fmt: skip
+        batches = statistics_batches(Batches(data, 64, indices=rows))
+        assert [len(images) for images, _ in batches] == sizes
+
+
 def test_the_average_forgets_the_random_start() -> None:
     # With a fixed decay of 0.999, 200 steps leave 82 % of the start in the average.
     model = nn.Linear(1, 1, bias=False)
@@ -405,6 +416,31 @@ def test_a_state_from_before_these_settings_can_be_gone_on_from(
 def test_a_setting_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         replace(RECIPE, **wrong)
+
+
+def test_a_run_with_other_votes_is_not_gone_on_with(faces: Packed, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, heads=("label", "votes"))
+    begun = {"settings": json.loads(json.dumps(run(faces, tmp_path, recipe).settings()))}
+    assert isinstance(faces, Packed)
+    votes = {split: counts.flip(0) for split, counts in faces.packed_votes.items()}
+    other = run(replace(faces, packed_votes=votes), tmp_path, recipe)
+    with pytest.raises(ValueError, match="votes"):
+        check_settings(begun, other)
+    del begun["settings"]["votes"]  # as earlier versions wrote it
+    assert check_settings(begun, other)
+
+
+def test_class_weights_are_those_of_the_labels_whatever_a_teacher_says(
+    faces: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, met = trained(faces, tmp_path / "plain", epochs=1), []
+    make = training.make_loss
+    monkeypatch.setattr(training, "make_loss", lambda r, w, m: met.append(w) or make(r, w, m))
+    answers = torch.eye(3)[torch.zeros(96, dtype=torch.int64)]  # all faces are "happy"
+    monkeypatch.setattr(training, "stored_answers", lambda *_: answers)
+    for teacher in ({}, {"teacher": str(plain)}):
+        trained(faces, tmp_path / f"t{len(met)}", epochs=1, class_weights=True, **teacher)
+    assert torch.equal(*met)
 
 
 # --- a teacher at the same view ---

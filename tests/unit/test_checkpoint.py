@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from expression.checkpoint import load_checkpoint, read_card, resolve_checkpoint
-from lab.export import save_network
+from lab.export import as_saved, save_network
 
 
 def test_half_precision_comes_back_as_float_and_counters_stay_whole(tmp_path, card):
@@ -19,6 +19,18 @@ def test_half_precision_comes_back_as_float_and_counters_stay_whole(tmp_path, ca
     assert kept == card
     assert state["weight"].dtype == np.float32
     assert state["num_batches_tracked"].dtype == np.int64
+
+
+def test_numbers_too_large_for_half_precision_are_kept_and_measured_as_they_are(tmp_path, card):
+    model = nn.BatchNorm2d(2)
+    model.running_var.copy_(torch.tensor([1.001, 1e6]))
+    model.running_mean.fill_(0.1)
+    path = save_network(tmp_path / "large.safetensors", model, card)
+    state, _ = load_checkpoint(path)
+    assert state["running_var"].tolist() == [np.float32(1.001), 1e6]
+    assert state["running_mean"].tolist() == [np.float16(0.1)] * 2
+    measured = as_saved(model).state_dict()
+    assert all(np.array_equal(state[name], measured[name].numpy()) for name in state)
 
 
 def test_a_failed_save_leaves_the_old_file_and_no_rubbish(tmp_path, card, monkeypatch):
