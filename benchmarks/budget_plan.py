@@ -213,6 +213,7 @@ class Planner:
         if known is None:
             planned = self.measure(recipe)
             known = {"of": recipe.as_dict(), **asdict(planned), "recipe": planned.recipe.as_dict()}
+            content = self.read()  # again: another program may have planned its own meanwhile
             content["systems"][name] = known
             harness.write_json(self.path, content)
         if subjects.Recipe.from_dict(known["of"]) != recipe:

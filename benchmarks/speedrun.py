@@ -299,12 +299,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     harness.synchronize(args.device)
     about["loading"] = time.perf_counter() - start
     for seed in range(args.first_seed, args.first_seed + args.seeds):
-        runs = known_runs(args.out, name, about, args.final)
-        if seed in {one["seed"] for one in runs}:
+        if seed in {one["seed"] for one in known_runs(args.out, name, about, args.final)}:
             print(f"seed {seed} is in {args.out} already")
             continue
-        runs = sorted([*runs, run(data, settings, seed, precision, args.final)],
-                      key=lambda one: one["seed"])  # fmt: skip
+        mine = run(data, settings, seed, precision, args.final)
+        # read again: another program may have written seeds of its own meanwhile
+        known = [one for one in known_runs(args.out, name, about, args.final)
+                 if one["seed"] != seed]  # fmt: skip
+        runs = sorted([*known, mine], key=lambda one: one["seed"])
         others = harness.read_json(args.out) or {}
         harness.write_json(args.out, {**others, name: {**about, "runs": runs}})
     print(table({name: harness.read_json(args.out)[name]}))

@@ -127,6 +127,11 @@ def cell(
     kept = setup.kept
     known = kept.find(network, Key(network.sha256, faces.fingerprint, split, VIEW))
     if known is not None and known.answers is not None:
+        if known.evaluation.n != len(faces.labels(split)):
+            raise ValueError(
+                f"{network.name} was measured on {known.evaluation.n:,} faces of {faces.name}, "
+                f"{split}, not on all {len(faces.labels(split)):,}: give another --out"
+            )
         print(f"{faces.name:20} {split:10} {known.evaluation}, from results/", flush=True)
         return known.answers
     if split == "test":

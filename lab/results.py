@@ -14,7 +14,7 @@ files and leaves the first ones as they are.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from hashlib import sha256
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from expression.files import atomic_path, atomic_write
+from expression.files import atomic_path, atomic_write, whole_files
 from lab.data_notes import DataNotes
 from lab.metrics import Evaluation
 
@@ -151,7 +151,7 @@ class Result:
             "views": self.key.views,
             "k": told.k,
             "n": told.n,
-            "loss": None if math.isnan(told.loss) else told.loss,  # people give no probabilities
+            "loss": told.loss if math.isfinite(told.loss) else None,  # people give no probabilities
             "class_names": list(told.class_names),
             "confusion": told.confusion.tolist(),
             **crowd,
@@ -212,7 +212,8 @@ class Results:
         self, network: MeasuredNetwork, result: Result, answers: FaceProbabilities | None = None
     ) -> Result:
         """Write a result, once. Where its key was measured before, that one stays; it gains
-        `answers` if it had none and they agree with it. Returns what the folder holds now.
+        `answers` and the agreement with a crowd if it had none and the new ones agree with it.
+        Returns what the folder holds now.
         """
         folder = self.add_network(network)
         path = self.path_of(folder, result)
@@ -221,6 +222,8 @@ class Results:
             same = torch.equal(known.evaluation.confusion, result.evaluation.confusion)
             if answers is not None and same and not path.with_suffix(".npz").exists():
                 write_probabilities(path.with_suffix(".npz"), answers)
+            if result.crowd and same and not known.crowd:
+                write(path, to_json(replace(known, crowd=result.crowd).as_dict(network)))
             return self.read(path)
         if answers is not None:
             write_probabilities(path.with_suffix(".npz"), answers)
@@ -284,7 +287,7 @@ class Results:
     def read_all(self, folder: Path) -> list[Result]:
         """The results in a checkpoint's folder. Raises ValueError for one of another file."""
         digest = read_json(folder / ABOUT)["sha256"]
-        results = [self.read(path) for path in sorted(folder.glob("*.json")) if path.name != ABOUT]
+        results = [self.read(path) for path in whole_files(folder, "*.json") if path.name != ABOUT]
         for result in results:
             if result.key.sha256 != digest:
                 raise ValueError(f"{result.path} was measured on another file than {folder.name}'s")

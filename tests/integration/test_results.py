@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(experiments.__file__).parent
 CPU = torch.device("cpu")
 NAMES = ("happy", "neutral", "sad")
+PLAIN = ("validation", "plain")
 SMALL = ["--size", "24", "--batch-size", "32", "--epochs", "1", "--device", "cpu"]
 
 
@@ -214,6 +216,31 @@ def test_probabilities_join_an_old_result_only_where_they_agree(tmp_path):
     told = kept.add(network(), made(DIAGONAL), right)
     assert told.answers is not None and (told.unseen.k, told.unseen.n) == (10, 10)
     assert told.date == old.date
+
+
+def test_the_agreement_with_a_crowd_joins_an_old_result_only_where_they_agree(tmp_path):
+    kept, crowd = Results(tmp_path), {"majority": {"k": 3, "n": 4}}
+    old = kept.add(network(), made(DIAGONAL))
+    assert kept.add(network(), replace(made(MIXED), crowd=crowd)).crowd is None
+    told = kept.add(network(), replace(made(DIAGONAL), crowd=crowd, date="2027"))
+    assert told.crowd == crowd and told.date == old.date
+    assert kept.add(network(), replace(made(DIAGONAL), crowd={"other": 1})).crowd == crowd
+
+
+def test_what_a_killed_process_left_is_no_result(tmp_path):
+    kept = Results(tmp_path)
+    path = kept.add(network(), made(DIAGONAL)).path
+    path.with_name(f".{path.stem}.1.tmp.json").write_text('{"checkpoint":')
+    assert len(kept.networks()[0][1]) == 1
+
+
+def test_a_seed_is_chosen_by_the_data_that_it_was_trained_on(trained, here):
+    file = trained / "checkpoints" / "tinyvgg-drawn.safetensors"
+    digest, home = file_sha256(file), read_card(file)["data"]["fingerprint"]
+    kept, told = Results(here), network(file.stem, digest)
+    kept.add(told, replace(made(DIAGONAL, digest=digest), key=Key(digest, home, *PLAIN)))
+    kept.add(told, made(MIXED, digest=digest, data="elsewhere", mark="0"))
+    assert flagship.validation_accuracy(kept, file) == 1
 
 
 # --- faces that are in train too ---

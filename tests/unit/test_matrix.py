@@ -162,6 +162,17 @@ def cell_of(kept, row, heading, split="validation"):
     return rows_of(kept)[row].cell(columns[heading], split)
 
 
+def test_a_figure_of_some_faces_is_no_figure_of_the_column(setup):
+    told = Evaluation(torch.eye(3, dtype=torch.int64), NAMES, 0.5)
+    few = FaceProbabilities.of(np.eye(3, dtype=np.float32), np.arange(3), range(3), [0] * 3)
+    key = Key("a" * 64, HOME, "validation", "plain")
+    some = Result(key, "home", told, "quick", "abc", "cpu", "2026-01-01T00:00:00+00:00")
+    setup.kept.add(network(), some, few)
+    matrix.prepare(setup)
+    with pytest.raises(ValueError, match=r"3 faces of home, validation, not on all 8.*--out"):
+        matrix.measure_network(network(), Knowing(), setup)
+
+
 def test_faces_that_a_network_trained_on_elsewhere_are_counted_apart(setup):
     matrix.prepare(setup)
     assert matrix.measure_network(network(), Knowing(), setup) == []
