@@ -31,10 +31,10 @@ help:
 	@echo 'make lint       ruff: mistakes and layout'
 	@echo 'make typecheck  mypy'
 	@echo 'make check      say whether the installed packages work together'
-	@echo 'make clean      remove caches; the environment $(VENV) and trained files stay'
+	@echo 'make clean      remove caches; the environment $(VENV) and all results stay'
 	@echo
 	@echo 'The first call makes the environment $(VENV) with $(PYTHON) and installs what it needs:'
-	@echo 'the demo up to 500 MB, about a minute; all others with torch, up to 6 GB, minutes.'
+	@echo 'the demo up to 500 MB, about a minute; all others with torch, up to 7 GB, minutes.'
 	@echo 'CONSTRAINTS=constraints.txt installs the exact versions that were tested.'
 	@echo 'PYTHON=python3.12, VENV=folder and SMOKE=1 (the notebooks, small) are honoured.'
 	@echo 'EXPRESSION_DATA=folder trains on faces of your own.'
@@ -120,5 +120,4 @@ clean:
 	@find . -name '$(VENV)' -prune -o -name .git -prune -o -type d \( -name __pycache__ \
 	  -o -name .pytest_cache -o -name .ruff_cache -o -name .mypy_cache -o -name .ipynb_checkpoints \) \
 	  -prune -exec rm -r {} +
-	@rm -rf out
-	@echo 'Caches removed. The environment is kept; `rm -r $(VENV)` removes it.'
+	@echo 'Caches removed. The environment and out/ are kept; `rm -r $(VENV)` removes it.'

@@ -14,6 +14,7 @@ from expression.about import headline
 from expression.checkpoint import list_checkpoints, resolve_checkpoint
 from expression.face_detector import FINER_SMALLEST, FaceFinder
 from expression.face_prediction import NOT_SURE, check_min_confidence
+from expression.file_kinds import is_picture_name, is_video_name
 from expression.files import shown, shown_lines
 from expression.input_names import expand, is_video, passed_over_words
 from expression.memory import give_back_large_blocks
@@ -148,6 +149,9 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise ValueError(f"--webcam answers in a window; leave out {told}, or --webcam")
     elif not args.inputs:
         raise ValueError(f"no picture given; try: {program()} photo.jpg")
+    table = args.csv
+    if table and (str(table) == "-" or is_picture_name(table) or is_video_name(table)):
+        raise ValueError(f"--csv is {table}; give the name of a table, such as faces.csv")
     if args.top_k is not None and args.top_k < 1:
         raise ValueError(f"--top-k is {args.top_k}; it must be 1 or more")
     if args.min_confidence is not None:

@@ -61,7 +61,7 @@ if [ "$new" ]; then
 fi
 
 # What is installed for one purpose holds what a lighter one needs: dev > all > demo.
-size="up to 6 GB and 3 to 15 minutes" disk="10 GB" compile="" checked=requirements.txt
+size="up to 7 GB and 3 to 15 minutes" disk="10 GB" compile="" checked=requirements.txt
 case $requirements in
     requirements-demo.txt)
         holds="" checked=$requirements size="up to 500 MB and about a minute" disk="1 GB"

@@ -98,6 +98,8 @@ class Serving:
     def notes(self) -> list[str]:
         """What whoever starts it should know: cameras, and other people's faces."""
         told = []
+        if self.password:
+            told.append(f"the page asks for the name {self.user} and the password")
         if self.self_signed and not self.open_to_others:
             told.append("only this machine can open the page; for phones add --host 0.0.0.0")
         if self.open_to_others and not self.share and not self.secure:
@@ -136,6 +138,7 @@ class Serving:
         }  # fmt: skip
         if self.password:
             settings["auth"] = (self.user, self.password)
+            settings["auth_message"] = f"The name is {self.user}."
         certificate, key = self.certificate, self.key
         if self.self_signed:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="expression-")))

@@ -321,6 +321,8 @@ def test_command_line_mistakes_are_one_sentence_and_exit_code_2(face, tmp_path, 
         ("x.png", "--checkpoint", "none.safetensors"): "no checkpoint",
         (str(face), "--checkpoint", str(foreign)): "of another system",
         (str(face), "--top-k", "0"): "--top-k is 0",
+        (str(face), "--csv", str(face)): "give the name of a table",
+        (str(face), "--csv", "-"): "--csv is -",
     }
     for arguments, reason in cases.items():
         assert run_command(*filter(None, arguments)) == 2
