@@ -155,7 +155,7 @@ def draw_ceilings(told: dict[str, Any], rows: Sequence[Row], path: Path) -> None
     for row in rows:
         result = row.evaluation_of("validation")
         if result and not row.network.members and row.at_home:
-            shown.append({"name": row.name, "accuracy": result.accuracy, "group": "network",
+            shown.append({"name": row.folder, "accuracy": result.accuracy, "group": "network",
                           "interval_95": wilson(result.k, result.n)})  # fmt: skip
     most = splits["most_voted"]
     figure = plots.comparison(
