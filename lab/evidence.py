@@ -31,6 +31,7 @@ __all__ = [
     "faces_for_difference",
     "half_width",
     "mean_recall",
+    "recall_difference",
     "same_class_mix",
     "seeds_for_difference",
     "shares",
@@ -143,6 +144,24 @@ def mean_recall(labels: np.ndarray, preds: np.ndarray, without: Sequence[str] = 
     """The mean of the classes' recalls, each class counting the same, of (n,) words."""
     names = [name for name in np.unique(labels) if name not in without]
     return float(np.mean([(preds == name)[labels == name].mean() for name in names]))
+
+
+def recall_difference(
+    labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray, without: Sequence[str] = ()
+) -> tuple[float, float, float]:
+    """(difference, low, high): our mean recall less theirs, both answers (n,) in words.
+
+    The 95 % interval is a paired bootstrap over the faces of each class, 2,000 draws, seed 0.
+    """
+    rng, draws = np.random.default_rng(0), []
+    for name in np.unique(labels):
+        if name in without:
+            continue
+        gain = ((ours == name).astype(int) - (theirs == name))[labels == name]
+        draws.append(gain[rng.integers(0, len(gain), (2000, len(gain)))].mean(1))
+    low, high = np.percentile(np.mean(draws, axis=0), [2.5, 97.5])
+    found = mean_recall(labels, ours, without) - mean_recall(labels, theirs, without)
+    return found, float(low), float(high)
 
 
 def same_class_mix(right: np.ndarray, labels: np.ndarray, like: np.ndarray) -> float:

@@ -63,6 +63,19 @@ def test_mean_recall_counts_each_class_the_same() -> None:
     assert evidence.mean_recall(labels, preds, without=["sad"]) == pytest.approx(0.9)
 
 
+def test_a_difference_of_mean_recall_hangs_on_the_class_with_few_faces() -> None:
+    labels = np.repeat(["happy", "neutral", "fear", "disgust"], [400, 400, 3, 5])
+    ours, theirs = labels.copy(), labels.copy()
+    ours[:40] = "neutral"  # 10 % of happy faces
+    found, low, high = evidence.recall_difference(labels, ours, theirs, ["disgust"])
+    assert found == pytest.approx(-0.1 / 3) and low < found < high < 0
+    theirs[800:802] = "happy"  # two of three faces of fear
+    wide = evidence.recall_difference(labels, ours, theirs, ["disgust"])
+    assert wide[0] == pytest.approx(2 / 9 - 0.1 / 3) and wide[2] - wide[1] > 10 * (high - low)
+    ours[805:] = "happy"  # left out
+    assert evidence.recall_difference(labels, ours, theirs, ["disgust"]) == wide
+
+
 def test_a_gap_that_is_only_another_mix_of_classes_disappears() -> None:
     # Happy is always right, sad never. Half of these are happy, of the others nine in ten.
     labels = np.array(["happy", "happy", "sad", "sad"])
