@@ -37,4 +37,4 @@ def statistics_batches(loader: Batches, count: int = 2048) -> Batches:
     count = min(count, len(loader.rows))
     count -= count % size if count > size else 0
     rows = loader.rows[subset_indices(len(loader.rows), count)]
-    return Batches(loader.data, size, device=loader.device, indices=rows)
+    return Batches(loader.data, size, device=loader.device, indices=rows, resident_bytes=0)
