@@ -100,17 +100,18 @@ def ensemble(
     `out/results/ensemble-DATA/`, whose path is returned.
     Classes are joined by name: the data's and the other networks' to those of the first network,
     whose order the figures have. The data may have only some of them.
-    Raises ValueError when two networks know different classes, or the data have others.
+    Raises ValueError when two networks know different classes, or the data have others, or two
+    files have one name.
     """
     loaded = [load_model(path, device) for path in checkpoints]
     first, names = str(checkpoints[0]), loaded[0][1]["class_names"]
+    members = member_digests(checkpoints)
     orders = [
         class_permutation(card["class_names"], names, model=str(path), data=first)
         for path, (_, card, _) in zip(checkpoints, loaded, strict=True)
     ]
     faces = faces.with_classes(names, first, subset=True)
     kept = Results(out / "results")
-    members = {path.stem: file_sha256(path) for path in checkpoints}
     digest = sha256("".join(sorted(members.values())).encode()).hexdigest()
     count = sum(sum(p.numel() for p in model.parameters()) for model, _, _ in loaded)
     data = {"name": faces.name, "fingerprint": faces.fingerprint}
@@ -131,3 +132,21 @@ def ensemble(
         if note := absent_note(told):
             print(f"{split:10}  {note}", flush=True)
     return kept.add_network(network)
+
+
+def member_digests(checkpoints: Sequence[Path]) -> dict[str, str]:
+    """{name: SHA-256} of the members of an ensemble, by which results/ tells them apart.
+
+    Raises ValueError for two files of one name, or a file given twice: one would be missing in
+    the record, and two different ensembles would pass for one.
+    """
+    members: dict[str, Path] = {}
+    for path in checkpoints:
+        if path.stem in members:
+            raise ValueError(
+                f"{members[path.stem]} and {path} are both called {path.stem}, and results tell "
+                "the members of an ensemble apart by name; give each network once, under a name "
+                "of its own"
+            )
+        members[path.stem] = path
+    return {name: file_sha256(path) for name, path in members.items()}
