@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from lab.datasets import fer2013, hub
 from lab.export import save_network
 from lab.metrics import VIEWS, Evaluation
 from lab.provenance import ancestors, joined_history, on_cpu, totals
+from lab.recipes import RECIPES
 from lab.results import (
     FaceProbabilities,
     Key,
@@ -248,6 +250,36 @@ def test_networks_of_one_name_that_learnt_from_other_data_are_no_seeds_of_one_an
     }
     table = reports.table(rows)
     assert table.count("2 seeds") == 1 and "| `net` |" in table and "| `net-drawn` |" in table
+
+
+def test_runs_of_another_recipe_are_no_seeds_of_one_another():
+    # 20 epochs with seed 0 and 1 epoch with seed 1 were told as "2 seeds 60.0 ± 42.4 %"
+    usual, seeds = RECIPES["tinyvgg"], ("", "-seed1", "-seed2")
+    recipes = [usual.as_dict(), replace(usual, epochs=1).as_dict(), usual.as_dict()]
+    del recipes[2]["prior_correction"]  # as an older card, which has the default all the same
+    networks = [
+        network(f"tinyvgg-drawn{end}", digit * 64, seed=seed, recipe=recipe)
+        for seed, (end, digit, recipe) in enumerate(zip(seeds, "abc", recipes, strict=True))
+    ]
+    result = made(MIXED)
+    rows = [reports.Row(n, n.name, "drawn", {("validation", "plain"): result}) for n in networks]
+    systems = reports.by_system(rows)
+    assert {name: [row.seed for row in seeds] for name, seeds in systems.items()} == {
+        "tinyvgg-drawn": [0, 2],
+        "tinyvgg-drawn-seed1": [1],
+    }
+    assert len(reports.by_system([replace(row, data="other") for row in rows])) == 2
+
+
+def test_the_same_name_twice_is_two_rows_on_foreign_data_too():
+    home = {"name": "home", "fingerprint": "0" * 16}
+    networks = [network("net-home", digit * 64, data=home) for digit in "ab"]
+    folders, result = ("net-home", f"net-home-{'b' * 12}"), made(MIXED)
+    rows = [
+        reports.Row(n, folder, "drawn", {("validation", "plain"): result})
+        for n, folder in zip(networks, folders, strict=True)
+    ]
+    assert sorted(len(seeds) for seeds in reports.by_system(rows).values()) == [1, 1]
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "save_to_disk", "hub", "folder"])
