@@ -14,7 +14,7 @@ from sklearn.metrics import classification_report
 from expression.preprocessing import Preprocess
 from hf_collate import Batches
 from lab import metrics, models, plots
-from lab.calibration_plots import draw_calibration
+from lab.calibration_plots import draw_calibration, figure_stem
 from lab.data import Faces, subset_indices
 from lab.provenance import hardware, joined_history, kept_by, revision
 from lab.results import (
@@ -191,9 +191,9 @@ def draw_all(
 
 
 def draw(result: Result, folder: Path) -> dict[str, Figure]:
-    """Confusion and classes of one result as PNG, its report as text, named after its data."""
-    told, data, split = result.evaluation, result.data, result.key.split
-    what = f"{folder.name}, {data}, {split}"
+    """Confusion and classes of one result as PNG, its report as text, named as its JSON file."""
+    told, stem = result.evaluation, figure_stem(result)
+    what = f"{folder.name}, {result.data}, {result.key.split}"
     per_class = {name: f for name, f in told.per_class().items() if f["support"]}
     ranked = sorted(per_class, key=lambda name: per_class[name]["f1"])
     drawn = {
@@ -205,9 +205,9 @@ def draw(result: Result, folder: Path) -> dict[str, Figure]:
         ),
     }
     for name, figure in drawn.items():
-        figure.savefig(folder / f"{data}-{split}-{name}.png", dpi=110)
+        figure.savefig(folder / f"{stem}-{name}.png", dpi=110)
     text = report_text(told, what)
-    (folder / f"{data}-{split}-report.txt").write_text(text, encoding="utf-8")
+    (folder / f"{stem}-report.txt").write_text(text, encoding="utf-8")
     return drawn
 
 

@@ -134,6 +134,18 @@ def test_other_data_of_the_same_name_stay_apart(tmp_path):
     assert kept.read(second.path).key.fingerprint == "0" * 16
 
 
+def test_figures_of_other_data_of_the_same_name_stay_apart(tmp_path):
+    # The JSON files stayed apart; the report and the figures of the first data were replaced
+    kept = Results(tmp_path)
+    for confusion, mark, accuracy in ((DIAGONAL, "f", "15/15"), (MIXED, "0", "12/15")):
+        result = kept.add(network(), made(confusion, mark=mark))
+        evaluation.draw_all(network(), [result], result.path.parent)
+        before = {path: path.read_text() for path in tmp_path.rglob("*-report.txt")}
+        assert sum(accuracy in text for text in before.values()) == 1
+    assert len(before) == 2 and sum("15/15" in text for text in before.values()) == 1
+    assert len(list(tmp_path.rglob("*-confusion.png"))) == 2
+
+
 def test_another_file_of_the_same_name_stays_apart(tmp_path):
     kept = Results(tmp_path)
     first = kept.add(network(), made(DIAGONAL))
