@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,17 @@ from lab.votes import vote_shares
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-__all__ = ["Faces", "Packed", "pack", "read"]
+__all__ = ["Faces", "Packed", "check_name", "pack", "read"]
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError for a name that cannot stand in the names of files and folders: "a/b" would
+    be a folder that nobody looks into, "x[1]" a pattern."""
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ValueError(
+            f"{name!r} cannot be a name: letters, digits and . _ + - are allowed, and . + - not at "
+            "its beginning"
+        )
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,9 @@ class Faces:
     fingerprint: str
     cleaned: str = field(default="", kw_only=True)  # SHA-256 of the file that replaced labels
     streamed: ClassVar[bool] = False  # whether train is read anew in each epoch
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
 
     @property
     def class_names(self) -> list[str]:
@@ -260,9 +274,11 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
     as `lab.label_noise` writes it: training labels are replaced by it, and the data are then
     called NAME_cleaned and have another fingerprint; validation and test stay as they are.
 
-    Raises ValueError for another number, for a file of cleaned labels that was made for other
-    data, or as `lab.datasets.load` does.
+    Raises ValueError for another number, for a name that cannot stand in file names, for a file of
+    cleaned labels that was made for other data, or as `lab.datasets.load` does.
     """
+    if name:
+        check_name(name)
     from lab import shards
 
     if where and where.endswith(".npz"):

@@ -11,7 +11,7 @@ import torch
 from hf_collate import Batches
 from lab import metrics, model_card
 from lab.class_names import class_permutation
-from lab.data import Faces
+from lab.data import Faces, check_name
 from lab.evaluation import (
     absent_note,
     command_of,
@@ -48,10 +48,12 @@ def export(reports: Sequence[Path], out: Path, stem: str) -> Path:
 
 
 def check_target(out: Path, stem: str, seeds: Sequence[Path]) -> None:
-    """ValueError where STEM is exported to `out` already and is none of the `seeds` (files).
+    """ValueError where STEM cannot be a name, or is exported to `out` already and is none of the
+    `seeds` (files).
 
     Called before the first seed is trained, too: hours of training should not end in it.
     """
+    check_name(stem)
     target = out / "checkpoints" / f"{stem}.safetensors"
     if target.exists() and file_sha256(target) not in map(file_sha256, seeds):
         raise ValueError(
