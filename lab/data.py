@@ -48,6 +48,7 @@ class Faces:
     name: str
     fingerprint: str
     cleaned: str = field(default="", kw_only=True)  # SHA-256 of the file that replaced labels
+    merged: bool = field(default=False, kw_only=True)  # whether FER2013's classes were merged to 4
     streamed: ClassVar[bool] = False  # whether train is read anew in each epoch
 
     def __post_init__(self) -> None:
@@ -113,8 +114,10 @@ class Faces:
         order = class_permutation(class_names, self.class_names, subset=subset, model=model)
         if list(class_names) == self.class_names:
             return self
-        return Relabelled(self.splits, self.name, self.fingerprint, self, tuple(class_names),
-                          torch.tensor(order), cleaned=self.cleaned)  # fmt: skip
+        return Relabelled(
+            self.splits, self.name, self.fingerprint, self, tuple(class_names),
+            torch.tensor(order), cleaned=self.cleaned, merged=self.merged,
+        )  # fmt: skip
 
     def batches(self, recipe: Recipe, seed: int, device: torch.device) -> dict[str, Batches]:
         """Loaders of train (shuffled, augmented), validation and test for a recipe."""
@@ -226,7 +229,7 @@ def pack(faces: Faces, path: Path, side: int = 48) -> Path:
             arrays[f"{split}_votes"], vote_names = votes[0].numpy(), votes[1]
     about = {"name": faces.name, "fingerprint": faces.fingerprint, "crop": faces.crop,
              "class_names": faces.class_names, "vote_names": vote_names,
-             "cleaned": faces.cleaned}  # fmt: skip
+             "cleaned": faces.cleaned, "merged": faces.merged}  # fmt: skip
     with atomic_write(path) as file:
         np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
     return path
@@ -252,7 +255,7 @@ def unpack(path: Path) -> Packed:
         ) from error
     known = tuple(about.get("vote_names", ()))
     return Packed(splits, about["name"], about["fingerprint"], about["crop"], votes, known,
-                  cleaned=about.get("cleaned", ""))  # fmt: skip
+                  cleaned=about.get("cleaned", ""), merged=about.get("merged", False))  # fmt: skip
 
 
 def subset_indices(count: int, limit: int) -> torch.Tensor:
@@ -313,7 +316,8 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
             raise ValueError(f"--classes {classes}: the merge that is known makes 4 of 7 classes")
         splits, name = fer2013.merge(splits), f"{name}_4"
     print(shown_lines(datasets.summary(splits)))
-    return report_duplicates(Faces(splits, name, datasets.fingerprint(splits), cleaned=digest))
+    mark = datasets.fingerprint(splits)
+    return report_duplicates(Faces(splits, name, mark, cleaned=digest, merged=bool(classes)))
 
 
 def report_duplicates(faces: Faces) -> Faces:

@@ -105,9 +105,9 @@ def ensemble(
     Raises ValueError when two networks know different classes, or the data have others, or two
     files have one name.
     """
+    members = member_digests(checkpoints)
     loaded = [load_model(path, device) for path in checkpoints]
     first, names = str(checkpoints[0]), loaded[0][1]["class_names"]
-    members = member_digests(checkpoints)
     orders = [
         class_permutation(card["class_names"], names, model=str(path), data=first)
         for path, (_, card, _) in zip(checkpoints, loaded, strict=True)
@@ -118,7 +118,7 @@ def ensemble(
     count = sum(sum(p.numel() for p in model.parameters()) for model, _, _ in loaded)
     data = {"name": faces.name, "fingerprint": faces.fingerprint}
     network = MeasuredNetwork(f"ensemble-{faces.name}", digest, {"data": data}, count, members)
-    command = command_of("ensemble", checkpoints, faces.name, [way], final)
+    command = command_of("ensemble", checkpoints, faces, [way], final)
     if final:
         open_test(kept, network, faces, command, [way])
     for split in SPLITS if final else SPLITS[:1]:

@@ -52,7 +52,7 @@ def write_shards(
         "shape": list(shape), "vote_names": list(votes[1]) if votes else [],
         "splits": {split: {"shards": [min(most, n - k) for k in range(0, n, most)]}
                    for split, n in counts.items()},
-    }  # fmt: skip
+    } | ({"merged": True} if faces.merged else {})  # fmt: skip
     _begin(folder, about)
     with tqdm(total=sum(counts.values()), unit=" faces", disable=None) as bar:
         for split in SPLITS:

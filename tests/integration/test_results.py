@@ -14,7 +14,7 @@ from PIL import Image
 
 import experiments
 from expression.checkpoint import read_card
-from lab import comparison, duplicates, evaluation, flagship, model_card, reports
+from lab import comparison, duplicates, evaluation, flagship, model_card, reports, robustness
 from lab.data import Faces, pack, read
 from lab.datasets import fer2013, hub
 from lab.export import save_network
@@ -292,6 +292,20 @@ def test_the_same_name_twice_is_two_rows_on_foreign_data_too():
         for n, folder in zip(networks, folders, strict=True)
     ]
     assert sorted(len(seeds) for seeds in reports.by_system(rows).values()) == [1, 1]
+
+
+def test_a_recorded_command_tells_what_was_done_to_the_data_not_what_their_name_looks_like():
+    # A set of one's own called emotions_4 was recorded as --data emotions --classes 4
+    for verb in (
+        lambda f: evaluation.command_of("evaluate", [Path("x.safetensors")], f, ["plain"], False),
+        lambda f: robustness.command_of(Path("x.safetensors"), f, 0, False),
+    ):
+        told = verb(Faces(None, "emotions_4", "f"))
+        assert "--data emotions_4" in told and "--classes" not in told
+        told = verb(Faces(None, "my_cleaned", "f"))
+        assert "--data my_cleaned" in told and "--cleaned-labels" not in told
+        told = verb(Faces(None, "faces_cleaned_4", "f", cleaned="a" * 64, merged=True))
+        assert "--data faces --cleaned-labels" in told and told.endswith("--classes 4")
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "save_to_disk", "hub", "folder"])
