@@ -227,7 +227,8 @@ def train(
     epoch has the highest validation accuracy, ties going to the lower loss;
     `on_best(model, {"epoch", "val_accuracy", "val_loss"})` is called whenever one is the
     best so far, and may save it; `keep_best` puts its weights back into the model at the
-    end. `scheduler` steps
+    end; where no epoch is better than those of a `history` passed in, the model keeps its
+    last weights. `scheduler` steps
     each epoch (ReduceLROnPlateau gets val_loss), `batch_scheduler` each batch.
     `on_epoch(epoch, history)` is called after each epoch; True stops. A `history`
     passed in is extended in place, so an interrupt loses nothing, and is gone on from:
