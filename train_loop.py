@@ -140,19 +140,20 @@ def train_step(
     given here steps after every batch. `precision` below float32 turns on autocast; float16 needs
     a `scaler`. `tally` makes the sums of a pass; a subclass may add up over processes. Raises
     ValueError on an empty loader or a label outside the classes, FloatingPointError when the
-    loss is no number, each naming the batch.
+    loss is no number, each naming the batch. Labels that a loader gives on a GPU are looked at in
+    the first batch alone, since a look makes it wait.
     """
     train_mode(model)
     sums = tally("train")
     scaler = scaler or torch.amp.GradScaler(enabled=False)
-    for images, labels in dataloader:
+    for images, given in dataloader:
         images = images.to(device, non_blocking=True)
-        labels = labels.to(device, non_blocking=True)
+        labels = given.to(device, non_blocking=True)
         with autocast(device, precision):
             logits = model(images)  # (N, num_classes)
         logits = logits.float()
-        if labels.device.type == "cpu" or not sums.seen:
-            sums.check_labels(labels, logits.shape[1])
+        if given.device.type == "cpu" or not sums.seen:
+            sums.check_labels(given, logits.shape[1])
         loss = loss_fn(logits, labels)
         optimizer.zero_grad()
         scaler.scale(loss).backward()
@@ -182,14 +183,14 @@ def test_step(
     """
     model.eval()
     sums = tally("evaluation")
-    for images, labels in dataloader:
+    for images, given in dataloader:
         images = images.to(device, non_blocking=True)
-        labels = labels.to(device, non_blocking=True)
+        labels = given.to(device, non_blocking=True)
         with autocast(device, precision):
             logits = model(images)
         logits = logits.float()
-        if labels.device.type == "cpu" or not sums.seen:
-            sums.check_labels(labels, logits.shape[1])
+        if given.device.type == "cpu" or not sums.seen:
+            sums.check_labels(given, logits.shape[1])
         sums.add(loss_fn(logits, labels), logits, labels)
     return sums.result()
 
