@@ -137,7 +137,8 @@ def decode(
     file is decoded anew, with a warning. Labels without class names are named by their
     numbers, "0" up to the largest.
     Raises KeyError for a missing column, ValueError for a split without rows, and
-    naming the row for a picture that does not open or a label outside the classes.
+    naming the row for a picture that does not open, pixels of another shape than the
+    others', or a label that is no whole number or outside the classes.
     """
     from datasets import Image as ImageFeature
 
@@ -145,7 +146,10 @@ def decode(
         raise KeyError(f"no column {sorted(missing)}; found {sorted(dataset.column_names)}")
     if not len(dataset):
         raise ValueError("the split has no rows: nothing to decode")
-    labels = torch.tensor(dataset[label_key][:], dtype=torch.int64)
+    given = torch.tensor(dataset[label_key][:])
+    labels = given.long()
+    for row in (given != labels).nonzero()[:1].flatten().tolist():
+        raise ValueError(f"row {row}: label {given[row].item()} is no whole number")
     names = tuple(
         getattr(dataset.features[label_key], "names", None)
         or map(str, range(int(labels.max()) + 1))  # integers without names: "0", "1", …
@@ -209,14 +213,20 @@ def write_pixels(
         with part.open("wb") as file:
             for row in range(shape[0]):
                 try:
-                    pixels = preprocess.pixels(dataset[row][image_key]).tobytes()
+                    pixels = preprocess.pixels(dataset[row][image_key])
                 except (OSError, ValueError, AttributeError, TypeError, SyntaxError) as error:
                     raise ValueError(
                         f"row {row}: the picture does not open ({error}); "
                         "drop or mend it before decoding"
                     ) from error
-                file.write(pixels)
-                digest.update(pixels)
+                if (pixels.dtype, pixels.shape) != (np.uint8, shape[1:]):
+                    raise ValueError(
+                        f"row {row}: the transform gives {pixels.dtype} {pixels.shape}, not uint8 "
+                        f"{shape[1:]} as for a blank picture; let it resize all"
+                    )
+                content = pixels.tobytes()
+                file.write(content)
+                digest.update(content)
             file.write(digest.digest())
             file.flush()
             os.fsync(file.fileno())

@@ -140,19 +140,20 @@ def train_step(
     given here steps after every batch. `precision` below float32 turns on autocast; float16 needs
     a `scaler`. `tally` makes the sums of a pass; a subclass may add up over processes. Raises
     ValueError on an empty loader or a label outside the classes, FloatingPointError when the
-    loss is no number, each naming the batch.
+    loss is no number, each naming the batch. Labels that a loader gives on a GPU are looked at in
+    the first batch alone, since a look makes it wait.
     """
     train_mode(model)
     sums = tally("train")
     scaler = scaler or torch.amp.GradScaler(enabled=False)
-    for images, labels in dataloader:
+    for images, given in dataloader:
         images = images.to(device, non_blocking=True)
-        labels = labels.to(device, non_blocking=True)
+        labels = given.to(device, non_blocking=True)
         with autocast(device, precision):
             logits = model(images)  # (N, num_classes)
         logits = logits.float()
-        if labels.device.type == "cpu" or not sums.seen:
-            sums.check_labels(labels, logits.shape[1])
+        if given.device.type == "cpu" or not sums.seen:
+            sums.check_labels(given, logits.shape[1])
         loss = loss_fn(logits, labels)
         optimizer.zero_grad()
         scaler.scale(loss).backward()
@@ -182,14 +183,14 @@ def test_step(
     """
     model.eval()
     sums = tally("evaluation")
-    for images, labels in dataloader:
+    for images, given in dataloader:
         images = images.to(device, non_blocking=True)
-        labels = labels.to(device, non_blocking=True)
+        labels = given.to(device, non_blocking=True)
         with autocast(device, precision):
             logits = model(images)
         logits = logits.float()
-        if labels.device.type == "cpu" or not sums.seen:
-            sums.check_labels(labels, logits.shape[1])
+        if given.device.type == "cpu" or not sums.seen:
+            sums.check_labels(given, logits.shape[1])
         sums.add(loss_fn(logits, labels), logits, labels)
     return sums.result()
 
@@ -227,7 +228,8 @@ def train(
     epoch has the highest validation accuracy, ties going to the lower loss;
     `on_best(model, {"epoch", "val_accuracy", "val_loss"})` is called whenever one is the
     best so far, and may save it; `keep_best` puts its weights back into the model at the
-    end. `scheduler` steps
+    end; where no epoch is better than those of a `history` passed in, the model keeps its
+    last weights. `scheduler` steps
     each epoch (ReduceLROnPlateau gets val_loss), `batch_scheduler` each batch.
     `on_epoch(epoch, history)` is called after each epoch; True stops. A `history`
     passed in is extended in place, so an interrupt loses nothing, and is gone on from:

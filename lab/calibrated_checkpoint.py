@@ -28,7 +28,7 @@ from lab.answer_choice import (
 from lab.calibration import Calibration, calibrate
 from lab.calibration_data import validation_truth
 from lab.class_names import UNCERTAIN
-from lab.data import Faces
+from lab.data import Faces, check_name
 from lab.evaluation import load_model, measured_network
 from lab.export import export_checkpoint
 from lab.metrics import evaluate
@@ -43,15 +43,15 @@ def target_of(out: Path, checkpoints: Sequence[Path], name: str | None) -> Path:
     """The checkpoint that is written: out/checkpoints/NAME.safetensors, by default
     SYSTEM_calibrated-DATA. Asked before data are read: that takes minutes.
 
-    Raises ValueError for several checkpoints, for a NAME with folders, and where the file, its
-    .onnx or its .md is there already.
+    Raises ValueError for several checkpoints, for a NAME that cannot be one, and where the file,
+    its .onnx or its .md is there already.
     """
     if len(checkpoints) != 1:
         raise ValueError(f"calibrate takes one checkpoint, not {len(checkpoints)}")
     first, dash, rest = checkpoints[0].stem.partition("-")
+    if name:
+        check_name(name)
     name = name or f"{first}_calibrated{dash}{rest}"
-    if Path(name).name != name:
-        raise ValueError(f"--to {name}: a name such as expression is wanted, without folders")
     path = out / "checkpoints" / f"{name}.safetensors"
     for ending in (".safetensors", ".onnx", ".md"):
         if (there := path.with_name(name + ending)).exists():

@@ -19,13 +19,20 @@ from lab.calibration_data import scaled_probabilities
 from lab.plots import COLOURS, GRAY, caption, clean
 from lab.results import Result
 
-__all__ = ["Point", "calibration", "draw_calibration", "frontier"]
+__all__ = ["Point", "calibration", "draw_calibration", "figure_stem", "frontier"]
 
 PERCENT = PercentFormatter(1, decimals=0, symbol=" %")
 
 
+def figure_stem(result: Result) -> str:
+    """How the names of a stored result's figures and report begin: as its JSON file's, without the
+    views. So other data of the same name have figures of their own."""
+    assert result.path is not None
+    return result.path.stem.removesuffix(f"-{result.key.views}")
+
+
 def draw_calibration(result: Result, card: Mapping[str, Any], folder: Path) -> dict[str, Figure]:
-    """DATA-SPLIT-calibration.png of one result; nothing where it has no probabilities."""
+    """DATA-SPLIT-calibration.png of a stored result; nothing where it has no probabilities."""
     if (answers := result.answers) is None:
         return {}
     temperature = card.get("temperature", 1.0)
@@ -33,7 +40,7 @@ def draw_calibration(result: Result, card: Mapping[str, Any], folder: Path) -> d
     figure = calibration(
         answers.probabilities, answers.labels, name, temperature, card.get("min_confidence", 0.0)
     )
-    figure.savefig(folder / f"{result.data}-{result.key.split}-calibration.png", dpi=110)
+    figure.savefig(folder / f"{figure_stem(result)}-calibration.png", dpi=110)
     return {"calibration": figure}
 
 

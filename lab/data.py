@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,17 @@ from lab.votes import vote_shares
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-__all__ = ["Faces", "Packed", "pack", "read"]
+__all__ = ["Faces", "Packed", "check_name", "pack", "read"]
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError for a name that cannot stand in the names of files and folders: "a/b" would
+    be a folder that nobody looks into, "x[1]" a pattern."""
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ValueError(
+            f"{name!r} cannot be a name: letters, digits and . _ + - are allowed, and . + - not at "
+            "its beginning"
+        )
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,11 @@ class Faces:
     name: str
     fingerprint: str
     cleaned: str = field(default="", kw_only=True)  # SHA-256 of the file that replaced labels
+    merged: bool = field(default=False, kw_only=True)  # whether FER2013's classes were merged to 4
     streamed: ClassVar[bool] = False  # whether train is read anew in each epoch
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
 
     @property
     def class_names(self) -> list[str]:
@@ -99,8 +114,10 @@ class Faces:
         order = class_permutation(class_names, self.class_names, subset=subset, model=model)
         if list(class_names) == self.class_names:
             return self
-        return Relabelled(self.splits, self.name, self.fingerprint, self, tuple(class_names),
-                          torch.tensor(order), cleaned=self.cleaned)  # fmt: skip
+        return Relabelled(
+            self.splits, self.name, self.fingerprint, self, tuple(class_names),
+            torch.tensor(order), cleaned=self.cleaned, merged=self.merged,
+        )  # fmt: skip
 
     def batches(self, recipe: Recipe, seed: int, device: torch.device) -> dict[str, Batches]:
         """Loaders of train (shuffled, augmented), validation and test for a recipe."""
@@ -212,7 +229,7 @@ def pack(faces: Faces, path: Path, side: int = 48) -> Path:
             arrays[f"{split}_votes"], vote_names = votes[0].numpy(), votes[1]
     about = {"name": faces.name, "fingerprint": faces.fingerprint, "crop": faces.crop,
              "class_names": faces.class_names, "vote_names": vote_names,
-             "cleaned": faces.cleaned}  # fmt: skip
+             "cleaned": faces.cleaned, "merged": faces.merged}  # fmt: skip
     with atomic_write(path) as file:
         np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
     return path
@@ -238,7 +255,7 @@ def unpack(path: Path) -> Packed:
         ) from error
     known = tuple(about.get("vote_names", ()))
     return Packed(splits, about["name"], about["fingerprint"], about["crop"], votes, known,
-                  cleaned=about.get("cleaned", ""))  # fmt: skip
+                  cleaned=about.get("cleaned", ""), merged=about.get("merged", False))  # fmt: skip
 
 
 def subset_indices(count: int, limit: int) -> torch.Tensor:
@@ -260,9 +277,11 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
     as `lab.label_noise` writes it: training labels are replaced by it, and the data are then
     called NAME_cleaned and have another fingerprint; validation and test stay as they are.
 
-    Raises ValueError for another number, for a file of cleaned labels that was made for other
-    data, or as `lab.datasets.load` does.
+    Raises ValueError for another number, for a name that cannot stand in file names, for a file of
+    cleaned labels that was made for other data, or as `lab.datasets.load` does.
     """
+    if name:
+        check_name(name)
     from lab import shards
 
     if where and where.endswith(".npz"):
@@ -297,7 +316,8 @@ def read(where: str | None, name: str | None = None, classes: int = 0, strict: b
             raise ValueError(f"--classes {classes}: the merge that is known makes 4 of 7 classes")
         splits, name = fer2013.merge(splits), f"{name}_4"
     print(shown_lines(datasets.summary(splits)))
-    return report_duplicates(Faces(splits, name, datasets.fingerprint(splits), cleaned=digest))
+    mark = datasets.fingerprint(splits)
+    return report_duplicates(Faces(splits, name, mark, cleaned=digest, merged=bool(classes)))
 
 
 def report_duplicates(faces: Faces) -> Faces:

@@ -18,7 +18,8 @@ from expression.kept_files import is_whole, keep_file
 from expression.preprocessing import flatten
 from hf_collate import Decoded
 
-__all__ = ["SAME_PICTURE", "hashes", "in_train", "pixel_digest", "report", "same_picture"]
+__all__ = ["SAME_PICTURE", "hashes", "in_train", "picture_of", "pixel_digest", "report",
+           "same_picture"]  # fmt: skip
 
 # Bits of 256 in which two hashes of one picture may differ. Checked on 225 pictures that lie in
 # two collections, known by their file names, once at 224 px and once at 128 px and below: their
@@ -100,9 +101,14 @@ def same_picture(known: np.ndarray, shown: np.ndarray) -> np.ndarray:
 def pictures(rows: Any) -> Iterator[Image.Image]:
     """The pictures of a Dataset or Decoded, in order."""
     if isinstance(rows, Decoded):
-        yield from (Image.fromarray(pixels[0].numpy()) for pixels in rows.pixels)
+        yield from (picture_of(pixels.numpy()) for pixels in rows.pixels)
     else:
         yield from (row["image"] for row in rows.select_columns(["image"]))
+
+
+def picture_of(pixels: np.ndarray) -> Image.Image:
+    """A gray or colour picture from uint8 pixels (1 or 3 bands, height, width)."""
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
 
 
 def report(found: Mapping[str, np.ndarray]) -> list[str]:

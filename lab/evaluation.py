@@ -14,7 +14,7 @@ from sklearn.metrics import classification_report
 from expression.preprocessing import Preprocess
 from hf_collate import Batches
 from lab import metrics, models, plots
-from lab.calibration_plots import draw_calibration
+from lab.calibration_plots import draw_calibration, figure_stem
 from lab.data import Faces, subset_indices
 from lab.provenance import hardware, joined_history, kept_by, revision
 from lab.results import (
@@ -42,6 +42,7 @@ __all__ = [
     "measured_network",
     "open_test",
     "result_of",
+    "words_for",
 ]
 
 
@@ -84,7 +85,7 @@ def evaluate(
     faces = faces.with_classes(card["class_names"], str(checkpoint), subset=True)
     kept, decoded = Results(out / "results"), faces.decoded(rule)
     network = measured_network(checkpoint, model, card)
-    command = command_of("evaluate", [checkpoint], faces.name, ways, final)
+    command = command_of("evaluate", [checkpoint], faces, ways, final)
     if final:
         open_test(kept, network, faces, command, ways)
     measured: list[Result] = []
@@ -119,21 +120,27 @@ def crowd_of(
 
 
 def command_of(
-    verb: str, checkpoints: Sequence[Path], data: str, ways: Sequence[str], final: bool
+    verb: str, checkpoints: Sequence[Path], faces: Faces, ways: Sequence[str], final: bool
 ) -> str:
     """The command that measures this again, without folders of this machine."""
     words = [f"python experiments.py {verb}", *(f"checkpoints/{p.name}" for p in checkpoints)]
-    plain = data.removesuffix("_4").removesuffix("_cleaned")  # as `lab.data.read` adds them
-    words.append(f"--data {plain}")
-    if data.removesuffix("_4").endswith("_cleaned"):
-        words.append(f"--cleaned-labels results/cleaned_labels-{plain}.csv")
-    if data.endswith("_4"):
-        words.append("--classes 4")
+    words += words_for(faces)
     if "tta18" in ways:
         words.append("--shifts")
     if final:
         words.append("--final")
     return " ".join(words)
+
+
+def words_for(faces: Faces) -> list[str]:
+    """The options that give these faces, by the name of the data before `lab.data.read` added what
+    it did to them."""
+    name = faces.name.removesuffix("_4") if faces.merged else faces.name
+    name = name.removesuffix("_cleaned") if faces.cleaned else name
+    words = [f"--data {name}"]
+    if faces.cleaned:
+        words.append(f"--cleaned-labels results/cleaned_labels-{name}.csv")
+    return [*words, "--classes 4"] if faces.merged else words
 
 
 def open_test(
@@ -191,9 +198,9 @@ def draw_all(
 
 
 def draw(result: Result, folder: Path) -> dict[str, Figure]:
-    """Confusion and classes of one result as PNG, its report as text, named after its data."""
-    told, data, split = result.evaluation, result.data, result.key.split
-    what = f"{folder.name}, {data}, {split}"
+    """Confusion and classes of one result as PNG, its report as text, named as its JSON file."""
+    told, stem = result.evaluation, figure_stem(result)
+    what = f"{folder.name}, {result.data}, {result.key.split}"
     per_class = {name: f for name, f in told.per_class().items() if f["support"]}
     ranked = sorted(per_class, key=lambda name: per_class[name]["f1"])
     drawn = {
@@ -205,9 +212,9 @@ def draw(result: Result, folder: Path) -> dict[str, Figure]:
         ),
     }
     for name, figure in drawn.items():
-        figure.savefig(folder / f"{data}-{split}-{name}.png", dpi=110)
+        figure.savefig(folder / f"{stem}-{name}.png", dpi=110)
     text = report_text(told, what)
-    (folder / f"{data}-{split}-report.txt").write_text(text, encoding="utf-8")
+    (folder / f"{stem}-report.txt").write_text(text, encoding="utf-8")
     return drawn
 
 

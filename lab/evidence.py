@@ -97,14 +97,26 @@ class FaceAnswers:
 def stored_answers(
     kept: Results, data: str, split: str = "validation", views: str = "plain"
 ) -> dict[str, FaceAnswers]:
-    """{network: answers} of all results that were kept face by face."""
-    return {
-        network.name: FaceAnswers.of(network.name, result)
+    """{network: answers} of all results that were kept face by face.
+
+    Raises ValueError where two of them have one name: of the network, and of the data.
+    """
+    told = [
+        (network.name, result)
         for network, results in kept.networks()
         for result in results
         if (result.data, result.key.split, result.key.views) == (data, split, views)
         and result.answers is not None
-    }
+    ]
+    found: dict[str, Result] = {}
+    for name, result in told:
+        if name in found:
+            raise ValueError(
+                f"{found[name].path} and {result.path} are both answers of {name} on {data}; "
+                "one of them has to go to another folder of results"
+            )
+        found[name] = result
+    return {name: FaceAnswers.of(name, result) for name, result in found.items()}
 
 
 def crowd_majority(kept: Results, data: str, split: str = "validation") -> np.ndarray:
@@ -289,14 +301,16 @@ def trial_intervals(trials: Mapping[str, Any]) -> list[tuple[float, float]]:
 def training_minutes(kept: Results, data: str = "fer2013") -> dict[str, tuple[float, bool]]:
     """{network: (minutes of all its stages, whether other networks taught it)}, of those trained
     here on `data` and on CPUs alone, since a GPU's minutes are other minutes; what its teachers
-    took is not in its minutes."""
-    found = {}
+    took is not in its minutes. Raises ValueError for two such networks of one name."""
+    found: dict[str, tuple[float, bool]] = {}
     for network, _ in kept.networks():
         card = network.card
         stages = [*card.get("stages", ()), card]
         if not card.get("minutes") or card["data"]["name"] != data:
             continue
         if all(map(on_cpu, stages)):
+            if network.name in found:
+                raise ValueError(f"{kept.folder} has two networks called {network.name}")
             taught = bool(card.get("recipe", {}).get("teacher") or card.get("stages"))
             found[network.name] = totals(card)[0], taught or "teacher" in card["command"]
     return found

@@ -5,6 +5,7 @@ at most, which is the width that a page shows. Every share has the 95 % interval
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -188,7 +189,7 @@ def needs(
     """How many are needed (logarithmic) for a difference in points; `marks` are known sizes."""
     figure, axes = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
     for colour, style, (name, (points, counts)) in zip(
-        COLOURS, ("-", "--", "-.", ":"), curves.items(), strict=False
+        cycle(COLOURS), cycle(("-", "--", "-.", ":")), curves.items(), strict=False
     ):
         axes.plot(points, counts, style, color=colour, label=name)
     for name, value in marks.items():

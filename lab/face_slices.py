@@ -76,6 +76,8 @@ def quartiles(values: np.ndarray) -> dict[str, np.ndarray]:
     """{"low (… to …)": bool (n,)} for four groups of about the same number of faces, and "no face
     found" for those without a value. Groups of fewer than 30 faces are left out."""
     known = np.isfinite(values)
+    if not known.any():
+        return {"no face\nfound": ~known} if len(values) >= FEWEST else {}
     edges = np.quantile(values[known], (0, 0.25, 0.5, 0.75, 1))
     place = np.searchsorted(edges[1:4], values, side="left")
     names = ("lowest", "low", "high", "highest")
@@ -110,8 +112,13 @@ def counted(
 
 
 def unequal(groups: Mapping[str, Mapping[str, Sequence[int]]], series: str, tests: int) -> float:
-    """p of a chi-squared test that all groups have the same share, times `tests` (Bonferroni)."""
+    """p of a chi-squared test that all groups have the same share, times `tests` (Bonferroni).
+
+    1 where all answers are right, or all wrong, or there is one group: nothing differs.
+    """
     rows = [(k, n - k) for k, n in (counts[series] for counts in groups.values())]
+    if len(rows) < 2 or 0 in np.sum(rows, axis=0):
+        return 1.0
     return float(min(1.0, tests * chi2_contingency(rows).pvalue))
 
 

@@ -14,6 +14,7 @@ from expression.files import FULL
 
 __all__ = ["TrainingFailed", "advice", "told_failures"]
 
+LONE_PICTURE = "expected more than 1 value per channel"  # what BatchNorm says of it
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
@@ -47,6 +48,11 @@ def advice(error: Exception) -> str:
         return "Make room on that disk, or choose another one with --out"
     if isinstance(error, FloatingPointError):
         return "A lower --lr, --warmup or --precision float32 helps, in a run without --resume"
+    if LONE_PICTURE in words:
+        return (
+            "A batch of this run holds one picture, the last one for instance, and BatchNorm needs "
+            "two: another --batch-size or a larger --size helps, in a run without --resume"
+        )
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         known in words for known in MEMORY_WORDS
     ):

@@ -12,7 +12,7 @@ from expression.checkpoint import read_card
 from hf_collate import Batches
 from lab import metrics, model_card
 from lab.class_names import class_permutation
-from lab.data import Faces
+from lab.data import Faces, check_name
 from lab.evaluation import (
     absent_note,
     command_of,
@@ -49,10 +49,12 @@ def export(reports: Sequence[Path], out: Path, stem: str) -> Path:
 
 
 def check_target(out: Path, stem: str, seeds: Sequence[Path]) -> None:
-    """ValueError where STEM is exported to `out` already and is none of the `seeds` (files).
+    """ValueError where STEM cannot be a name, or is exported to `out` already and is none of the
+    `seeds` (files).
 
     Called before the first seed is trained, too: hours of training should not end in it.
     """
+    check_name(stem)
     target = out / "checkpoints" / f"{stem}.safetensors"
     if target.exists() and file_sha256(target) not in map(file_sha256, seeds):
         raise ValueError(
@@ -102,8 +104,10 @@ def ensemble(
     `out/results/ensemble-DATA/`, whose path is returned.
     Classes are joined by name: the data's and the other networks' to those of the first network,
     whose order the figures have. The data may have only some of them.
-    Raises ValueError when two networks know different classes, or the data have others.
+    Raises ValueError when two networks know different classes, or the data have others, or two
+    files have one name.
     """
+    members = member_digests(checkpoints)
     loaded = [load_model(path, device) for path in checkpoints]
     first, names = str(checkpoints[0]), loaded[0][1]["class_names"]
     orders = [
@@ -112,12 +116,11 @@ def ensemble(
     ]
     faces = faces.with_classes(names, first, subset=True)
     kept = Results(out / "results")
-    members = {path.stem: file_sha256(path) for path in checkpoints}
     digest = sha256("".join(sorted(members.values())).encode()).hexdigest()
     count = sum(sum(p.numel() for p in model.parameters()) for model, _, _ in loaded)
     data = {"name": faces.name, "fingerprint": faces.fingerprint}
     network = MeasuredNetwork(f"ensemble-{faces.name}", digest, {"data": data}, count, members)
-    command = command_of("ensemble", checkpoints, faces.name, [way], final)
+    command = command_of("ensemble", checkpoints, faces, [way], final)
     if final:
         open_test(kept, network, faces, command, [way])
     for split in SPLITS if final else SPLITS[:1]:
@@ -133,3 +136,21 @@ def ensemble(
         if note := absent_note(told):
             print(f"{split:10}  {note}", flush=True)
     return kept.add_network(network)
+
+
+def member_digests(checkpoints: Sequence[Path]) -> dict[str, str]:
+    """{name: SHA-256} of the members of an ensemble, by which results/ tells them apart.
+
+    Raises ValueError for two files of one name, or a file given twice: one would be missing in
+    the record, and two different ensembles would pass for one.
+    """
+    members: dict[str, Path] = {}
+    for path in checkpoints:
+        if path.stem in members:
+            raise ValueError(
+                f"{members[path.stem]} and {path} are both called {path.stem}, and results tell "
+                "the members of an ensemble apart by name; give each network once, under a name "
+                "of its own"
+            )
+        members[path.stem] = path
+    return {name: file_sha256(path) for name, path in members.items()}

@@ -6,6 +6,7 @@ its cells stay short. Everything drawn is computed from the network or the pictu
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -208,7 +209,7 @@ def power(marks: Mapping[str, int], discordant: Sequence[float], point: str) -> 
     """The difference that can be seen against the number of faces; vertical lines at `marks`."""
     figure, axes = plt.subplots(figsize=(7.6, 3.5), layout="constrained")
     faces = np.geomspace(20, 20_000, 200)
-    for colour, share in zip(COLOURS, discordant, strict=False):
+    for colour, share in zip(cycle(COLOURS), discordant, strict=False):
         seen = 100 * detectable_difference(faces, share)
         axes.plot(
             faces, seen, color=colour, label=f"they differ on {100 * share:.0f} % of the faces"
@@ -255,7 +256,7 @@ def range_test(
 def spread_by_layer(spreads: Mapping[str, Sequence[float]], point: str) -> Figure:
     """The standard deviation of what each convolution passes on, a line for each network."""
     figure, axes = plt.subplots(figsize=(6.4, 3.0), layout="constrained")
-    for colour, (name, values) in zip(COLOURS, spreads.items(), strict=False):
+    for colour, (name, values) in zip(cycle(COLOURS), spreads.items(), strict=False):
         axes.plot(range(1, len(values) + 1), values, "o-", color=colour, label=name)
     count = max(map(len, spreads.values()))
     axes.set(xlabel="convolution", ylabel="spread of its output", yscale="log")

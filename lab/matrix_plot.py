@@ -1,6 +1,7 @@
 """The cross-data matrix at a glance: who loses how much on other people's faces, and where."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -85,7 +86,7 @@ def class_panel(
     axes: Axes, name: str, rows: Sequence[MatrixRow], columns: Sequence[Column], split: str
 ) -> None:
     """Recall of one class: a line of dots a row."""
-    for column, colour, shape in zip(columns, COLOURS * 3, SHAPES * 3, strict=False):
+    for column, colour, shape in zip(columns, cycle(COLOURS), cycle(SHAPES), strict=False):
         places = []
         for y, row in enumerate(rows):
             k, n = cell.recalls.get(name, (0, 0)) if (cell := row.cell(column, split)) else (0, 0)

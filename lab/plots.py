@@ -6,6 +6,7 @@ the drawing here, the notebook's cells stay short.
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any, Literal
 
 import matplotlib.pyplot as plt
@@ -109,7 +110,7 @@ def curves(
 ) -> Figure:
     """Loss and accuracy by epoch: training dashed, validation solid, a colour for each run."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    for colour, (name, history) in zip(COLOURS, histories.items(), strict=False):
+    for colour, (name, history) in zip(cycle(COLOURS), histories.items(), strict=False):
         for split, style in (("train", "--"), ("val", "-")):
             epochs = range(1, len(history[f"{split}_loss"]) + 1)
             text = f"{name} {split}".strip()
@@ -137,7 +138,7 @@ def runs(
 ) -> Figure:
     """A dot for each run (seed), a column for each group, with a line at the group's mean."""
     figure, axes = plt.subplots(figsize=(1.6 + 1.45 * len(groups), 3.4), layout="constrained")
-    for x, (colour, values) in enumerate(zip(COLOURS * 3, groups.values(), strict=False)):
+    for x, (colour, values) in enumerate(zip(cycle(COLOURS), groups.values(), strict=False)):
         spread = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else [0]
         axes.scatter(x + np.asarray(spread), values, color=colour, s=26, alpha=0.75, zorder=3)
         axes.hlines(np.mean(values), x - 0.25, x + 0.25, color=colour, linewidth=2.5, zorder=4)
@@ -275,7 +276,7 @@ def comparison(
     axes.set_yticks(range(len(rows)), labels, fontsize=9)
     axes.set(ylim=(-0.6, len(rows) - 0.4), xlabel="accuracy, with 95 % interval")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    for name, colour in zip(groups, COLOURS * len(groups), strict=False):
+    for name, colour in zip(groups, cycle(COLOURS), strict=False):
         axes.plot([], [], "o-", color=colour, linewidth=2, label=name or "measured here")
     if any(row.get("published") is not None for row in rows):
         axes.plot([], [], "D", color="black", markerfacecolor="none", label="published")

@@ -32,8 +32,8 @@ from lab.failures import TrainingFailed
 from lab.heads import HeadLoss
 from train_loop import Tally
 
-__all__ = ["ALONE", "Part", "ProcessLost", "Processes", "WholeBatchLoss", "joined", "launched",
-           "local_device", "speaker", "told_lost"]  # fmt: skip
+__all__ = ["ALONE", "Part", "ProcessLost", "Processes", "WholeBatchLoss", "epoch_seed",
+           "joined", "launched", "local_device", "speaker", "told_lost"]  # fmt: skip
 
 T = TypeVar("T")
 STEP_LIMIT = timedelta(minutes=10)  # for gradients and sums: a process that hangs ends the run
@@ -43,6 +43,11 @@ LOST_WORDS = ("gloo", "nccl", "closed by peer", "reset by peer", "broken pipe", 
 
 class ProcessLost(RuntimeError):
     """Another process of the run has ended, or does not answer."""
+
+
+def epoch_seed(seed: int, epoch: int, rank: int) -> int:
+    """The seed of one epoch in one process, as large as torch takes it: 64 bits."""
+    return ((seed * 1_000_003 + epoch) * 65_537 + rank) % 2**64
 
 
 class Part:
@@ -154,7 +159,7 @@ class Processes:
         """Random numbers of an epoch (dropout): other ones in each process, and the same when the
         epoch is done again. One process goes on with those it has."""
         if self.several:
-            torch.manual_seed((seed * 1_000_003 + epoch) * 65_537 + self.rank)
+            torch.manual_seed(epoch_seed(seed, epoch, self.rank))
 
     def add_up(self, sums: Tensor) -> Tensor:
         """The sum of a tensor over all processes, on its own device."""

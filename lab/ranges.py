@@ -30,7 +30,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "further_weights": (1e-6, 1_000_000), "further_cap": COUNT, "prior_correction": (0, 100),
     "mixup": (0, 1000), "average": (0, 1),
     # schedule and stopping
-    "warmup": EPOCHS, "step_size": (1, 100_000), "gamma": (0, 1000), "factor": (0, 1),
+    "warmup": EPOCHS, "step_size": (1, 100_000), "gamma": (0, 1000), "factor": (0, 0.9999),
     "patience": EPOCHS, "stop_patience": EPOCHS,
     # start and teachers
     "head_epochs": EPOCHS, "head_lr": (0, 1000), "teacher_weight": (0, 1),

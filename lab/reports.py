@@ -1,15 +1,17 @@
 """Text and tables from results/: what RESULTS.md and README.md say of the networks."""
 
+import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from augment import Augment
 from expression.about import data_names
 from lab.metrics import VIEW_WORDS, Evaluation
 from lab.provenance import ancestors, totals
-from lab.recipes import RECIPES
+from lab.recipes import RECIPES, Recipe, with_current_names
 from lab.results import SPLITS, MeasuredNetwork, Opening, Result, Results, file_sha256
 
 __all__ = [
@@ -76,10 +78,20 @@ class Row:
     @property
     def name(self) -> str:
         """As it stands in tables."""
-        if not self.at_home:
-            return f"{self.network.name} (trained on {data_names(self.card)})"
         apart = self.folder != self.network.name
-        return self.recipe + (f" ({self.network.sha256[:12]})" if apart else "")
+        which = f" ({self.network.sha256[:12]})" if apart else ""
+        if not self.at_home:
+            return f"{self.network.name}{which} (trained on {data_names(self.card)})"
+        return self.recipe + which
+
+    @property
+    def learnt(self) -> str:
+        """All that sets a training apart but its seed, as text: recipe, data, heads. What an older
+        card's recipe does not say has today's default."""
+        told = Recipe("").as_dict() | with_current_names(self.card.get("recipe", {}))
+        told["augment"] = told["augment"] and asdict(Augment()) | told["augment"]
+        heads = list(self.card.get("heads", ["label"]))
+        return json.dumps([told, self.card["data"], heads], sort_keys=True)
 
     def evaluation_of(self, split: str, views: str = "plain") -> Evaluation | None:
         result = self.results.get((split, views))
@@ -128,17 +140,16 @@ def read(kept: Results) -> list[Row]:
 def by_system(rows: list[Row]) -> dict[str, list[Row]]:
     """The seeds of each system by its name, the one under the system's own name first; best first.
 
-    Networks of one name that learnt from other data or other labels are other systems, and go by
-    the names of their files.
+    Networks of one name that learnt from other data or other labels, or by another recipe (more
+    epochs, say), are other systems, and go by the names of their folders.
     """
-    groups: dict[tuple[str, str, tuple[str, ...]], list[Row]] = {}
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in sorted(rows, key=lambda r: (len(r.folder), r.seed)):
-        learnt = data_names(row.card), tuple(row.card.get("heads", ("label",)))
-        groups.setdefault((row.name, *learnt), []).append(row)
+        groups.setdefault((row.name, row.learnt), []).append(row)
     systems = sorted(groups.values(), key=lambda seeds: -seeds[0].rank)
     count = Counter(first.name for first, *_ in systems)
     return {
-        first.name if count[first.name] == 1 else first.network.name: [first, *others]
+        first.name if count[first.name] == 1 else first.folder: [first, *others]
         for first, *others in systems
     }
 

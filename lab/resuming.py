@@ -1,5 +1,6 @@
 """Going on with a run: find its folder, and check that it was begun with the same settings."""
 
+import glob
 import json
 from pathlib import Path
 from typing import Any
@@ -126,5 +127,5 @@ def find_run(runs: Path, *parts: str) -> Path | None:
     """The newest runs/<timestamp>/… of an experiment, model and extra that can be resumed: it
     has a state, or it is finished (a system without epochs has no state)."""
     found = [path.parent for name in (STATE, FINISHED)
-             for path in runs.glob("/".join(["*", *parts, name]))]  # fmt: skip
+             for path in runs.glob("/".join(["*", *map(glob.escape, parts), name]))]  # fmt: skip
     return max(found, default=None)

@@ -20,7 +20,7 @@ from expression.files import atomic_write, whole_files
 from expression.preprocessing import Preprocess
 from lab.corruptions import SEVERITIES, SIDE, corrupt
 from lab.data import Faces, subset_indices
-from lab.evaluation import load_model, measured_network, open_test
+from lab.evaluation import load_model, measured_network, open_test, words_for
 from lab.provenance import hardware, revision
 from lab.results import SPLITS, Results, now
 
@@ -84,7 +84,7 @@ def measure(
     severities = {name: list(amounts) for name, amounts in SEVERITIES.items()}
     for split in SPLITS if final else SPLITS[:1]:
         rows = rows_of(faces, split, limit)
-        command = command_of(checkpoint, faces.name, limit, split == "test")
+        command = command_of(checkpoint, faces, limit, split == "test")
         wanted = (network.sha256, faces.fingerprint, split, len(rows), severities)
         file = folder / FOLDER / f"{faces.name}-{split}{f'-{limit}' if limit else ''}.json"
         files.append(file)
@@ -154,9 +154,9 @@ def bootstrap(right: dict[str, np.ndarray]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def command_of(checkpoint: Path, data: str, limit: int, final: bool) -> str:
+def command_of(checkpoint: Path, faces: Faces, limit: int, final: bool) -> str:
     """The command that measures this again, without folders of this machine."""
-    words = ["python experiments.py robustness", f"checkpoints/{checkpoint.name}", f"--data {data}"]
+    words = [f"python experiments.py robustness checkpoints/{checkpoint.name}", *words_for(faces)]
     words += [f"--limit {limit}"] * bool(limit) + ["--final"] * final
     return " ".join(words)
 

@@ -1,6 +1,7 @@
 """What RESULTS.md says of robustness: a table and a figure, all from results/*/robustness/."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -93,7 +94,7 @@ def curves(here: Sequence[Robustness], point: str) -> Figure:
     figure, grid = plt.subplots(3, 3, figsize=(10, 8), sharex=True, sharey=True,
                                 layout="constrained")  # fmt: skip
     for axes, name in zip(grid.flat, SEVERITIES, strict=True):
-        for colour, told in zip(plots.COLOURS, here, strict=False):
+        for colour, told in zip(cycle(plots.COLOURS), here, strict=False):
             values = np.array([told.clean, *told.correct[name]]) / told.n
             axes.plot(range(6), values, "o-", color=colour, markersize=4, label=told.name)
         axes.set_title(words(name), fontsize=10)

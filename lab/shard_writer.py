@@ -20,6 +20,7 @@ from expression.files import atomic_write
 from expression.kept_files import is_whole, keep_file
 from expression.preprocessing import Preprocess
 from lab.data import Faces, Packed
+from lab.duplicates import picture_of
 from lab.shards import ABOUT, SPLITS, rule_of, shard_names
 from lab.stream_survey import decoded_picture
 from lab.streaming import Streamed
@@ -51,7 +52,7 @@ def write_shards(
         "shape": list(shape), "vote_names": list(votes[1]) if votes else [],
         "splits": {split: {"shards": [min(most, n - k) for k in range(0, n, most)]}
                    for split, n in counts.items()},
-    }  # fmt: skip
+    } | ({"merged": True} if faces.merged else {})  # fmt: skip
     _begin(folder, about)
     with tqdm(total=sum(counts.values()), unit=" faces", disable=None) as bar:
         for split in SPLITS:
@@ -132,8 +133,7 @@ def _pictures(faces: Faces, split: str) -> Iterator[Picture]:
 
 
 def _from_pixels(pixels: Any, row: int) -> Image.Image:
-    picture = pixels[[row]][0].numpy()
-    return Image.fromarray(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0))
+    return picture_of(pixels[[row]][0].numpy())
 
 
 def _of_row(rows: Any, row: int) -> Image.Image:

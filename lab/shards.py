@@ -160,7 +160,7 @@ def read_shards(where: str | Path, strict: bool = False) -> Sharded:
             votes[split] = torch.from_numpy(np.array(found))
     return Sharded(splits, about["name"], about["fingerprint"], about["crop"], votes,
                    tuple(about["vote_names"]), rule=about["rule"], shared=shared,
-                   cleaned=about["cleaned"])  # fmt: skip
+                   cleaned=about["cleaned"], merged=about.get("merged") is True)  # fmt: skip
 
 
 def _about(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from torch import Tensor
 from expression.preprocessing import Preprocess
 from hf_collate import Blend, Changes, normalise
 from lab.datasets.parquet_stream import Rows
-from lab.processes import Part
+from lab.processes import Part, epoch_seed
 from lab.stream_survey import Survey, decoded_picture, usable_rows
 
 __all__ = ["BUFFER", "StreamedBatches", "shuffled"]
@@ -116,7 +116,7 @@ class StreamedBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         seed = self.seed * 1_000_003 + self.epoch
         if self.part:
-            seed = seed * 65_537 + self.part.rank
+            seed = epoch_seed(self.seed, self.epoch, self.part.rank)
         generator = torch.Generator().manual_seed(seed)
         self.epoch += 1
         for pixels, labels in ahead(self.decoded(seed)):

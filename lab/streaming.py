@@ -17,7 +17,7 @@ from expression.files import shown
 from expression.quiet_decoders import quiet_libtiff, quiet_pillow
 from hf_collate import Batches, Decoded, decode
 from lab.class_names import class_permutation
-from lab.data import Faces, preprocess, report_duplicates
+from lab.data import Faces, check_name, preprocess, report_duplicates
 from lab.datasets import short_name
 from lab.datasets.parquet_stream import Rows, open_parquet
 from lab.recipes import Recipe
@@ -93,6 +93,8 @@ def read_streamed(where: str, name: str | None = None, strict: bool = False) -> 
 
     Prints the report and how many faces there are. Raises as `open_parquet` and `survey` do.
     """
+    if name:
+        check_name(name)
     quiet_pillow()
     quiet_libtiff()
     rows, key = open_parquet(where)

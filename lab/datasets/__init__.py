@@ -289,7 +289,7 @@ def short_name(where: str) -> str:
     """A path, or a hub's or Kaggle's id, as a short name for file names."""
     path = Path(where).expanduser()
     text = _called(path) if path.exists() else re.sub(r"/versions/\d+$", "", where)
-    return re.sub(r"[^\w.-]+", "_", text.rsplit("/", 1)[-1]).strip("._") or "data"
+    return re.sub(r"[^\w.-]+", "_", text.rsplit("/", 1)[-1]).strip("._-") or "data"
 
 
 def fingerprint(splits: DatasetDict) -> str:

@@ -14,13 +14,15 @@ import torch
 
 import experiments
 from augment import Augment
-from lab import commands, models, training
+from lab import commands, flagship, models, training
 from lab.checks import UsageError, check_recipe
+from lab.data import Faces
 from lab.options import GROUPS
 from lab.parsing import parse
 from lab.recipes import RECIPES, Network, Recipe, quick
 from lab.recording import record_command
 from lab.results import Results
+from lab.resuming import STATE, find_run
 from lab.tensorboard_log import TensorBoardLog
 
 SMALL = ["--size", "24", "--batch-size", "32", "--device", "cpu"]
@@ -254,6 +256,31 @@ def test_resuming_what_was_never_begun_stops(drawn, here, monkeypatch, capsys):
     text = refused(capsys, "train", "tinyvgg", "--data", drawn, "--resume", *SMALL)
     assert "tinyvgg" in text and "drawn_faces" in text and "runs" in text
     assert not (here / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("name", ["x[1]", "a/b", "..", "-x", "a b", "x\n"])
+@pytest.mark.parametrize("words", [["--data", "nowhere"], ["--data", "nowhere", "--streaming"]])
+def test_a_name_that_cannot_stand_in_file_names_is_refused(name, words, here, capsys):
+    # x[1] was not found by --resume, and what a/b measured was in no table
+    text = refused(capsys, "train", "tinyvgg", f"--name={name}", *words)
+    assert repr(name) in text and "letters, digits" in text
+
+
+def test_names_are_checked_wherever_they_come_from(here):
+    with pytest.raises(ValueError, match="a/b"):
+        Faces(None, "a/b", "f")  # a packed file's, for example
+    with pytest.raises(ValueError, match="a/b"):
+        flagship.check_target(here, "a/b", [])
+    for name in ("fer2013", "fer2013-majority", "fer2013+press", "my.set_4", "gesichter_äöü"):
+        assert Faces(None, name, "f").name == name
+
+
+def test_a_run_with_a_pattern_in_its_name_is_found(here):
+    folder = here / "20260101-000000" / "x[1]" / "tinyvgg" / "seed0"
+    folder.mkdir(parents=True)
+    (folder / STATE).touch()
+    assert find_run(here, "x[1]", "tinyvgg", "seed0") == folder
+    assert find_run(here, "*", "tinyvgg", "seed0") is None
 
 
 def test_other_settings_are_named_when_going_on(drawn, here, monkeypatch):

@@ -266,6 +266,18 @@ def test_an_ensemble_averages_probabilities(home, drawn):
     assert told.k == int((total.argmax(1) == labels).sum())
 
 
+def test_an_ensemble_of_two_files_of_one_name_is_refused(tmp_path):
+    # Of a/x and b/x the record kept b/x alone, so that c/x with b/x passed for the same ensemble
+    files = [tmp_path / folder / "x.safetensors" for folder in "ab"]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(str(file))
+    with pytest.raises(ValueError) as refused:
+        flagship.ensemble(files, None, tmp_path, CPU)
+    assert all(str(file) in str(refused.value) for file in files)
+    assert not (tmp_path / "results").exists()
+
+
 def test_more_views_are_told_beside_the_others(home, drawn, monkeypatch, capsys):
     monkeypatch.chdir(home)
     monkeypatch.setattr(commands.explanation, "explain", lambda *_: [])

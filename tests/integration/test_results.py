@@ -14,12 +14,13 @@ from PIL import Image
 
 import experiments
 from expression.checkpoint import read_card
-from lab import comparison, duplicates, evaluation, flagship, model_card, reports
+from lab import comparison, duplicates, evaluation, flagship, model_card, reports, robustness
 from lab.data import Faces, pack, read
 from lab.datasets import fer2013, hub
 from lab.export import save_network
 from lab.metrics import VIEWS, Evaluation
 from lab.provenance import ancestors, joined_history, on_cpu, totals
+from lab.recipes import RECIPES
 from lab.results import (
     FaceProbabilities,
     Key,
@@ -132,6 +133,18 @@ def test_other_data_of_the_same_name_stay_apart(tmp_path):
     second = kept.add(network(), made(MIXED, mark="0"))
     assert first.path != second.path and kept.read(first.path).evaluation.k == 15
     assert kept.read(second.path).key.fingerprint == "0" * 16
+
+
+def test_figures_of_other_data_of_the_same_name_stay_apart(tmp_path):
+    # The JSON files stayed apart; the report and the figures of the first data were replaced
+    kept = Results(tmp_path)
+    for confusion, mark, accuracy in ((DIAGONAL, "f", "15/15"), (MIXED, "0", "12/15")):
+        result = kept.add(network(), made(confusion, mark=mark))
+        evaluation.draw_all(network(), [result], result.path.parent)
+        before = {path: path.read_text() for path in tmp_path.rglob("*-report.txt")}
+        assert sum(accuracy in text for text in before.values()) == 1
+    assert len(before) == 2 and sum("15/15" in text for text in before.values()) == 1
+    assert len(list(tmp_path.rglob("*-confusion.png"))) == 2
 
 
 def test_another_file_of_the_same_name_stays_apart(tmp_path):
@@ -275,6 +288,50 @@ def test_networks_of_one_name_that_learnt_from_other_data_are_no_seeds_of_one_an
     }
     table = reports.table(rows)
     assert table.count("2 seeds") == 1 and "| `net` |" in table and "| `net-drawn` |" in table
+
+
+def test_runs_of_another_recipe_are_no_seeds_of_one_another():
+    # 20 epochs with seed 0 and 1 epoch with seed 1 were told as "2 seeds 60.0 ± 42.4 %"
+    usual, seeds = RECIPES["tinyvgg"], ("", "-seed1", "-seed2")
+    recipes = [usual.as_dict(), replace(usual, epochs=1).as_dict(), usual.as_dict()]
+    del recipes[2]["prior_correction"]  # as an older card, which has the default all the same
+    networks = [
+        network(f"tinyvgg-drawn{end}", digit * 64, seed=seed, recipe=recipe)
+        for seed, (end, digit, recipe) in enumerate(zip(seeds, "abc", recipes, strict=True))
+    ]
+    result = made(MIXED)
+    rows = [reports.Row(n, n.name, "drawn", {("validation", "plain"): result}) for n in networks]
+    systems = reports.by_system(rows)
+    assert {name: [row.seed for row in seeds] for name, seeds in systems.items()} == {
+        "tinyvgg-drawn": [0, 2],
+        "tinyvgg-drawn-seed1": [1],
+    }
+    assert len(reports.by_system([replace(row, data="other") for row in rows])) == 2
+
+
+def test_the_same_name_twice_is_two_rows_on_foreign_data_too():
+    home = {"name": "home", "fingerprint": "0" * 16}
+    networks = [network("net-home", digit * 64, data=home) for digit in "ab"]
+    folders, result = ("net-home", f"net-home-{'b' * 12}"), made(MIXED)
+    rows = [
+        reports.Row(n, folder, "drawn", {("validation", "plain"): result})
+        for n, folder in zip(networks, folders, strict=True)
+    ]
+    assert sorted(len(seeds) for seeds in reports.by_system(rows).values()) == [1, 1]
+
+
+def test_a_recorded_command_tells_what_was_done_to_the_data_not_what_their_name_looks_like():
+    # A set of one's own called emotions_4 was recorded as --data emotions --classes 4
+    for verb in (
+        lambda f: evaluation.command_of("evaluate", [Path("x.safetensors")], f, ["plain"], False),
+        lambda f: robustness.command_of(Path("x.safetensors"), f, 0, False),
+    ):
+        told = verb(Faces(None, "emotions_4", "f"))
+        assert "--data emotions_4" in told and "--classes" not in told
+        told = verb(Faces(None, "my_cleaned", "f"))
+        assert "--data my_cleaned" in told and "--cleaned-labels" not in told
+        told = verb(Faces(None, "faces_cleaned_4", "f", cleaned="a" * 64, merged=True))
+        assert "--data faces --cleaned-labels" in told and told.endswith("--classes 4")
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "save_to_disk", "hub", "folder"])

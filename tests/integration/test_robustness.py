@@ -5,13 +5,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from datasets import DatasetDict, concatenate_datasets
 
 from expression.checkpoint import read_card
-from lab import comparison, evaluation, label_noise, robustness, robustness_report
+from lab import comparison, evaluation, label_noise, plots, robustness, robustness_report
 from lab.checks import UsageError
 from lab.commands import run_command
 from lab.corruptions import SEVERITIES
@@ -168,6 +169,19 @@ def voted(faces: Faces) -> Packed:
         votes[split] = counts
     crop = CropRule(measured=90).settings()
     return Packed(decoded, "drawn", faces.fingerprint, crop, votes, VOTE_NAMES)
+
+
+def test_every_network_has_a_line() -> None:
+    # The seventh network stood in the table and not in the figure
+    correct = dict.fromkeys(SEVERITIES, [50, 40, 30, 20, 10])
+    severities = {name: list(amounts) for name, amounts in SEVERITIES.items()}
+    names = [f"net {k}" for k in range(len(plots.COLOURS) + 2)]
+    here = [robustness.Robustness(name, "sha", "drawn", "f", "validation", 100, 100, 100, 60,
+                                  correct, (0.4, 0.6), severities, "", "", "", "")
+            for name in names]  # fmt: skip
+    figure = robustness_report.curves(here, "the point")
+    assert [line.get_label() for line in figure.axes[0].lines] == names
+    plt.close(figure)
 
 
 def test_doubted_labels_are_listed_and_test_faces_are_not(

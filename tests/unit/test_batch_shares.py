@@ -9,7 +9,8 @@ from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded
 from lab import processes
 from lab.heads import HeadLoss
-from lab.processes import Part, denominator
+from lab.processes import Part, Processes, denominator, epoch_seed
+from lab.ranges import RANGES
 
 SHARES = torch.tensor([1.0, 0, 1, 1, 2]).view(5, 1, 1)  # a face without a target, one with two
 
@@ -34,6 +35,22 @@ def test_a_batch_too_small_to_share_counts_once():
     assert [part.counted for part in parts] == [True, False, False]
     assert [part(6) for part in parts] == [slice(0, 2), slice(2, 4), slice(4, 6)]
     assert all(part.counted for part in parts)
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(300_000_000, 0), RANGES["seed"], (2**32 - 1, 10**5)])
+def test_every_seed_that_may_be_given_is_one_that_torch_takes(seed, epoch):
+    for rank in range(2):
+        Processes(rank, 2).seed(int(seed), int(epoch))
+        torch.Generator().manual_seed(epoch_seed(int(seed), int(epoch), rank))
+
+
+def test_ordinary_seeds_are_what_they_were():
+    # Runs with several processes are made again by their seed, the first epoch's -1 included
+    assert epoch_seed(7, 3, 1) == (7 * 1_000_003 + 3) * 65_537 + 1
+    torch.manual_seed(-65_537)
+    before = torch.rand(3)
+    Processes(0, 2).seed(0, -1)
+    assert torch.equal(torch.rand(3), before)
 
 
 @pytest.mark.parametrize("mix", [None, Mixup(0.4)])

@@ -41,6 +41,18 @@ def test_every_face_is_in_one_quarter_or_has_no_value() -> None:
     assert len(few) == 4  # five faces are no group
 
 
+def test_where_no_face_is_found_there_is_one_group_or_none() -> None:
+    groups = face_slices.quartiles(np.full(40, np.nan))
+    assert [int(chosen.sum()) for chosen in groups.values()] == [40]
+    assert face_slices.quartiles(np.full(5, np.nan)) == face_slices.quartiles(np.zeros(0)) == {}
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_groups_that_are_all_right_or_all_wrong_do_not_differ(right: int) -> None:
+    groups = {"a": {"net": [40 * right, 40]}, "b": {"net": [50 * right, 50]}}
+    assert face_slices.unequal(groups, "net", 1) == 1
+
+
 def test_votes_group_faces_by_the_most_voted_class() -> None:
     votes = np.array([[10, 0], [5, 5], [2, 1], [7, 3]])
     groups = face_slices.agreement_groups(votes)

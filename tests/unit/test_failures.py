@@ -55,6 +55,13 @@ def test_the_message_says_what_helps_and_what_is_kept(error, word, tmp_path: Pat
     assert word in text and str(state) in text and "--resume" in text and "\n" not in text
 
 
+def test_a_batch_of_one_picture_has_advice(tmp_path: Path) -> None:
+    network = torch.nn.BatchNorm2d(3)
+    with pytest.raises(TrainingFailed, match="--batch-size"):
+        with told_failures("x", lambda: "epoch 1 of 1", tmp_path / "state.pt"):
+            network(torch.zeros(1, 3, 1, 1))
+
+
 def test_a_full_disk_names_the_file_that_could_not_be_written(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     with pytest.raises(OSError, match=r"a\.safetensors"), atomic_write(path):

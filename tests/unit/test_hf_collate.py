@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from augment import Augment
 from expression.preprocessing import Preprocess
-from hf_collate import Batches, Collate, decode
+from hf_collate import Batches, Collate, Gray, decode
 
 FEATURES = Features({"image": ImageFeature(), "label": ClassLabel(names=["even", "odd"])})
 
@@ -109,6 +109,33 @@ def test_integer_labels_without_names_are_named_by_their_numbers(noise, tmp_path
     )
     with pytest.raises(ValueError, match="row 1.*-1"):
         decode(below, Preprocess(8), tmp_path)
+
+
+def test_labels_that_are_no_whole_numbers_are_refused(noise, tmp_path):
+    # [0.4, 1.6] became [0, 1] without a word
+    features = Features({"image": ImageFeature(), "label": Value("float32")})
+    for labels, row in (([0.0, 1.6], 1), ([float("nan"), 1.0], 0)):
+        rows = Dataset.from_dict({"image": noise["image"][:2], "label": labels}, features=features)
+        with pytest.raises(ValueError, match=f"row {row}: label"):
+            decode(rows, Preprocess(8), tmp_path)
+    whole = Dataset.from_dict({"image": noise["image"][:2], "label": [0, 1.0]}, features=features)
+    assert decode(whole, Preprocess(8), tmp_path).labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x: x[:, :-1], lambda x: x[0], lambda x: x.astype(np.float32)]
+)
+def test_pixels_of_another_shape_do_not_shift_into_the_next_row(change, tmp_path):
+    # Row 1's missing bytes were taken from row 2, and so on to the end of the split
+    class Uneven(Gray):
+        def pixels(self, image):
+            pixels = super().pixels(image)
+            return change(pixels) if image.size == (30, 20) else pixels
+
+    rows = dataset([Image.new("L", size) for size in ((20, 20), (30, 20), (20, 20))])
+    with pytest.raises(ValueError, match="row 1: the transform"):
+        decode(rows, Uneven(8), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_split_without_rows_is_refused(noise, tmp_path):

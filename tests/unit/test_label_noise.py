@@ -203,7 +203,9 @@ def test_a_packed_file_keeps_cleaned_labels(tmp_path: Path) -> None:
     packed = data.pack(
         data.Faces(faces, "drawn_cleaned", "0" * 16, cleaned="a" * 64), tmp_path / "drawn.npz", 16
     )
-    assert data.read(str(packed)).cleaned == "a" * 64
+    assert data.read(str(packed)).cleaned == "a" * 64 and not data.read(str(packed)).merged
+    merged = data.Faces(faces, "drawn_4", "0" * 16, merged=True)
+    assert data.read(str(data.pack(merged, tmp_path / "drawn_4.npz", 16))).merged
     with pytest.raises(ValueError, match="packed"):
         data.read(str(packed), cleaned_labels=tmp_path / "cleaned.csv")
 

@@ -272,3 +272,12 @@ def test_confusion_writes_counts_and_shares_of_the_row():
     assert shown.get_clim() == (0, 1) and shown.get_array()[2, 2] == 0.5
     dark = next(text for text in axes.texts if text.get_text() == "300")
     assert to_rgba(dark.get_color()) == to_rgba("white")
+
+
+def test_more_curves_than_colours_are_all_drawn():
+    # The seventh run had no curve, and nobody was told
+    runs = {f"run {k}": history(3) for k in range(len(plots.COLOURS) + 2)}
+    left, right = plots.curves(runs, LONG, chance=0.25, guess_loss=1.95).axes
+    for axes in (left, right):
+        shown = {text.get_text() for text in axes.get_legend().get_texts()}
+        assert {f"{name} {split}" for name in runs for split in ("train", "val")} <= shown

@@ -63,6 +63,11 @@ def test_a_recipe_with_a_number_out_of_its_range_is_refused(changes: dict[str, A
         check_recipe(replace(RECIPES["tinyvgg"], augment=Augment(erase=9)))
 
 
+def test_a_rate_that_never_falls_is_refused_before_data_are_read() -> None:
+    # torch refuses it when training begins
+    assert "--factor" in out_of_range({"factor": 1.0}) and not out_of_range({"factor": 0.9})
+
+
 def test_the_published_recipes_lie_within() -> None:
     for recipe in RECIPES.values():
         values = {f.name: getattr(recipe, f.name) for f in fields(recipe)}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from augment import Augment
 from expression.preprocessing import Preprocess
@@ -83,6 +84,19 @@ def test_hashes_of_pictures_in_several_files(faces: Faces, written: Path) -> Non
     rows = read_shards(written).splits["train"]
     assert np.array_equal(duplicates.hashes(rows), duplicates.hashes(faces.decoded(RULE)["train"]))
     assert list(duplicates.digests(rows)) == list(duplicates.digests(faces.decoded(RULE)["train"]))
+
+
+def test_hashes_of_colour_pictures_see_all_colours() -> None:
+    # Of colour pictures the red band alone was looked at, so that these two were the same one
+    pixels = np.zeros((2, 3, 24, 24), np.uint8)
+    pixels[:, 1] = np.random.default_rng(0).integers(0, 256, (2, 24, 24))
+    rows = Decoded(torch.from_numpy(pixels), torch.zeros(2), ("a",), Preprocess(24, "RGB"))
+    found = duplicates.hashes(rows)
+    assert not duplicates.same_picture(found[:1], found[1:]).any()
+    pictures = [Image.fromarray(each.transpose(1, 2, 0)) for each in pixels]
+    assert [np.asarray(p).tolist() for p in map(duplicates.picture_of, pixels)] == [
+        np.asarray(p).tolist() for p in pictures
+    ]
 
 
 def test_a_network_in_another_order_and_other_sizes(written: Path) -> None:

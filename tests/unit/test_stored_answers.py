@@ -17,13 +17,13 @@ NAMES = ("anger", "happy", "neutral")
 
 
 def add(kept: Results, name: str, data: str, labels: list[int], preds: list[int],
-        rows: list[int] | None = None) -> None:  # fmt: skip
+        rows: list[int] | None = None, digest: str = "") -> None:  # fmt: skip
     """Store the answers of a network that is always 0.8 sure."""
     probs = np.full((len(preds), 3), 0.1, np.float32)
     probs[np.arange(len(preds)), preds] = 0.8
     shared = [number == 0 for number in range(len(preds))]
     answers = FaceProbabilities.of(probs, labels, rows or range(len(preds)), shared)
-    network = MeasuredNetwork(name, f"sha of {name}", {"class_names": list(NAMES)}, 1)
+    network = MeasuredNetwork(name, digest or f"sha of {name}", {"class_names": list(NAMES)}, 1)
     told = Evaluation(answers.confusion(), NAMES, 1.0)
     key = Key(network.sha256, f"print of {data}", "validation", "plain")
     kept.add(network, Result(key, data, told, "x", "x", "x", "x"), answers)
@@ -43,6 +43,16 @@ def test_answers_come_by_name_whatever_the_order_of_the_classes(kept: Results) -
     assert told.right.tolist() == [True, True, True, False]
     assert told.in_train.tolist() == [True, False, False, False]
     assert evidence.stored_answers(kept, "faces", "test") == {}
+
+
+def test_two_networks_of_one_name_are_named_and_neither_wins(kept: Results) -> None:
+    # The answers of the one whose folder came last stood for both
+    add(kept, "ours", "faces", [0, 1, 2, 2], [0, 0, 0, 0], digest="b" * 64)
+    with pytest.raises(ValueError) as refused:
+        evidence.stored_answers(kept, "faces")
+    for folder in ("ours", f"ours-{'b' * 12}"):
+        assert str(kept.folder / folder / "faces-") in str(refused.value)
+    assert evidence.stored_answers(kept, "other faces") == {}
 
 
 def test_the_majority_has_a_gap_where_the_crowd_has_none(kept: Results) -> None:

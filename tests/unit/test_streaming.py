@@ -125,6 +125,11 @@ def test_order_follows_from_seed_and_epoch(written: Path) -> None:
     assert shown(other) not in epochs
 
 
+def test_the_largest_seed_is_taken(written: Path) -> None:
+    large = replace(loader(written, part=Part(1, 2)), seed=2**32 - 1)
+    assert len(next(iter(large))[1])
+
+
 def test_files_that_hold_one_class_each_come_mixed(tmp_path: Path) -> None:
     # Read one behind the other, a buffer smaller than a file shows one class for hundreds of steps
     for label in range(3):

@@ -1,6 +1,7 @@
 """The loop: sums over images, named failures, the best epoch kept whole."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -67,6 +68,18 @@ def test_label_outside_the_classes_names_batch_and_position():
             torch.optim.SGD(nn.Linear(3, 2).parameters(), 0.1),
             CPU,
         )
+
+
+def test_labels_of_every_batch_are_looked_at_before_they_are_on_a_device(monkeypatch):
+    # On a GPU the first batch alone was: a later one ends in "device-side assert". "meta" is a
+    # device, too, on which no value can be looked at.
+    monkeypatch.setattr(train_loop, "autocast", lambda *_: nullcontext())
+    batches = loader(torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 0, 5]))
+    model, loss_fn = nn.Linear(3, 2, device="meta"), nn.CrossEntropyLoss()
+    with pytest.raises(ValueError, match="train batch 1: label 5"):
+        train_step(model, batches, loss_fn, torch.optim.SGD(model.parameters(), 0.1), "meta")
+    with pytest.raises(ValueError, match="evaluation batch 1: label 5"):
+        train_loop.test_step(model, batches, loss_fn, "meta")
 
 
 def test_loss_that_is_no_number_names_the_batch_and_spares_the_weights():
