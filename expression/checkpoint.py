@@ -26,6 +26,7 @@ __all__ = [
     "CHECKPOINTS",
     "HUB_PREFIX",
     "default_checkpoint",
+    "known_names",
     "list_checkpoints",
     "load_checkpoint",
     "read_card",
@@ -115,8 +116,13 @@ def resolve_checkpoint(checkpoint: Path | str | None, folder: Path | str = CHECK
         fitting = sorted(folder.glob(f"{glob.escape(path.name)}-*.safetensors"))
         if len(fitting) == 1:
             return fitting[0]
+    raise FileNotFoundError(f"no checkpoint {shown(checkpoint)}; {known_names(folder)}")
+
+
+def known_names(folder: Path = CHECKPOINTS) -> str:
+    """Which names `resolve_checkpoint` knows, for an error."""
     known = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors"))) or "none"
-    raise FileNotFoundError(f"no checkpoint {shown(checkpoint)}; in {folder}: {known}")
+    return f"in {folder}: {known}"
 
 
 def list_checkpoints(
