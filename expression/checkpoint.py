@@ -75,6 +75,10 @@ def read_card(path: Path | str) -> dict[str, Any]:
             f"{path} is safetensors, but of another system: its header has no {CARD_KEY!r} card"
         ) from None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        if Path(path).suffix != ".safetensors":
+            raise ValueError(
+                f"{path} is no checkpoint: one is a .safetensors file, or a name; {known_names()}"
+            ) from error
         raise ValueError(
             f"{path} is not a whole safetensors file ({shorten(str(error), 300)})"
         ) from error
