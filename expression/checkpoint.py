@@ -27,6 +27,7 @@ __all__ = [
     "HUB_PREFIX",
     "default_checkpoint",
     "in_half",
+    "known_names",
     "list_checkpoints",
     "load_checkpoint",
     "read_card",
@@ -82,6 +83,10 @@ def read_card(path: Path | str) -> dict[str, Any]:
             f"{path} is safetensors, but of another system: its header has no {CARD_KEY!r} card"
         ) from None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        if Path(path).suffix != ".safetensors":
+            raise ValueError(
+                f"{path} is no checkpoint: one is a .safetensors file, or a name; {known_names()}"
+            ) from error
         raise ValueError(
             f"{path} is not a whole safetensors file ({shorten(str(error), 300)})"
         ) from error
@@ -123,8 +128,13 @@ def resolve_checkpoint(checkpoint: Path | str | None, folder: Path | str = CHECK
         fitting = sorted(folder.glob(f"{glob.escape(path.name)}-*.safetensors"))
         if len(fitting) == 1:
             return fitting[0]
+    raise FileNotFoundError(f"no checkpoint {shown(checkpoint)}; {known_names(folder)}")
+
+
+def known_names(folder: Path = CHECKPOINTS) -> str:
+    """Which names `resolve_checkpoint` knows, for an error."""
     known = ", ".join(p.stem for p in whole_files(folder, "*.safetensors")) or "none"
-    raise FileNotFoundError(f"no checkpoint {shown(checkpoint)}; in {folder}: {known}")
+    return f"in {folder}: {known}"
 
 
 def list_checkpoints(

@@ -10,6 +10,8 @@ import stat
 from importlib.util import find_spec
 from pathlib import Path
 
+from expression.files import shown
+
 __all__ = [
     "FORMATS",
     "HEIC",
@@ -17,6 +19,7 @@ __all__ = [
     "PICTURES",
     "SYSTEM_NAMES",
     "VIDEOS",
+    "check_address",
     "heic_installed",
     "is_heic",
     "is_picture_name",
@@ -102,6 +105,12 @@ def looks_like_a_picture(head: bytes) -> bool:
 def is_url(name: object) -> bool:
     """Whether this is a web address."""
     return isinstance(name, str) and name.lower().startswith(("http://", "https://"))
+
+
+def check_address(name: str) -> None:
+    """Raises ValueError for an address that is not of the web, such as ftp://example.org/a.jpg."""
+    if "://" in name and not is_url(name) and not os.path.exists(name):
+        raise ValueError(f"{shown(name)}: an address begins with http:// or https://")
 
 
 def special_kind(path: str | Path) -> str:

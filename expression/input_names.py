@@ -14,6 +14,7 @@ from expression.file_kinds import (
     HEIC,
     HEIC_ADVICE,
     SYSTEM_NAMES,
+    check_address,
     is_picture_name,
     is_url,
     is_video_name,
@@ -135,7 +136,8 @@ def expand(arguments: Sequence[str]) -> Inputs:
 
     Folders and globs give only files with the ending of a picture or a video, and count the others.
     A file given by name is kept, whatever its ending and even if it is missing: opening it then
-    raises. Raises ValueError for a folder without pictures or a glob without matches.
+    raises. Raises ValueError for a folder without pictures, a glob without matches, and as
+    `check_address`.
     """
     names: dict[str, str] = {}  # a file given by two names counts once
     passed_over: dict[str, str] = {}
@@ -143,6 +145,7 @@ def expand(arguments: Sequence[str]) -> Inputs:
         if is_url(argument):
             names.setdefault(argument, argument)
             continue
+        check_address(argument)
         found = Found()
         if os.path.isdir(argument):
             found.enter(argument)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from expression.checkpoint import HUB_PREFIX, read_card
+from expression.extras import install_command
 from expression.kept_files import is_whole
 from expression.onnx_network import OnnxNetwork
 
@@ -32,7 +33,11 @@ __all__ = [
 ]
 
 Network = Callable[[np.ndarray], np.ndarray]  # images (N, C, H, W) → logits (N, num_classes)
-NEED = "torch and the laboratory; from a clone: pip install -r requirements.txt"
+
+
+def missing(error: ImportError) -> str:
+    """What exporting lacks here, and how to install it."""
+    return f"needs torch and the laboratory ({error}): {install_command('train')}"
 
 
 def program() -> str:
@@ -84,7 +89,7 @@ def open_network(checkpoint: Path) -> Network:
         from lab.first_use import export_or_torch  # imports torch: only where it is needed
     except ImportError as error:
         raise FileNotFoundError(
-            f"there is no {checkpoint.with_suffix('.onnx')}, and writing it needs {NEED} ({error})"
+            f"there is no {checkpoint.with_suffix('.onnx')}, and writing it {missing(error)}"
         ) from None
     return export_or_torch(checkpoint, kept)
 
@@ -106,7 +111,7 @@ def export(checkpoint: Path | str | None, overwrite: bool = False) -> Path:
     try:
         from lab.export import export_checkpoint
     except ImportError as error:
-        raise ImportError(f"exporting needs {NEED} ({error})") from None
+        raise ImportError(f"exporting {missing(error)}") from None
     return export_checkpoint(checkpoint, overwrite)
 
 

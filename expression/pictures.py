@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from expression.file_kinds import is_url, special_kind
+from expression.file_kinds import check_address, is_url, special_kind
 from expression.files import shown
 from expression.picture_arrays import (
     from_array,
@@ -79,6 +79,7 @@ def open_picture(
 
 
 def open_file(given: str | os.PathLike, longest: int | None) -> Image.Image:
+    check_address(os.fsdecode(given))
     path = Path(os.fsdecode(given))
     name = shown(path)
     if os.path.isdir(path):  # unlike pathlib's, False for a name too long to exist

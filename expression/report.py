@@ -64,6 +64,7 @@ class Report:
         self.table: FaceTable | None = None
         self.json: JsonAnswers | None = None
         self.unsorted = 0  # pictures from the web
+        self.videos = 0  # that were followed to their end
         self.unwritten = False  # whether there was a video of which no file is left
 
     def __enter__(self) -> "Report":
@@ -90,6 +91,9 @@ class Report:
         if self.unsorted:
             count = "1 picture is" if self.unsorted == 1 else f"{self.unsorted} pictures are"
             notes.append(f"{count} from the web; only files are copied")
+        if self.videos and self.wanted.sort_into:
+            count = "1 video is" if self.videos == 1 else f"{self.videos} videos are"
+            notes.append(f"{count} not sorted; only pictures are")
         if self.unwritten:
             notes.append("to keep a video's answers: --csv FILE, and --annotate DIR draws them")
         for note in notes:
@@ -154,6 +158,7 @@ class Report:
 
     def add_video(self, video: str, summary: dict[str, Any]) -> None:
         """The end of a video; `summary` is that of `expression.video_files.follow_video`."""
+        self.videos += 1
         if self.table and not summary["tracks"]:
             self.table.add_empty(video)
         if self.json:

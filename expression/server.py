@@ -5,8 +5,7 @@
 
 Why: the demo is a page for people, and needs gradio. This one is small, answers many clients in
 batches (see `expression.request_batches`), says when it is full, and keeps nothing: no picture is
-written to the disk, nothing that was sent is logged. Needs the extra `server`:
-pip install ".[server]".
+written to the disk, nothing that was sent is logged. Needs the extra `server`.
 """
 
 import argparse
@@ -19,6 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from expression.app.serving import Serving
+from expression.extras import install_command
 from expression.face_prediction import check_min_confidence
 from expression.files import shown
 from expression.memory import give_back_large_blocks
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from expression.server_app import make_app
         from expression.server_uploads import Uploads
     except ImportError as error:
-        return refused(f'{error}; the server needs more packages: pip install ".[server]"')
+        return refused(f"{error}; the server needs more packages: {install_command('server')}")
     args = arguments_parser().parse_args(arguments)
     serving = Serving(args.host, args.port, names=tuple(args.allow_host))
     try:

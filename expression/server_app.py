@@ -18,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from expression.about import LIMITS
-from expression.app.hosts import HostCheck
+from expression.app.hosts import OWN_NAMES, HostCheck
 from expression.app.serving import Serving
 from expression.face_prediction import FacePrediction
 from expression.files import shown
@@ -30,6 +30,8 @@ from expression.server_uploads import HungUp, Refusal, Uploads
 from expression.tables import face_entry
 
 __all__ = ["Model", "make_app"]
+
+PARAMETERS = {"whole"}  # of /predict
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Service:
         start = time.monotonic()
         outcome, faces = "failed", []
         try:
+            check_parameters(request)
             with self.uploads.picture() as content:
                 self.batches.check_room()  # before the picture is sent, where the client waits
                 picture = await self.uploads.read(content, request.headers, request.receive)
@@ -111,6 +114,15 @@ class Service:
             gone.cancel()
 
 
+def check_parameters(request: Request) -> None:
+    """Raises Refusal (422) for one that is not known: a misspelt `whole` changes the answer."""
+    if unknown := sorted(request.query_params.keys() - PARAMETERS):
+        known = ", ".join(sorted(PARAMETERS))
+        raise Refusal(
+            422, "bad_request", f"no parameter is called {unknown[0][:40]}; there is {known}"
+        )
+
+
 def problem(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"error": shown(sentence)}, status, dict(headers or {}))
 
@@ -137,12 +149,18 @@ def make_app(
         title="Expressions of faces", version="1", description=LIMITS,
         lifespan=lifespan, docs_url=None, redoc_url=None,  # those load scripts from elsewhere
     )  # fmt: skip
-    app.add_middleware(HostCheck, allowed=(serving or Serving()).answers_as)
+
+    async def wrong_host(scope: Any, receive: Any, send: Any) -> None:
+        service.metrics.ended("wrong_host")
+        await problem(403, f"this server {OWN_NAMES}")(scope, receive, send)
+
+    allowed = (serving or Serving()).answers_as
+    app.add_middleware(HostCheck, allowed=allowed, refusal=wrong_host)
 
     @app.post(
         "/predict", summary="Every face of a picture, the largest first", response_model=Answer,
         openapi_extra=PICTURE_BODY,
-        responses={status: {"model": Problem} for status in (408, 413, 422, 429, 500, 503)},
+        responses={status: {"model": Problem} for status in (403, 408, 413, 422, 429, 500, 503)},
     )  # fmt: skip
     async def predict(request: Request, whole: bool = False) -> Response:
         """The body is a picture's file, or a form with one. `whole=1`: the picture is one face,
@@ -167,6 +185,7 @@ def make_app(
         return HTMLResponse(page(service.model.name, predictor.class_names), headers=PAGE_HEADERS)
 
     async def one_sentence(request: Request, error: Any) -> Response:
+        service.metrics.ended("bad_request")  # it has reached none of the addresses' functions
         if isinstance(error, RequestValidationError):
             wrong = error.errors()[0]
             return problem(422, f"{wrong['loc'][-1]}: {wrong['msg']}; see /openapi.json")

@@ -18,10 +18,11 @@ from prometheus_client import (
 __all__ = ["CONTENT_TYPE", "OUTCOMES", "ServerMetrics"]
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-# How a request for an answer can end. "hung_up": the client went before the answer came.
+# How a request for an answer, or one that is refused whatever it asks for, can end. "wrong_host":
+# for another name than the server's. "hung_up": the client went before the answer came.
 OUTCOMES = (
-    "answered", "not_a_picture", "too_large", "too_slow", "bad_request", "queue_full", "stopping",
-    "hung_up", "failed",
+    "answered", "not_a_picture", "too_large", "too_slow", "bad_request", "wrong_host", "queue_full",
+    "stopping", "hung_up", "failed",
 )  # fmt: skip
 BATCHES = (1, 2, 4, 8, 16, 32, 64)  # pictures
 SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -55,7 +56,7 @@ class ServerMetrics:
         about.labels(model, sha256).set(1)
         ProcessCollector(registry=self.registry)  # memory, processor time, open files
 
-    def ended(self, outcome: str, seconds: float, faces: int = 0) -> None:
+    def ended(self, outcome: str, seconds: float = 0.0, faces: int = 0) -> None:
         """Count one request that ended so, after so many seconds."""
         self.requests.labels(outcome).inc()
         self.faces.inc(faces)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import transfer
-from expression.checkpoint import HUB_PREFIX, resolve_checkpoint
+from expression.checkpoint import HUB_PREFIX, known_names, resolve_checkpoint
 from expression.files import whole_files
 from lab import models
 from lab import svm_training as classical
@@ -139,8 +139,8 @@ def check_all_files(recipes: Mapping[str, Recipe]) -> tuple[dict[str, Recipe], l
 def check_paths(what: str, paths: Iterable[str | Path]) -> tuple[Path, ...]:
     """The file of each path or name; one of the hub ("hf:owner/name") is fetched.
 
-    Raises FileNotFoundError for the first without a file; says which files lie beside. Of the hub
-    as `expression.hub`.
+    Raises FileNotFoundError for the first without a file; says which files lie beside, and of a
+    checkpoint which names are known. Of the hub as `expression.hub`.
     """
     return tuple(checked_path(what, Path(path)) for path in paths)
 
@@ -152,8 +152,11 @@ def checked_path(what: str, path: Path) -> Path:
         if str(path).startswith(HUB_PREFIX):
             raise
     beside = [p.name for p in whole_files(path.parent, f"*{path.suffix or '.safetensors'}")]
-    there = f"{path.parent} has {', '.join(beside)}" if beside else f"none in {path.parent}"
-    raise FileNotFoundError(f"{what} {path}: no such file; {there}")
+    there = [f"{path.parent} has {', '.join(beside)}"] if beside else []
+    if path.suffix in ("", ".safetensors"):  # it may be meant as a network's name
+        there.append(known_names())
+    told = "; ".join(there) or f"none in {path.parent}"
+    raise FileNotFoundError(f"{what} {path}: no such file; {told}")
 
 
 def check_device(name: str) -> torch.device:

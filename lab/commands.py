@@ -96,7 +96,7 @@ def carry_out(
     left_out: list[str] = []
     if isinstance(command, Settings):
         recipes, left_out = check_all_files(recipes)
-        recipes = {name: settled(name, recipe) for name, recipe in recipes.items()}
+        recipes = {name: settled(name, recipe, command.data) for name, recipe in recipes.items()}
     elif not isinstance(command, Pack):
         if not (command.checkpoints or isinstance(command, LabelNoise)):
             raise UsageError("which checkpoint? None is named")

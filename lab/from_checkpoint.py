@@ -5,6 +5,7 @@ of the checkpoint that goes on learning. And they want something to use: the .on
 command. What happens to the weights is in `lab.finetuning`.
 """
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,15 +23,18 @@ __all__ = ["FROM_CARD", "settled", "write_onnx"]
 FROM_CARD = ("system", "system_args", "size", "mode", "channels", "mean", "std")
 
 
-def settled(name: str, recipe: Recipe) -> Recipe:
+def settled(name: str, recipe: Recipe, data: str | None) -> Recipe:
     """A recipe that fine-tunes, with the network and the pictures of its checkpoint: `init_from`,
     or where that is empty the network that is served. Another recipe is returned as it is.
 
-    Raises FileNotFoundError without the checkpoint, UsageError where the options ask for another
-    network or other pictures than the checkpoint's.
+    `data` is what --data names. Raises FileNotFoundError without the checkpoint, UsageError where
+    the options ask for another network or other pictures than the checkpoint's, and where neither
+    they nor EXPRESSION_DATA say which faces are meant: no other faces are somebody's own.
     """
     if not recipe.fine_tune:
         return recipe
+    if not (data or os.environ.get("EXPRESSION_DATA", "").strip()):
+        raise UsageError(f"{name} learns faces of your own: give --data FOLDER, a folder a class")
     path = resolve_checkpoint(recipe.init_from or None)
     usual = RECIPES[name]
     for field in FROM_CARD:

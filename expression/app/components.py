@@ -13,7 +13,7 @@ from expression.app.handlers import refuse
 from expression.app.page import examples_html
 from expression.pictures import open_picture
 
-__all__ = ["FaceImage", "MirrorImage", "camera_note", "example_buttons"]
+__all__ = ["CheckpointMenu", "FaceImage", "MirrorImage", "camera_note", "example_buttons"]
 
 # A click on a picture or its name tells which example it was.
 TELL_EXAMPLE = """element.addEventListener('click', event => {
@@ -39,6 +39,20 @@ class FaceImage(gr.Image):
 
     def get_block_name(self) -> str:
         return "image"
+
+
+class CheckpointMenu(gr.Dropdown):
+    """gr.Dropdown that refuses what is not in it as all else is refused: without a traceback in the
+    terminal of whoever runs the demo."""
+
+    def preprocess(self, payload: Any) -> Any:
+        try:
+            return super().preprocess(payload)
+        except gr.Error as error:
+            raise refuse(error.message) from None
+
+    def get_block_name(self) -> str:
+        return "dropdown"
 
 
 class MirrorImage(gr.Image):

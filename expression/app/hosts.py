@@ -12,14 +12,13 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-__all__ = ["HostCheck", "host_name"]
+__all__ = ["OWN_NAMES", "HostCheck", "host_name"]
 
+Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-REFUSED = (
-    b"This page answers under its own addresses only; whoever runs it can add a name by "
-    b"--allow-host.\n"
-)
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+OWN_NAMES = "answers under its own addresses only; whoever runs it can add a name by --allow-host"
 
 
 def host_name(header: str) -> str:
@@ -29,29 +28,34 @@ def host_name(header: str) -> str:
 
 
 class HostCheck:
-    """ASGI middleware: status 403 and one sentence where `allowed(name)` of the Host is false.
+    """ASGI middleware: where `allowed(name)` of the Host is false, `refusal` answers instead of
+    the app: with status 403 and one sentence.
 
     The port is not compared: a name alone decides where a browser connects, and a tunnel
     (`ssh -L 8080:localhost:7860`) gives another port.
     """
 
-    def __init__(self, app: Callable[..., Awaitable[None]], allowed: Callable[[str], bool]) -> None:
+    def __init__(
+        self, app: App, allowed: Callable[[str], bool], refusal: App | None = None
+    ) -> None:
         self.app = app
         self.allowed = allowed
+        self.refusal = refusal or refuse_page
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             hosts = [value.decode("latin-1") for key, value in scope["headers"] if key == b"host"]
             if len(hosts) != 1 or not self.allowed(host_name(hosts[0])):
-                await refuse(scope["type"], send)
+                if scope["type"] == "http":
+                    await self.refusal(scope, receive, send)
+                else:  # closed before it is accepted: the server answers 403
+                    await send({"type": "websocket.close", "code": 1008})
                 return
         await self.app(scope, receive, send)
 
 
-async def refuse(kind: str, send: Send) -> None:
-    if kind == "websocket":  # closed before it is accepted: the server answers 403
-        await send({"type": "websocket.close", "code": 1008})
-        return
+async def refuse_page(scope: Scope, receive: Receive, send: Send) -> None:
+    """The refusal of a page for people, as text."""
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
     await send({"type": "http.response.start", "status": 403, "headers": headers})
-    await send({"type": "http.response.body", "body": REFUSED})
+    await send({"type": "http.response.body", "body": f"This page {OWN_NAMES}.\n".encode()})

@@ -12,7 +12,13 @@ from typing import Any
 import gradio as gr
 
 from expression.about import purpose
-from expression.app.components import FaceImage, MirrorImage, camera_note, example_buttons
+from expression.app.components import (
+    CheckpointMenu,
+    FaceImage,
+    MirrorImage,
+    camera_note,
+    example_buttons,
+)
 from expression.app.examples import CREDITS, Example
 from expression.app.handlers import SECONDS, Handlers
 from expression.app.page import notice
@@ -204,7 +210,7 @@ def build_demo(
     choices = [(f"{name}: {purpose(card)}", name) for name, card in cards.items()]
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600)) as app:
         gr.Markdown(f"# {TITLE}\n{INTRO} {SHARED if shared else LOCAL}", elem_classes="page-title")
-        model = gr.Dropdown(
+        model = CheckpointMenu(
             choices, value=first, label="Checkpoint", elem_classes="checkpoint-menu"
         )
         with gr.Tab("Photo"):

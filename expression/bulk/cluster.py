@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from expression.extras import install_command
 from expression.files import is_alive
 
 __all__ = ["NEEDED", "check_installed", "started"]
@@ -54,7 +55,7 @@ def check_installed() -> None:
     if missing:
         raise ImportError(
             f"labelling at scale needs {', '.join(missing)}; install it with: "
-            'pip install "expression-detect[scale]"'
+            f"{install_command('scale')}"
         )
 
 

@@ -112,7 +112,11 @@ def load(
     HubUnavailable for a hub id found neither on the hub nor in a cache, KaggleUnavailable for
     Kaggle's.
     """
-    read = partial(_load_one, seed=seed, timeout=timeout, strict=strict, say=say)
+    given = "set EXPRESSION_DATA to" if where is None else "give --data PATH,"
+    read = partial(
+        _load_one, seed=seed, timeout=timeout, strict=strict, say=say,
+        instead=f"{given} a folder that holds it",
+    )  # fmt: skip
     if votes is not None:
         read = partial(_with_votes, read, votes, votes_by, say)
     if where is not None:
@@ -168,9 +172,13 @@ def _load_one(
     timeout: float,
     strict: bool,
     say: Callable[[str], Any],
+    instead: str,
     join: Callable[[DatasetDict], DatasetDict] = DatasetDict,
 ) -> DatasetDict:
-    """The data that `where` names, passed through `join`, checked and marked with their origin."""
+    """The data that `where` names, passed through `join`, checked and marked with their origin.
+
+    `instead` is what to do where the hub has them not.
+    """
     quiet_pillow()
     quiet_libtiff()  # a broken picture is told by the readers, with its place
     name = os.fspath(where)
@@ -195,9 +203,8 @@ def _load_one(
                                  strict=strict, progress=sys.stderr.isatty()))  # fmt: skip
             return _mark(normalise(splits, name), f"hub {name}")
         except HubUnavailable as error:
-            if name != DEFAULT_HUB_ID:
-                raise HubUnavailable(f"{error} (and no folder {path} here)") from error
-            raise
+            here = "" if name == DEFAULT_HUB_ID else f" (there is no folder {path} here)"
+            raise HubUnavailable(f"{error}, or {instead}{here}") from error
     raise FileNotFoundError(
         f"no folder or file {path}; a source is 'synthetic', a path that exists, a hub id "
         "'owner/name', or 'kaggle:owner/name'"

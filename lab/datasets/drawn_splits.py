@@ -85,9 +85,11 @@ def _draw(pool: list[P], shares: dict[str, float], seed: int, report: Report) ->
     parts: dict[str, list[P]] = {"train": [], **{split: [] for split in shares}}
     for label, rest in sorted(classes.items()):
         if len(rest) <= len(shares):
+            has = "1 picture" if len(rest) == 1 else f"{len(rest)} pictures"
+            splits = "all splits" if len(shares) > 1 else f"train and {next(iter(shares))}"
             report.note(
-                f"class {label}: {len(rest)} of the {len(shares) + 1} pictures it takes to be in "
-                f"train and {' and '.join(shares)}; all kept in train"
+                f"class {label} has {has}, kept in train: it takes {len(shares) + 1} to be in "
+                f"{splits}"
             )
         else:
             for wait, (split, share) in enumerate(shares.items(), start=1 - len(shares)):

@@ -74,17 +74,20 @@ def is_folder(path: str | Path) -> bool:
 
 
 def why_not(path: str | Path) -> str:
-    """What is wrong with a folder whose pictures lie where `load` does not look: a clause that says
-    what to do, such as for pictures sorted by subject. "" where there are no such pictures."""
+    """What is wrong with a folder that `load` does not read: a clause that says what to do, such as
+    for one class alone, or pictures sorted by subject. "" where there are no folders."""
     root = Path(path).expanduser()
     if not root.is_dir():
         return ""
     folders = [p for p in _inside(root) if p.is_dir()]
     if len(folders) == 1 and is_folder(folders[0]):
         return f"the image folders are one folder deeper: give {shown(folders[0])}"
+    classes = [p.name for p in folders if _holds_pictures(p)]
+    if len(classes) == 1 and not _holds_pictures(root):
+        return f"it has one class folder, {shown(classes[0])}, and two or more are needed"
     picture = next(_pictures_below(root), None)
     if picture is None:
-        return ""
+        return "its folders hold no picture" if folders else ""
     return (
         f"pictures such as {shown(picture.relative_to(root).as_posix())} lie in no class folder: "
         f"the folder that a picture lies in must be its class, as in {_WANT}; move them (all "
@@ -181,11 +184,12 @@ def load(
     given = _checked_splits(root, found)
     kept = _opened(found, report, progress)
     for split, label in sorted(folders - {(p.split, p.label) for p in kept}):
-        report.note(f"{split or '.'}/{label}: a class folder without a picture that opens")
+        place = f"{split}/{label}" if split else label
+        report.note(f"{place}: a class folder without a picture that opens")
     parts, how = complete(kept, given, (test_size, validation_size), seed, report)
     parts = compare(parts, report)
     if empty := [split for split, rows in parts.items() if not rows]:
-        raise ValueError(report.text(f"{root}: no picture is left for {empty[0]}, because"))
+        raise ValueError(f"{root}: no picture is left for {empty[0]}: {report.why()}; add pictures")
     left = sum(map(len, parts.values()))
     head = f"images: {left:,} of {len(found):,} pictures kept, {len(found) - left:,} left out"
     names = sorted({p.label for p in parts["train"]})

@@ -112,9 +112,8 @@ def load(
         raise HubUnavailable(
             f"data set {repo_id}{f' at {revision}' if revision else ''} was found neither at "
             f"{endpoint} ({reason or error}) nor in the caches "
-            f"{cache_dir or datasets.config.HF_DATASETS_CACHE} and {constants.HF_HUB_CACHE}; set "
-            "EXPRESSION_DATA to a folder that holds it, or HF_HOME to a cache that does"
-            f"{late}"
+            f"{cache_dir or datasets.config.HF_DATASETS_CACHE} and {constants.HF_HUB_CACHE}{late}; "
+            "set HF_HOME to a cache that holds it"
         ) from error
     if not isinstance(found, datasets.DatasetDict):
         found = datasets.DatasetDict({str(found.split or "train"): found})

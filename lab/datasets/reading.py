@@ -61,6 +61,10 @@ class Report:
     def text(self, *head: str) -> str:
         return "\n".join([*head, *self.notes, *first_lines(self.lines + self.reasons())])
 
+    def why(self) -> str:
+        """All of it in one line, for an error that it is the reason of."""
+        return "; ".join([*self.notes, *first_lines(self.lines + self.reasons())])
+
     def _entry(self, text: str) -> str:
         if self.strict:
             raise ValueError(f"{printable(text)} (refused by strict=True)")

@@ -230,7 +230,7 @@ def _joined(
     split's `info.description` is the report."""
     parts, how = complete(kept, set(tables), sizes, seed, report)
     if empty := [split for split in SPLITS if not parts[split]]:
-        why = "; ".join(report.reasons()) or f"{len(kept)} rows are too few to draw from"
+        why = report.why() or f"{len(kept)} rows are too few to draw from"
         raise ValueError(f"{where}: no row is left for {empty[0]}: {why}")
     left, total = sum(map(len, parts.values())), sum(map(len, tables.values()))
     head = f"rows: {left:,} of {total:,} kept, {total - left:,} left out (counted from 0)"

@@ -214,6 +214,15 @@ def test_a_checkpoint_that_is_not_there_is_named_before_data_are_loaded(option, 
     assert option in str(ended.value)
 
 
+def test_a_name_that_no_network_has_is_answered_with_those_that_there_are(no_data, here):
+    # "none in ." of a place where expression_small would have been found
+    with pytest.raises(SystemExit, match="--init-from nosuch.*expression_small"):
+        experiments.main(["train", "tinyvgg", "--init-from", "nosuch"])
+    with pytest.raises(SystemExit) as ended:
+        experiments.main(["train", "tinyvgg", "--votes", "absent.csv"])
+    assert "absent.csv" in str(ended.value) and "expression_small" not in str(ended.value)
+
+
 def test_measuring_a_checkpoint_that_is_not_there_names_it(no_data, capsys):
     for command in ("evaluate", "ensemble", "explain"):
         with pytest.raises(SystemExit, match=r"absent\.safetensors"):

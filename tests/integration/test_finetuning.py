@@ -11,6 +11,7 @@ import experiments
 from expression.checkpoint import load_checkpoint
 from expression.onnx_network import OnnxNetwork
 from lab import finetuning, from_checkpoint, heads, models
+from lab.checks import UsageError
 from lab.datasets import synthetic
 from lab.export import TorchNetwork, save_network
 from lab.parsing import parse
@@ -116,7 +117,7 @@ def test_one_command_gives_checkpoint_card_and_onnx(
     )
     # The command in the card makes the same run again: the network's own settings are not in it
     _, recipes = parse([*card["command"].split()[2:], "--init-from", str(network)])
-    again = from_checkpoint.settled("finetune", recipes["finetune"])
+    again = from_checkpoint.settled("finetune", recipes["finetune"], "my_faces")
     assert json.dumps(again.as_dict()["system_args"]) == json.dumps(card["recipe"]["system_args"])
 
 
@@ -124,12 +125,22 @@ def test_settings_that_the_card_gives_are_not_options(network: Path) -> None:
     for option in (["--size", "32"], ["--arg", "stem=8"]):
         _, recipes = parse(["train", "finetune", "--init-from", str(network), *option])
         with pytest.raises(ValueError, match=f"{option[0]}: .*four.safetensors"):
-            from_checkpoint.settled("finetune", recipes["finetune"])
+            from_checkpoint.settled("finetune", recipes["finetune"], "my_faces")
+
+
+def test_fine_tuning_asks_for_the_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Out of the hub's reach it learnt drawn faces, and called that a network for one's own
+    _, recipes = parse(["train", "finetune"])
+    monkeypatch.delenv("EXPRESSION_DATA", raising=False)
+    with pytest.raises(UsageError, match="--data"):
+        from_checkpoint.settled("finetune", recipes["finetune"], None)
+    monkeypatch.setenv("EXPRESSION_DATA", "my_faces")
+    assert from_checkpoint.settled("finetune", recipes["finetune"], None).init_from
 
 
 def test_the_served_network_is_where_fine_tuning_starts() -> None:
     _, recipes = parse(["train", "finetune"])
-    recipe = from_checkpoint.settled("finetune", recipes["finetune"])
+    recipe = from_checkpoint.settled("finetune", recipes["finetune"], "my_faces")
     _, card = load_checkpoint(recipe.init_from)
     assert recipe.system_args == card["system_args"] and recipe.size == card["preprocess"]["size"]
 

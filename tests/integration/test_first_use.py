@@ -109,7 +109,7 @@ def test_without_torch_one_sentence_says_what_is_missing(own):
     assert done.returncode == 0, done.stderr[-2000:]
     opening, exporting = done.stdout.splitlines()
     assert str(own.with_suffix(".onnx")) in opening
-    assert all("torch" in line and "requirements.txt" in line for line in (opening, exporting))
+    assert all("torch" in line and "[train]" in line for line in (opening, exporting))
 
 
 def test_an_export_of_the_first_use_answers_without_torch(own):

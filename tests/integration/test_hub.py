@@ -60,7 +60,7 @@ def test_no_network_is_noticed_in_seconds(tmp_path: Path) -> None:
     done = child(program, tmp_path, "http://127.0.0.1:9")
     message, seconds = done.stdout.rsplit("|", 1)
     assert float(seconds) < 6, done.stdout
-    for told in ("some/faces", "http://127.0.0.1:9", str(tmp_path), "EXPRESSION_DATA"):
+    for told in ("some/faces", "http://127.0.0.1:9", str(tmp_path), "HF_HOME"):
         assert told in message
 
 

@@ -23,6 +23,7 @@ from expression.bulk.results import Results
 from expression.bulk.sources import Source
 from expression.bulk.worker import Settings, WorkFailure
 from expression.cli import main
+from expression.extras import install_command
 from expression.predictor import ExpressionPredictor
 
 SMALL = Settings("expression_small", whole=True)  # no face is searched: fast
@@ -325,7 +326,7 @@ def test_without_ray_the_command_says_what_to_install(tmp_path, capsys, monkeypa
     monkeypatch.setattr("expression.bulk.cluster.find_spec", lambda name: None)
     assert main(["label", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert 'pip install "expression-detect[scale]"' in line
+    assert install_command("scale") in line
     assert not (tmp_path / "out").exists()
 
 

@@ -53,6 +53,9 @@ def test_strange_files_are_named_as_such(tmp_path, card):
     text.write_text("hello")
     with pytest.raises(ValueError, match="not a whole safetensors file"):
         read_card(text)
+    text.rename(page := tmp_path / "README.md")
+    with pytest.raises(ValueError, match="no checkpoint: .*safetensors.* expression_small"):
+        read_card(page)  # it was told of a "header too large"
     other = tmp_path / "other.safetensors"
     save_file({"w": torch.zeros(1)}, other)
     with pytest.raises(ValueError, match="of another system"):

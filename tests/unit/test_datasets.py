@@ -260,6 +260,36 @@ def test_none_draws_faces_in_the_hubs_place(monkeypatch: pytest.MonkeyPatch) -> 
         datasets.load(sise=16)
 
 
+@pytest.mark.parametrize(
+    "where, variable, said, unsaid",
+    [
+        ("owner/name", None, "--data PATH", "EXPRESSION_DATA"),
+        ("owner/name", "other/name", "--data PATH", "EXPRESSION_DATA"),
+        (None, "owner/name", "EXPRESSION_DATA", "--data"),
+        (None, None, "EXPRESSION_DATA", "--data"),
+    ],
+)
+def test_advice_names_the_place_where_the_source_was_given(
+    where: str | None, variable: str | None, said: str, unsaid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Who had typed --data owner/name was told to set a variable that is not read then
+    def unreachable(name: str, timeout: float) -> None:
+        raise hub.HubUnavailable(f"no {name}")
+
+    monkeypatch.setattr(hub, "load", unreachable)
+    monkeypatch.delenv("EXPRESSION_DATA", raising=False)
+    if variable:
+        monkeypatch.setenv("EXPRESSION_DATA", variable)
+    told: list[str] = []
+    if where or variable:
+        with pytest.raises(hub.HubUnavailable, match="no owner/name") as refused:
+            datasets.load(where, say=told.append)
+        told.append(str(refused.value))
+    else:
+        datasets.load(say=told.append, size=16)
+    assert said in told[0] and unsaid not in told[0]
+
+
 def test_the_hub_is_preferred_to_drawing(
     faces: DatasetDict, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 """What strangers may do to the demo's server: names, uploads cut off, thousands of visits.
 
-One server on this machine, in this process, with a page of one field: no network is loaded.
+One server on this machine, in this process, with a page of two fields: no network is loaded.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ import pytest
 
 from benchmarks.harness import free_port
 from expression.app import serving, uploads
+from expression.app.components import CheckpointMenu
 from expression.app.hosts import host_name
 from expression.app.serving import Serving
 from expression.app.uploads import AGE, sweep_folders, sweep_uploads, swept_uploads, upload_folder
@@ -41,6 +42,8 @@ def page(tmp_path_factory):
         with gr.Blocks(analytics_enabled=False) as blocks:
             name = gr.Textbox()
             gr.Button().click(lambda name: f"hello {name}", name, name, api_name="greet")
+            menu = CheckpointMenu(["one", "two"])
+            gr.Button().click(lambda name: f"chose {name}", menu, name, api_name="choose")
         settings = Serving(port=port).launch_settings(stack)
         app, address, _ = blocks.launch(**settings, quiet=True, prevent_thread_lock=True)
         yield app, address.rstrip("/"), folder
@@ -95,6 +98,20 @@ def test_shown_to_others_it_answers_as_itself_only(settings, answered, refused, 
     how = Serving(**settings)
     assert [name for name in answered if not how.answers_as(name)] == []
     assert [name for name in refused if how.answers_as(name)] == []
+
+
+# --- what is sent ---
+
+
+def test_a_network_that_is_not_in_the_menu_leaves_no_traceback_behind(page, capfd):
+    # Strangers could fill the terminal of whoever runs the demo
+    ended = []
+    for name in ("two", "three"):
+        call = f"{page[1]}/gradio_api/call/choose"
+        event = httpx.post(call, json={"data": [name]}).json()["event_id"]
+        ended.append(httpx.get(f"{call}/{event}").text)
+    assert "complete" in ended[0] and "chose two" in ended[0] and "error" in ended[1]
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 # --- uploads ---

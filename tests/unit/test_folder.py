@@ -123,14 +123,18 @@ def test_a_class_too_small_to_divide_stays_in_train(tmp_path: Path) -> None:
     greedy = counts(load(tmp_path, test_size=0.9, validation_size=0.9))
     assert greedy["train"] == {"fear": 2, "happy": 1, "sad": 1}, "something is left to learn from"
     assert greedy["test"] == {"happy": 6, "sad": 1}
-    line = "class fear: 2 of the 3 pictures it takes to be in train and test and validation"
-    assert report(splits)[2:] == [f"{line}; all kept in train"]
+    line = "class fear has 2 pictures, kept in train: it takes 3 to be in all splits"
+    assert report(splits)[2:] == [line]
     with pytest.raises(ValueError, match=line):
         load(tmp_path, strict=True)
     shutil.rmtree(tmp_path / "happy")
     shutil.rmtree(tmp_path / "sad")
-    with pytest.raises(ValueError, match=r"no picture is left for test(?s:.*)class fear: 2 of"):
+    with pytest.raises(ValueError, match=r"left for test: class fear has 2 .*; add pictures$"):
         load(tmp_path)
+    fill(tmp_path, {"test/fear": 1, "train/fear": 1, "train/happy": 8})
+    shutil.rmtree(tmp_path / "fear")
+    line = "class fear has 1 picture, kept in train: it takes 2 to be in train and validation"
+    assert line in report(load(tmp_path))
 
 
 def test_copies_of_a_picture_do_not_land_on_both_sides(tmp_path: Path) -> None:
@@ -327,7 +331,7 @@ def test_a_long_report_is_cut_and_says_so(tmp_path: Path) -> None:
         (tmp_path / "sad" / f"bad{k:02}.webp").write_bytes(b"x")
     lines = report(load(tmp_path))
     assert lines[0] == "images: 16 of 41 pictures kept, 25 left out"
-    assert lines[2] == "./fear: a class folder without a picture that opens"
+    assert lines[2] == "fear: a class folder without a picture that opens"
     assert lines[3].startswith("sad/bad00.webp") and lines[22].startswith("sad/bad19.webp")
     assert lines[23:] == ["… and 5 more"]
 
@@ -377,8 +381,8 @@ def test_nothing_to_read_is_an_error_that_lists_what_is_there(tmp_path: Path) ->
     with pytest.raises(ValueError, match="found faces.csv, happy; want"):
         load(tmp_path)
     (tmp_path / "happy" / "a.png").write_bytes(b"x")
-    with pytest.raises(ValueError, match="no picture is left for train(?s:.*)happy/a.png: does"):
-        load(tmp_path)
+    with pytest.raises(ValueError, match="for train: happy: a class.*happy/a.png: does.*; add"):
+        load(tmp_path)  # one sentence: it ended in "because;" and a list
     for wrong in (dict(test_size=0), dict(validation_size=1.0)):
         with pytest.raises(ValueError, match=r"not in \(0, 1\)"):
             load(tmp_path, **wrong)
@@ -449,6 +453,28 @@ def test_pictures_sorted_by_subject_are_refused_with_an_example(
     # Read as they stand, subjects would be the classes; "no known form" alone tells nothing.
     fill(tmp_path, dict.fromkeys(places, 2))
     with pytest.raises(ValueError, match=f"{min(places)}/0000.png lie in no class folder"):
+        datasets.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "files, said",
+    [
+        (["happy/a.png", "happy/b.png"], "one class folder, happy, and two"),
+        (["happy/a.png", "sad/notes.txt"], "one class folder, happy, and two"),
+        (["happy/notes.txt", "sad/notes.txt"], "found .'happy', 'sad'.; its folders hold no pic"),
+        (["train/happy/notes.txt", "test/happy/notes.txt"], "its folders hold no picture"),
+        (["a.png", "thumbs/b.png"], "a.png lie in no class folder"),
+        (["notes.txt"], "found .'notes.txt'.; can read"),
+    ],
+)
+def test_what_is_missing_from_class_folders_is_said(
+    files: list[str], said: str, tmp_path: Path
+) -> None:
+    # "happy/a.png lies in no class folder; move it" of a folder that is in its place
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=said):
         datasets.load(tmp_path)
 
 

@@ -187,3 +187,11 @@ def test_a_name_that_is_no_utf8_is_found_opened_and_named_in_errors(tmp_path):
             open_picture(broken)
         assert "\\xe9" in str(caught.value)
         str(caught.value).encode()
+
+
+@pytest.mark.parametrize("name", ["ftp://example.org/x.jpg", "s3://bucket/x.mp4", "file:///x.jpg"])
+def test_an_address_that_is_not_of_the_web_is_no_missing_file(name):
+    # "there is no picture at ftp:/example.org/x.jpg", a slash lost
+    for opened in (lambda: expand([name]), lambda: open_picture(name)):
+        with pytest.raises(ValueError, match=f"{name}: .*http"):
+            opened()

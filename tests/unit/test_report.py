@@ -279,6 +279,7 @@ def test_pictures_are_copied_by_their_largest_face(run):
     film("in/clip.mp4")
     code, _, told = run("in", "--sort-into", "out")
     assert code == 2 and "text.png" in told and "a-2.png" in told  # told where a name was in use
+    assert "1 video is not sorted" in told
     assert tree("out") == {
         "happy/a.png", "happy/a-2.png", "happy/a-3.png", "sad/b.png", "not sure/c.png",
         "no face/d.png",
@@ -304,6 +305,13 @@ def test_pictures_from_the_web_are_not_copied_and_that_is_told(run, loopback):
     address = f"http://127.0.0.1:{loopback(Site).server_port}/web.png"
     code, _, told = run("a.png", address, "--sort-into", "out", "--allow-private")
     assert code == 0 and tree("out") == {"happy/a.png"} and "1 picture is from the web" in told
+
+
+def test_videos_alone_are_not_sorted_in_silence(run):
+    # Code 0, an empty folder, and no word about it
+    film("clip.mp4")
+    code, _, told = run("clip.mp4", "clip.mp4", "--sort-into", "out")
+    assert code == 0 and "1 video is not sorted" in told and tree("out") == set()
 
 
 def test_a_class_name_leads_to_no_other_folder():

@@ -280,11 +280,16 @@ def test_other_refusals_are_one_sentence_too(predictor):
         post(picture(), headers=nameless),
         ("POST", "/predict", {"files": [(f"field{k}", (None, b"a")) for k in range(100)]}),
         post(picture(), "/predict?whole=perhaps"),
+        post(picture(), "/predict?whle=1"),  # it got the answer to a whole photo
         ("GET", "/predict", {}),
         ("GET", "/docs", {}),
+        ("GET", "/metrics", {}),
     )
-    assert [answer.status_code for answer in answers] == [422, 422, 422, 422, 422, 405, 404]
+    *answers, metrics = answers
+    assert [answer.status_code for answer in answers] == [422] * 6 + [405, 404]
     assert all(map(is_one_sentence, answers))
+    assert "whole" in answers[5].json()["error"] and not predictor.finder.seen
+    assert ended(metrics) == {"bad_request": 8}  # the last four used to be counted nowhere
 
 
 def test_too_large_is_refused_whether_or_not_it_says_so(predictor):
@@ -359,12 +364,15 @@ def test_who_sends_too_slowly_is_told_so(predictor):
 def test_only_its_own_names_are_answered(predictor):
     # DNS rebinding: the browser takes this server for evil.test, and lets its scripts read it
     hosts = ("localhost", "127.0.0.1:8000", "proxy.test", "evil.test", "192.0.2.7")
-    answers = asked(
+    *answers, metrics = asked(
         predictor,
         *(post(picture(), headers={"Host": host}) for host in hosts),
+        ("GET", "/metrics", {}),
         serving=Serving(names=("proxy.test",)),
     )
     assert [answer.status_code for answer in answers] == [200, 200, 200, 403, 403]
+    assert is_one_sentence(answers[3])  # as all others: it was text, "This page answers…"
+    assert ended(metrics) == {"answered": 3, "wrong_host": 2}
 
 
 # --- clients who go ---
