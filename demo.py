@@ -12,7 +12,12 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-import gradio as gr
+from expression.extras import end_without
+
+try:
+    import gradio as gr
+except ModuleNotFoundError as missing:  # what answers is installed alone
+    end_without(missing, "the page needs", "demo")
 from PIL import Image
 
 from expression.app.examples import CLIPS, DRAWN, EXAMPLES, PHOTOS

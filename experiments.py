@@ -34,12 +34,17 @@ from collections.abc import Sequence
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+from expression.extras import end_without
 from expression.files import shown_lines
 from expression.terminal import escape_unprintable
-from lab.commands import run_command
-from lab.options import Flagship
-from lab.parsing import parse
-from lab.processes import speaker
+
+try:
+    from lab.commands import run_command
+    from lab.options import Flagship
+    from lab.parsing import parse
+    from lab.processes import speaker
+except ModuleNotFoundError as missing:  # what answers is installed alone, without torch
+    end_without(missing, "training and measuring need", "train")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

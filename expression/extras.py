@@ -1,8 +1,10 @@
 """How to install what a part of the project needs beside the rest: an extra of pyproject.toml."""
 
+import sys
 from pathlib import Path
+from typing import NoReturn
 
-__all__ = ["install_command"]
+__all__ = ["end_without", "install_command"]
 
 PROJECT = "expression-detect"
 ROOT = Path(__file__).resolve().parents[1]  # of a clone; of an installed package the environment's
@@ -20,3 +22,9 @@ def install_command(extra: str, root: Path = ROOT) -> str:
         return f'pip install "{PROJECT}[{extra}]"'
     there = "" if Path.cwd() == root else " in the project's folder"
     return f'pip install ".[{extra}]"{there}'
+
+
+def end_without(missing: ModuleNotFoundError, what: str, extra: str) -> NoReturn:
+    """End a program whose packages are not all here, in one sentence, with exit code 2."""
+    print(f"error: {missing}; {what} more packages: {install_command(extra)}", file=sys.stderr)
+    raise SystemExit(2)

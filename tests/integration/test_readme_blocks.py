@@ -36,7 +36,7 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 ADDRESS = "http://127.0.0.1:7860"
 SERVER = "http://127.0.0.1:8000"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-ANSWER_BOX = (180, 63, 85, 110)  # of the astronaut's face, as the pages quote it
+ANSWER_BOX = (180, 58, 89, 114)  # of the astronaut's face, as the pages quote it
 
 
 def blocks(language: str, *words: str) -> list[str]:

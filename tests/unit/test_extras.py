@@ -1,6 +1,8 @@
 """Advice to install something is a command that works where the program runs."""
 
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,18 @@ def test_elsewhere_the_project_has_its_name(tmp_path: Path) -> None:
     # Some packages leave theirs beside all others in site-packages
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\n')
     assert shlex.split(install_command("server", tmp_path))[-1] == named
+
+
+@pytest.mark.parametrize(("program", "package"), [("experiments", "torch"), ("demo", "gradio")])
+def test_a_program_whose_packages_are_not_here_says_what_to_install(
+    program: str, package: str
+) -> None:
+    hidden = f"import sys; sys.modules[{package!r}] = None; import {program}"
+    ended = subprocess.run(
+        [sys.executable, "-c", hidden], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1
+    assert package in ended.stderr and "pip install" in ended.stderr
 
 
 def test_no_place_writes_the_command_itself() -> None:
