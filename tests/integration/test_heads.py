@@ -14,7 +14,7 @@ from torch import nn
 
 import experiments
 from augment import Augment, Mixup
-from expression.checkpoint import load_checkpoint, read_card
+from expression.checkpoint import in_half, load_checkpoint, read_card
 from expression.face_detector import CropRule
 from expression.onnx_network import OnnxNetwork
 from expression.preprocessing import Preprocess
@@ -279,7 +279,7 @@ def test_the_last_epoch_is_exported_where_it_is_asked_for(faces: Packed, tmp_pat
         cards[keep] = load_checkpoint(path)[1]
         state = torch.load(tmp_path / keep / "run" / "state.pt")["states"]["model"]
         end = all(
-            np.array_equal(tensor, state[name].half().float())
+            np.array_equal(tensor, in_half(state[name].numpy()).astype(tensor.dtype))
             for name, tensor in load_checkpoint(path)[0].items()
         )
         assert end == (keep == "last")

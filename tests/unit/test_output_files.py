@@ -349,13 +349,14 @@ def test_a_picture_of_a_timelines_name_is_kept(tmp_path, capsys):
 
 
 def test_a_table_replaces_neither_a_file_nor_an_input(holiday, capsys):
+    shutil.copy("photo.jpg", "photo")
     before = contents(holiday)
     _, told = run(capsys, "photo.jpg", "--csv", "a.csv")
     assert "a-2.csv" in told
-    run(capsys, "photo.jpg", "--csv", "photo.jpg", "--overwrite")
+    run(capsys, "photo", "--csv", "photo", "--overwrite")
     after = contents(holiday)
     assert {name: after[name] for name in before} == before
-    assert b"photo.jpg" in after["a-2.csv"] and after["photo-2.jpg"] == after["a-2.csv"]
+    assert b"photo.jpg" in after["a-2.csv"] and b"\nphoto," in after["photo-2"]
     run(capsys, "photo.jpg", "--csv", "a.csv", "--overwrite")
     assert contents(holiday)["a.csv"] == after["a-2.csv"]
 

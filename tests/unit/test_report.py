@@ -134,16 +134,19 @@ def test_boxes_of_a_large_video_are_in_its_own_pixels(run):
     ]
 
 
-def test_a_table_in_place_of_an_input_or_a_drawn_picture_gets_another_name(run):
+def test_a_table_in_place_of_an_input_gets_another_name_and_is_no_picture(run):
     before = picture("a.png").read_bytes()
     film("clip.mp4")
     clip = Path("clip.mp4").read_bytes()
-    for target in ("a.png", "clip.mp4", "A.PNG"):
+    Path("a").write_bytes(before)
+    code, _, told = run("a", "--csv", "a", "--overwrite")
+    assert code == 0 and "is an input" in told
+    assert Path("a-2").read_text().startswith("source,")
+    for target in ("a.png", "clip.mp4", "A.PNG", "out/a.jpg"):
         code, _, told = run("a.png", "clip.mp4", "--csv", target, "--overwrite")
-        assert code == 0 and "is an input" in told
-    assert Path("a.png").read_bytes() == before and Path("clip.mp4").read_bytes() == clip
-    run("a.png", "--annotate", "out", "--csv", "out/a.jpg")
-    assert Path("out/a.jpg").read_text().startswith("source,") and Image.open("out/a-2.jpg")
+        assert code == 2 and "the name of a table" in told
+    assert Path("a.png").read_bytes() == Path("a").read_bytes() == before
+    assert Path("clip.mp4").read_bytes() == clip and not Path("out").exists()
 
 
 # --- JSON ---
