@@ -253,7 +253,8 @@ def equal_budget_section(told: dict[str, Any]) -> str:
 the same number for every seed, one cycle of the learning rate, float32, the last epoch kept, one
 view of each face. Everything else is as in its recipe; nothing was tuned to this budget, and other
 minutes may give another order. Mean ± standard deviation over the seeds. Planned minutes are
-processor time, the minutes taken were read from the clock while other programs may have run. A
+processor time, the minutes taken were read from the clock while other programs may have run or the
+training stood still. A
 system whose plan lies more than {share} below the budget has no place in the ranking: one epoch
 more would not fit, or there are no more faces. A system without epochs sees as many faces as fit.
 
