@@ -203,8 +203,12 @@ def read_all(results: Path) -> list[Robustness]:
 
 
 def groups(measured: Sequence[Robustness]) -> dict[tuple[str, str, int], list[Robustness]]:
-    """Those that may be compared: by data set, split and number of faces."""
+    """Those that may be compared: by data set, split and number of faces. Other data of the same
+    name are called NAME-FINGERPRINT, as in results/."""
+    first: dict[str, str] = {}  # the fingerprint that a name belongs to
     found: dict[tuple[str, str, int], list[Robustness]] = {}
     for told in measured:
-        found.setdefault((told.data, told.split, told.n), []).append(told)
+        own = first.setdefault(told.data, told.fingerprint) == told.fingerprint
+        data = told.data if own else f"{told.data}-{told.fingerprint[:8]}"
+        found.setdefault((data, told.split, told.n), []).append(told)
     return found

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,15 @@ def voted(faces: Faces) -> Packed:
         votes[split] = counts
     crop = CropRule(measured=90).settings()
     return Packed(decoded, "drawn", faces.fingerprint, crop, votes, VOTE_NAMES)
+
+
+def test_networks_on_other_faces_of_the_same_name_are_not_compared(measured: Path) -> None:
+    (one,) = robustness.read_all(measured)[:1]
+    other = replace(one, name="other", fingerprint="0" * 16)
+    found = robustness.groups([one, other, replace(one, name="third")])
+    key = (one.data, one.split, one.n)
+    assert [told.name for told in found[key]] == [one.name, "third"]
+    assert [told.name for told in found[(f"{one.data}-00000000", *key[1:])]] == ["other"]
 
 
 def test_every_network_has_a_line() -> None:
