@@ -189,7 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     slow = {} if args.quick else too_slow(planned, budget)
     names = [name for name in planned if name not in slow]
     if not names:
-        raise ValueError(f"too few minutes ({budget:g}): {slow}; give more --minutes")
+        told = "; ".join(f"{name} {reason}" for name, reason in slow.items())
+        raise ValueError(f"{budget:g} minutes are too few: {told}; give more --minutes")
     about["settings"] = {
         "minutes": budget, "tolerance": TOLERANCE, "data": faces.name,
         "fingerprint": faces.fingerprint, "left_out": LEFT_OUT | slow,

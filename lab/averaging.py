@@ -35,6 +35,7 @@ def statistics_batches(loader: Batches, count: int = 2048) -> Batches:
     """
     size = 256
     count = min(count, len(loader.rows))
-    count -= count % size if count > size else 0
+    if count > size:
+        count -= count % size
     rows = loader.rows[subset_indices(len(loader.rows), count)]
     return Batches(loader.data, size, device=loader.device, indices=rows, resident_bytes=0)

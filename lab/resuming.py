@@ -85,7 +85,7 @@ def flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 def finish_run(run: Run) -> None:
     """Mark a run as finished, with the settings that it was trained with."""
-    if not run.checkpoint.with_suffix(".md").exists():  # it was cut off between the two
+    if not run.checkpoint.with_suffix(".md").exists():  # cut off between checkpoint and card
         model_card.write(run.checkpoint, Results(run.out / "results"))
     text = json.dumps(run.settings(), indent=1)
     (run.folder / FINISHED).write_text(text + "\n", encoding="utf-8")
@@ -99,7 +99,7 @@ def is_finished(run: Run) -> bool:
     path = run.folder / FINISHED
     if not run.checkpoint.exists():
         return False
-    if not path.exists():  # it may have been cut off between its export and this mark
+    if not path.exists():  # perhaps cut off between its export and this mark
         return exported(run)
     if text := path.read_text(encoding="utf-8", errors="replace"):  # empty in earlier versions
         try:

@@ -12,15 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.test_house import HELPERS
+
 ROOT = Path(__file__).resolve().parents[2]
-HELPERS = (
-    "tinyvgg.py",
-    "hf_collate.py",
-    "augment.py",
-    "train_loop.py",
-    "train_state.py",
-    "transfer.py",
-)
 ALONE = [ROOT / name for name in HELPERS] + sorted(
     path for path in (ROOT / "lab" / "models").glob("*.py") if path.stem != "__init__"
 )

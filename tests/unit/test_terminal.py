@@ -16,17 +16,9 @@ from expression import terminal
 from expression.files import shown
 from expression.summary import bar
 from expression.terminal import escape_unprintable
+from tests.unit.test_house import HELPERS
 
 ROOT = Path(terminal.__file__).resolve().parent.parent
-# Each stands alone and can call nothing of ours: what they print is ASCII.
-ALONE = [
-    "augment.py",
-    "hf_collate.py",
-    "tinyvgg.py",
-    "train_loop.py",
-    "train_state.py",
-    "transfer.py",
-]
 CALLS = (
     "escape_unprintable()",
     "@harness.exit_code",  # calls it
@@ -43,7 +35,8 @@ def programs() -> list[Path]:
 
 
 def alone(path: Path) -> bool:
-    return path.name in ALONE or path.parent.name == "models"
+    # Each stands alone and can call nothing of ours: what they print is ASCII.
+    return path.name in HELPERS or path.parent.name == "models"
 
 
 def name_of(path: Path) -> str:
