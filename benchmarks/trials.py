@@ -167,6 +167,7 @@ class Trials:
     device: torch.device
     runs: Path  # one JSON a run, and what the trainings write
     quick: bool
+    program: str = "trials"  # of this folder, which runs them
 
     def run(self, arm: Arm, seed: int) -> dict[str, Any]:
         """The record of one run: read where it is there, else trained, measured and written.
@@ -191,7 +192,7 @@ class Trials:
             checkpoint = self.train(arm, recipe, seed)
         card = subjects.read_card(checkpoint)
         figures = measure(checkpoint, self.yardsticks, recipe.prior_correction, self.device)
-        about = harness.record("trials", ["--only", arm.name], self.device)
+        about = harness.record(self.program, self.words(arm), self.device)
         told = {**about, "settings": settings, "minutes": card["minutes"], "figures": figures}
         harness.write_json(path, told)
         return told
@@ -203,8 +204,12 @@ class Trials:
         return subjects.Run(
             arm.name, recipe, self.faces, seed, self.device,
             self.runs / "runs" / arm.name / f"seed{seed}", self.runs,
-            f"python -m benchmarks.trials --only {arm.name}",
+            " ".join([f"python -m benchmarks.{self.program}", *self.words(arm)]),
         )  # fmt: skip
+
+    def words(self, arm: Arm) -> list[str]:
+        """What is said on the command line to run this arm alone."""
+        return ["--only", arm.name] if self.program == "trials" else []
 
     def train(self, arm: Arm, recipe: "Recipe", seed: int) -> Path:
         """The trained network; a run that was cut short goes on after its last epoch."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import harness, report, trial_summary, trials
+from benchmarks import cleaned_labels, harness, report, trial_summary, trials
 from expression.face_detector import CropRule
 from expression.preprocessing import Preprocess
 from hf_collate import Decoded
@@ -210,3 +210,37 @@ def test_data_without_votes_are_refused(
 ) -> None:
     assert trials.main(["--data", "street.npz", *command[2:]]) == 2
     assert "--votes" in capsys.readouterr().err
+
+
+def test_cleaned_labels_train_and_published_ones_judge(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # A file that moves every label by one class: who learns it is wrong by the published labels
+    # and right by the moved ones, so it must lose what the other gains.
+    doubts = tmp_path / "doubts.csv"
+    doubts.write_text("read by the stand-in below\n")
+
+    def read(where: str, cleaned_labels: Path | None = None, **_: Any) -> Packed:
+        if where == "street.npz":
+            return replace(faces_of(42, 1, "street"), packed_votes={})
+        faces = faces_of(140, 0, "home")
+        if cleaned_labels is None:
+            return faces
+        assert cleaned_labels == doubts
+        train = faces.splits["train"]
+        moved = replace(train, labels=(train.labels + 1) % 7)
+        return replace(faces, name="home_cleaned", fingerprint="c" * 16, cleaned="d" * 64,
+                       splits={**faces.splits, "train": moved})  # fmt: skip
+
+    monkeypatch.setattr(trials.subjects, "read", read)
+    monkeypatch.setattr(trials, "QUICK", {})
+    words = ["--data", "home", *command[2:], "--cleaned-labels", str(doubts), "--seeds", "1"]
+    assert cleaned_labels.main(words) == 0
+    told = json.loads(Path("out/quick-cleaned_labels/cleaned_labels.json").read_text())
+    settings, arms = told["settings"], told["arms"]
+    assert (settings["replaced"], settings["of"]) == (140, 140)
+    assert settings["file"] == {"name": "doubts.csv", "sha256": "d" * 64}
+    published, cleaned = (arms[n]["answers"]["combined"]["accuracy"] for n in ("base", "cleaned"))
+    assert published["values"]["0"] > 0.6 and cleaned["values"]["0"] < 0.2  # by chance 0.14
+    assert told["arms"].keys() == {"base", "cleaned"}
+    assert trial_summary.table(told) in report.cleaned_labels_section(told)
