@@ -63,6 +63,16 @@ class Run:
             "(--out), seed (--seed) or data name (--name), or move the file away"
         )
 
+    def check_classes(self) -> None:
+        """ValueError where all training faces have one label: any network is right on them."""
+        present = self.faces.labels("train").unique().tolist()
+        if len(present) < 2:
+            names = ", ".join(self.faces.class_names[index] for index in present)
+            raise ValueError(
+                f"all training faces of {self.faces.name} are labelled {names}; training needs two "
+                "classes or more"
+            )
+
     def lacks_votes(self) -> bool:
         """Whether a head learns from votes and the data have none."""
         return set(self.recipe.heads) > {"label"} and self.faces.vote_counts("train") is None

@@ -25,6 +25,7 @@ FIT = ("C", "gamma", "class_weight", "components")  # of `HogSvm.fit`; the rest 
 
 def train_svm(run: Run, _: TensorBoardLog) -> Path:
     """Fit on the training split, scale its probabilities on validation; returns the checkpoint."""
+    run.check_classes()
     run.check_output()
     model, batches, seconds = fit_svm(run)
     card: dict[str, Any] = run.card(model.arguments())

@@ -174,10 +174,11 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
 
     The best epoch by validation accuracy, or the last (`recipe.keep`), is kept in `run.folder`,
     and exported in half precision when the run has ended. Raises ValueError when the checkpoint
-    exists already or the state was made with other settings. Of several processes the main one
-    writes; the others return when the last epoch is done.
+    exists already, the state was made with other settings, or all faces have one label. Of several
+    processes the main one writes; the others return when the last epoch is done.
     """
     processes = run.processes
+    run.check_classes()
     if processes.main:
         run.check_output()
     run = replace(run, faces=classes_of_start(run.recipe, run.faces))

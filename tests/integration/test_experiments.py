@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import DatasetDict
 from sklearn.metrics import classification_report
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -212,6 +213,17 @@ def test_a_run_cut_off_after_its_export_goes_on_to_its_evaluation(drawn, here, m
     # another run's network of that name is not taken for this one's
     with pytest.raises(SystemExit, match="never replaced"):
         experiments.main(words)
+
+
+@pytest.mark.parametrize("system", ["tinyvgg", "hog_svm"])
+def test_faces_of_one_class_are_nothing_to_train_on(splits, system, here):
+    # It reported 100 % of one class
+    names = splits["train"].features["label"].names
+    one = DatasetDict({k: rows.filter(lambda row: row["label"] == 1) for k, rows in splits.items()})
+    one.save_to_disk(here / "one")
+    with pytest.raises(SystemExit, match=f"are labelled {names[1]}; training needs two classes"):
+        experiments.main(["train", system, "--data", "one", "--device", "cpu"])
+    assert not list(here.glob("checkpoints/*"))
 
 
 # --- settings ---
