@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import cleaned_labels, harness, report, trial_summary, trials
+from benchmarks import cleaned_labels, harness, training_report, trial_summary, trials
 from expression.face_detector import CropRule
 from expression.preprocessing import Preprocess
 from hf_collate import Decoded
@@ -85,7 +85,7 @@ def test_the_tables_give_the_base_and_what_is_added_to_it() -> None:
     assert mixup[3] == "**+1.05 (+0.41 to +1.69)**" and mixup[5] == "–"
     told |= {"machine": {"device": "x", "threads": 1}, "versions": {"torch": "2"}, "date": "today"}
     told["settings"]["recipe"] = {"epochs": 6, "size": 32}
-    assert trial_summary.table(told) in report.trials_section(told)
+    assert trial_summary.table(told) in training_report.trials_section(told)
 
 
 # --- the runs ---
@@ -243,4 +243,4 @@ def test_cleaned_labels_train_and_published_ones_judge(
     published, cleaned = (arms[n]["answers"]["combined"]["accuracy"] for n in ("base", "cleaned"))
     assert published["values"]["0"] > 0.6 and cleaned["values"]["0"] < 0.2  # by chance 0.14
     assert told["arms"].keys() == {"base", "cleaned"}
-    assert trial_summary.table(told) in report.cleaned_labels_section(told)
+    assert trial_summary.table(told) in training_report.cleaned_labels_section(told)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import budget_plan, budget_summary, report
+from benchmarks import budget_plan, budget_summary, training_report
 from benchmarks.paired_answers import bootstrap_difference, mcnemar
 from lab.recipes import RECIPES
 
@@ -170,6 +170,6 @@ def test_the_page_gives_places_spreads_and_the_neighbour() -> None:
     settings = {"minutes": 10.0, "tolerance": 0.25, "data": "drawn", "left_out": {"x": "teachers"}}
     told |= {"settings": settings, "openings": [], "date": "today", "versions": {"torch": "2"},
              "machine": {"device": "x", "threads": 1}}  # fmt: skip
-    page = report.equal_budget_section(told)
+    page = training_report.equal_budget_section(told)
     assert budget_summary.table(told, "validation") in page
     assert "`x` teachers" in page and "not opened" in page and "--final" not in page
