@@ -34,6 +34,7 @@ from lab.options import (
     Calibrate,
     Command,
     Compare,
+    Crop,
     Data,
     Ensemble,
     Evaluate,
@@ -58,6 +59,7 @@ from lab.svm_training import SYSTEMS as SVM_SYSTEMS
 from lab.svm_training import train_svm
 from lab.tensorboard_log import TensorBoardLog
 from lab.training import train_network
+from lab.whole_photos import check_pictures, crop_of, cut_faces
 
 __all__ = ["run_command"]
 
@@ -97,7 +99,7 @@ def carry_out(
     if isinstance(command, Settings):
         recipes, left_out = check_all_files(recipes)
         recipes = {name: settled(name, recipe, command.data) for name, recipe in recipes.items()}
-    elif not isinstance(command, Pack):
+    elif not isinstance(command, Pack | Crop):
         if not (command.checkpoints or isinstance(command, LabelNoise)):
             raise UsageError("which checkpoint? None is named")
         found = check_paths("checkpoint", command.checkpoints)
@@ -110,6 +112,9 @@ def carry_out(
     with processes.first_here():
         faces = load(command)
         further = read_further(command.also, command.strict)
+        if isinstance(command, Settings | Pack):
+            starts = [r.init_from for r in recipes.values() if r.fine_tune]
+            check_pictures(faces, command.data, crop_of(starts[0]) if starts else None)
     match command:
         case Train():
             train(command, recipes, faces, further, device, again, left_out, processes)
@@ -118,6 +123,9 @@ def carry_out(
             print(f"exported {best}")
         case Pack():
             print(f"wrote {write_packed(command, faces)}")
+        case Crop():
+            folder = command.to or Path(f"{faces.name}_faces")
+            print(cut_faces(faces, command.like, folder).words(folder))
         case Ensemble():
             way = "tta18" if command.shifts else "flip"
             folder = flagship.ensemble(

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -58,10 +58,14 @@ class Faces:
     def class_names(self) -> list[str]:
         return list(self.splits["train"].features["label"].names)
 
+    def pictures(self) -> Iterator[Image.Image]:
+        """Training pictures as the files have them; of packed data, which have none, nothing."""
+        return (as_picture(row["image"]) for row in self.splits["train"])
+
     @cached_property
     def crop(self) -> dict[str, Any]:
         """Where the detector finds the face in training pictures, for the checkpoint's card."""
-        return measure_crop(as_picture(row["image"]) for row in self.splits["train"]).settings()
+        return measure_crop(self.pictures()).settings()
 
     @cached_property
     def in_train(self) -> dict[str, np.ndarray]:
@@ -154,6 +158,9 @@ class Packed(Faces):
     def class_names(self) -> list[str]:
         return list(self.splits["train"].class_names)
 
+    def pictures(self) -> Iterator[Image.Image]:
+        return iter(())
+
     @property
     def crop(self) -> dict[str, Any]:
         return self.packed_crop
@@ -192,6 +199,9 @@ class Relabelled(Faces):
     @property
     def class_names(self) -> list[str]:
         return list(self.names)
+
+    def pictures(self) -> Iterator[Image.Image]:
+        return self.original.pictures()
 
     @property
     def crop(self) -> dict[str, Any]:

@@ -212,6 +212,17 @@ class Pack(Data):
 
 
 @dataclass(frozen=True)
+class Crop(Data):
+    """Cut the faces out of whole photos, as a network is shown them in use, into image folders to
+    train on."""
+
+    to: File = None
+    """The new folder; None: NAME_faces."""
+    like: Text = None
+    """The network whose crop is meant: a file, or a name; None: the one that is served."""
+
+
+@dataclass(frozen=True)
 class Compare:
     """Write results/RESULTS.md from the JSON files there."""
 
@@ -246,6 +257,7 @@ Command = (
     | LabelNoise
     | Compare
     | Pack
+    | Crop
     | Publish
 )
 COMMANDS: dict[str, type] = {
@@ -260,5 +272,6 @@ COMMANDS: dict[str, type] = {
     "label_noise": LabelNoise,
     "compare": Compare,
     "pack": Pack,
+    "crop": Crop,
     "publish": Publish,
 }

@@ -4,15 +4,14 @@ Why: for a set that fits neither into memory nor, of a hub, onto the disk. Valid
 of ordinary size: they are read once and decoded once, as those of every other set.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 
-from expression.face_detector import measure_crop
 from expression.files import shown
 from expression.quiet_decoders import quiet_libtiff, quiet_pillow
 from hf_collate import Batches, Decoded, decode
@@ -42,10 +41,8 @@ class Streamed(Faces):
     def class_names(self) -> list[str]:
         return list(self.names)
 
-    @cached_property
-    def crop(self) -> dict[str, Any]:
-        pictures = (decoded_picture(content) for content, _ in self.train_rows())
-        return measure_crop(pictures).settings()  # it looks at the first ones only
+    def pictures(self) -> Iterator[Image.Image]:
+        return (decoded_picture(content) for content, _ in self.train_rows())
 
     @property
     def in_train(self) -> dict[str, np.ndarray]:
