@@ -1,6 +1,6 @@
 """Where a network looks: Grad-CAM by class and on single faces, and its attention maps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,12 +14,19 @@ from lab.data import Faces
 from lab.evaluation import load_model
 from lab.results import Results, file_sha256
 
-__all__ = ["explain"]
+__all__ = ["draw_maps", "explain"]
 
 SHOWN = 8  # single faces
 LOOKED_AT = 1024  # validation faces, for the means, from each class the same number
 SIDE = 5  # places along a map, where the network has such a layer: 2 × 2 says little
 FEWEST = 8  # a mean over fewer faces would show somebody
+
+
+def draw_maps(checkpoints: Iterable[Path], faces: Faces, out: Path, device: torch.device) -> None:
+    """Grad-CAM and attention maps of each checkpoint."""
+    for checkpoint in checkpoints:
+        for path in explain(checkpoint, faces, out, device):
+            print(f"wrote {path}", flush=True)
 
 
 def explain(checkpoint: Path, faces: Faces, out: Path, device: torch.device) -> list[Path]:

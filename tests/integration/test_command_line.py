@@ -14,7 +14,7 @@ import torch
 
 import experiments
 from augment import Augment
-from lab import commands, flagship, models, training
+from lab import commands, explanation, flagship, models, series, training
 from lab.checks import UsageError, check_recipe
 from lab.data import Faces
 from lab.options import GROUPS
@@ -261,7 +261,7 @@ def test_the_printed_command_can_be_pasted(drawn, here, monkeypatch, capsys):
 
 
 def test_resuming_what_was_never_begun_stops(drawn, here, monkeypatch, capsys):
-    monkeypatch.setattr(commands, "train_network", lambda run: pytest.fail("trained anew"))
+    monkeypatch.setattr(series, "train_network", lambda run: pytest.fail("trained anew"))
     text = refused(capsys, "train", "tinyvgg", "--data", drawn, "--resume", *SMALL)
     assert "tinyvgg" in text and "drawn_faces" in text and "runs" in text
     assert not (here / "checkpoints").exists()
@@ -340,7 +340,7 @@ def test_a_state_that_would_run_code_is_one_sentence(drawn, here, monkeypatch, c
 def test_a_system_without_epochs_is_not_fitted_again(drawn, here, monkeypatch):
     words = ["train", "hog_svm", "--data", drawn, "--device", "cpu", "--arg", "components=8"]
     experiments.main(words)
-    monkeypatch.setattr(commands, "train_svm", lambda *_: pytest.fail("fitted again"))
+    monkeypatch.setattr(series, "train_svm", lambda *_: pytest.fail("fitted again"))
     experiments.main([*words, "--resume"])
     with pytest.raises(SystemExit, match="system_args"):
         experiments.main([*words[:-1], "components=9", "--resume"])
@@ -422,7 +422,7 @@ def test_committed_results_and_their_commands_are_read():
 
 
 def test_the_test_split_stays_closed_until_final(drawn, here, monkeypatch):
-    monkeypatch.setattr(commands.explanation, "explain", lambda *_: [])
+    monkeypatch.setattr(explanation, "explain", lambda *_: [])
     experiments.main(["train", "tinyvgg", "--data", drawn, "--epochs", "1", *SMALL])
     checkpoint = "checkpoints/tinyvgg-drawn_faces.safetensors"
     results = here / "results"

@@ -15,8 +15,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 import experiments
 from expression.checkpoint import load_checkpoint
-from lab import commands, metrics, model_card, optimization
 from lab import distillation as teaching
+from lab import metrics, model_card, optimization, series
 from lab.data import read
 from lab.recipes import RECIPES, Recipe
 from lab.results import Results
@@ -190,7 +190,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
 def test_a_finished_run_is_not_trained_again(drawn, here, monkeypatch):
     words = ["train", "tinyvgg", "--data", drawn, "--epochs", "1", *SMALL]
     experiments.main(words)
-    monkeypatch.setattr(commands, "train_network", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(series, "train_network", lambda *_: pytest.fail("trained again"))
     experiments.main([*words, "--resume"])
 
 
@@ -205,7 +205,7 @@ def test_a_run_cut_off_after_its_export_goes_on_to_its_evaluation(drawn, here, m
         with pytest.raises(SystemExit, match="--resume"):
             experiments.main(words)
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "train_network", lambda *_: pytest.fail("trained again"))
+        patch.setattr(series, "train_network", lambda *_: pytest.fail("trained again"))
         experiments.main([*words, "--resume"])
     assert list(here.glob("results/tinyvgg-drawn/*validation*.json"))
     assert (here / "checkpoints" / "tinyvgg-drawn.md").exists()

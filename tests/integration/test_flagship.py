@@ -19,7 +19,7 @@ import experiments
 from augment import Augment
 from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded
-from lab import commands, comparison, flagship, metrics, training
+from lab import comparison, explanation, flagship, metrics, series, training
 from lab import distillation as teaching
 from lab.data import pack, read
 from lab.evaluation import load_model
@@ -204,7 +204,7 @@ def test_seeds_share_a_row_with_their_mean_and_spread(home, tmp_path):
 def test_the_exported_network_may_have_another_name(home, drawn, monkeypatch):
     monkeypatch.chdir(home)
     monkeypatch.setitem(RECIPES, "expression", GROWING)
-    monkeypatch.setattr(commands, "train_network", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(series, "train_network", lambda *_: pytest.fail("trained again"))
     experiments.main(["flagship", "--data", drawn, "--seeds", "1", "--to", "other", *TINY])
     told = figures(home, "other", "validation", "flip").accuracy
     assert told == figures(home / "out/flagship", "expression-drawn", "validation", "flip").accuracy
@@ -223,7 +223,7 @@ def test_an_exported_network_is_not_replaced_by_another(home, drawn, tmp_path, m
     with pytest.raises(ValueError, match="expression-drawn.safetensors.*--out"):
         flagship.export(reports, tmp_path, "expression-drawn")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands, "train_network", lambda *_: pytest.fail("trained first"))
+    monkeypatch.setattr(series, "train_network", lambda *_: pytest.fail("trained first"))
     with pytest.raises(SystemExit, match="expression-drawn.safetensors.*--out"):
         experiments.main(["flagship", "--data", drawn, "--seeds", "1", *TINY])
     assert other.read_text() == "another one"
@@ -246,7 +246,7 @@ def test_a_lone_seed_that_is_not_the_first_is_drawn_with_the_others(home, tmp_pa
 
 def test_a_second_call_trains_nothing_again(home, drawn, monkeypatch, capsys):
     monkeypatch.chdir(home)
-    monkeypatch.setattr(commands, "train_network", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(series, "train_network", lambda *_: pytest.fail("trained again"))
     monkeypatch.setitem(RECIPES, "expression", GROWING)
     experiments.main(["flagship", "--data", drawn, "--seeds", "2", "--final", *TINY])
     assert "exported checkpoints/expression-drawn.safetensors" in capsys.readouterr().out
@@ -280,7 +280,7 @@ def test_an_ensemble_of_two_files_of_one_name_is_refused(tmp_path):
 
 def test_more_views_are_told_beside_the_others(home, drawn, monkeypatch, capsys):
     monkeypatch.chdir(home)
-    monkeypatch.setattr(commands.explanation, "explain", lambda *_: [])
+    monkeypatch.setattr(explanation, "explain", lambda *_: [])
     checkpoint = "checkpoints/expression-drawn.safetensors"
     words = [checkpoint, "--data", drawn, "--shifts", "--final", "--out", "again"]
     experiments.main(["evaluate", *words])
