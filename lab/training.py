@@ -207,6 +207,10 @@ def train_network(run: Run, board: TensorBoardLog) -> Path:
     state_here = processes.file_of_main(state_path)
     resumed = read_state(replace(run, folder=state_here.parent))
     head_history = resumed.get("head_history", {})
+    if recipe.fine_tune and not resumed and processes.main:
+        logits, labels = metrics.collect(model, whole_validation, device)
+        before = metrics.evaluate(logits, labels, class_names)
+        print(f"Before fine-tuning: validation {before}", flush=True)
     if recipe.head_epochs and not resumed:
         loss_fn = HeadLoss().to(device) if many else None
         processes.seed(run.seed, -1)

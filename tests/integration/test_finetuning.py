@@ -1,6 +1,7 @@
 """A folder of one's own, from a network of other classes: what is kept, and what it gives."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -112,9 +113,9 @@ def test_one_command_gives_checkpoint_card_and_onnx(
     exported = OnnxNetwork(stem.with_suffix(".onnx"))
     own = TorchNetwork.load(stem.with_suffix(".safetensors"))
     assert np.allclose(exported(images), own(images), atol=1e-4) and own(images).shape == (3, 3)
-    assert "predict.py photo.jpg --checkpoint checkpoints/finetune-my_faces" in (
-        capsys.readouterr().out
-    )
+    told = capsys.readouterr().out
+    assert "predict.py photo.jpg --checkpoint checkpoints/finetune-my_faces" in told
+    assert re.search(r"Before fine-tuning: validation \d+/\d+ = ", told)
     # The command in the card makes the same run again: the network's own settings are not in it
     _, recipes = parse([*card["command"].split()[2:], "--init-from", str(network)])
     again = from_checkpoint.settled("finetune", recipes["finetune"], "my_faces")
