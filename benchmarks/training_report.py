@@ -113,7 +113,7 @@ def finetuning_section(told: dict[str, Any]) -> str:
 
 `python -m benchmarks.finetuning --data path/to/muxspace` ({harness.described(told)}). The recipe of
 `experiments.py train finetune`, {recipe["epochs"]} epochs at a rate of up to {recipe["lr"]:g}, from
-`{Path(settings["start"]).stem}`, which has seen no face of {settings["data"]}. Some training faces
+`{Path(settings["start"]).stem}`, which has seen no face of Muxspace. Some training faces
 of each class are drawn, a tenth of them for validation, {" and ".join(settings["left_out"])} left
 out. Measured on all {settings["judged_on"]:,} validation faces of these classes, which show other
 people. "Other names" are words that no network knows, so that each class is learnt anew.
