@@ -26,7 +26,7 @@ from lab.checks import UsageError, check_all_files, check_device, check_paths
 from lab.data import Faces, read
 from lab.explanation import draw_maps
 from lab.from_checkpoint import settled
-from lab.further_data import read_further
+from lab.further_data import read_further, split_name
 from lab.large_data import check_large, write_packed
 from lab.options import (
     Calibrate,
@@ -107,6 +107,8 @@ def carry_out(
         if isinstance(command, Settings | Pack):
             starts = [r.init_from for r in recipes.values() if r.fine_tune]
             check_pictures(faces, command.data, crop_of(starts[0]) if starts else None)
+            for own, word in zip(further, command.also, strict=True):
+                check_pictures(own, split_name(word)[1])
     match command:
         case Train():
             train(command, recipes, faces, further, device, again, left_out, processes)

@@ -34,6 +34,7 @@ __all__ = [
     "joined_targets",
     "read_further",
     "split_name",
+    "split_name",
 ]
 
 

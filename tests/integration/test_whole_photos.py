@@ -53,6 +53,15 @@ def test_whole_photos_are_refused_with_the_command_that_cuts_them(
     assert not any(here.rglob("*.safetensors")) and not any(here.rglob("my_photos.npz"))
 
 
+def test_whole_photos_of_a_further_data_set_are_refused(
+    photos: Path, here: Path, splits: Any
+) -> None:
+    splits.save_to_disk("drawn")
+    with pytest.raises(SystemExit, match="whole photos") as told:
+        experiments.main([*TRAIN, "--data", "drawn", "--also", f"own={photos}"])
+    assert f"experiments.py crop --data {photos} --to own_faces" in str(told.value)
+
+
 def test_cut_faces_are_those_that_a_network_is_shown(
     photos: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
