@@ -83,17 +83,18 @@ def measured(where: Path, home: Path) -> dict[str, tuple[int, float]]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
 def test_memory_stays_flat(tmp_path: Path) -> None:
-    # 60 MB more in files, 37 MB more as decoded pictures; from four files on, four are open
-    sizes = {rows: write_parquet(tmp_path / str(rows), rows) for rows in (2000, 5000)}
-    (few, small), (many, large) = ((n, measured(path, tmp_path)) for n, path in sizes.items())
-    for way in small:
-        assert (small[way][0], large[way][0]) == (2 * few, 2 * many), way
-        grown = large[way][1] - small[way][1]
-        if grown >= 25:  # what Python's allocator keeps differs from run to run
-            write_parquet(tmp_path / "again", 5000)
-            again = measured(tmp_path / "again", tmp_path)[way][1]
-            grown = min(grown, again - small[way][1])
-        assert grown < 25, f"{way}: {grown:.0f} MB more"
+    # 60 MB more in files, 37 MB more as decoded pictures; from four files on, four are open. What
+    # Python's allocator keeps differs by 20 MB from run to run, so a pair may be measured again.
+    grown: dict[str, list[float]] = {"stream": [], "shards": []}
+    for attempt in range(3):
+        told = {rows: measured(write_parquet(tmp_path / f"{attempt}-{rows}", rows), tmp_path)
+                for rows in (2000, 5000)}  # fmt: skip
+        for way, growths in grown.items():
+            assert [told[rows][way][0] for rows in told] == [2 * rows for rows in told], way
+            growths.append(told[5000][way][1] - told[2000][way][1])
+        if all(min(growths) < 25 for growths in grown.values()):
+            return
+    pytest.fail(f"MB more of three times: {grown}")
 
 
 @pytest.fixture(scope="module")
