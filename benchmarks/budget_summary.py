@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.paired_answers import bootstrap_difference, mcnemar
 
-__all__ = ["TOLERANCE", "summarise", "table"]
+__all__ = ["TOLERANCE", "plus_minus", "spread", "summarise", "table"]
 
 # A system is ranked when its planned minutes lie this share of the budget away from it at most, and
 # not trained when they lie further above. Set before anything was measured: a whole number of

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ import torch
 from datasets import ClassLabel, DatasetDict
 
 from benchmarks import harness, subjects
+from benchmarks.budget_summary import plus_minus, spread
 
 if TYPE_CHECKING:
     from lab.data import Faces
@@ -114,24 +115,21 @@ def measured(checkpoint: Path, folder: "Faces", device: torch.device) -> dict[st
 
 def table(told: Mapping[str, Any]) -> str:
     """The start as it is, then each way and size, means over the seeds."""
-    start = told["start"]
-    rows = [["the network as it is", "–", "–", cell([start["accuracy"]]),
-             cell([start["recall"]])]]  # fmt: skip
+    rows = [["the network as it is", "–", "–", *cells([{**told["start"], "seed": 0}])]]
     for way, title in WAYS.items():
         for per_class in told["settings"]["per_class"]:
             runs = [run for run in told["runs"]
                     if (run["way"], run["per_class"]) == (way, per_class)]  # fmt: skip
             if runs:
-                rows.append([title, f"{per_class}", f"{mean(r['faces'] for r in runs):.0f}",
-                             cell([r["accuracy"] for r in runs]),
-                             cell([r["recall"] for r in runs])])  # fmt: skip
+                faces = f"{mean(run['faces'] for run in runs):.0f}"
+                rows.append([title, f"{per_class}", faces, *cells(runs)])
     return harness.markdown_table(HEADS, rows)
 
 
-def cell(shares: Sequence[float]) -> str:
-    """'61.2 ± 1.4' from shares in [0, 1]."""
-    text = f"{100 * mean(shares):.1f}"
-    return f"{text} ± {100 * stdev(shares):.1f}" if len(shares) > 1 else text
+def cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Accuracy and recall of some runs, in percent, as '61.2 ± 1.4'."""
+    return [plus_minus(spread({run["seed"]: run[key] for run in runs}), 100, 1)
+            for key in ("accuracy", "recall")]  # fmt: skip
 
 
 # --- the command line ---

@@ -34,7 +34,6 @@ __all__ = [
     "joined_targets",
     "read_further",
     "split_name",
-    "split_name",
 ]
 
 
