@@ -65,9 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = harness.parse(parser, arguments)
     ways = open_trials(args)
     (_, published), (_, cleaned) = ways
-    out = args.out
-    if args.quick and out == parser.get_default("out"):  # a trial of the program is no result
-        out = published.runs / "cleaned_labels.json"
+    out = harness.output(parser, args, published.runs / "cleaned_labels.json")
     about = harness.record("cleaned_labels", arguments, args.device)
     before, after = published.faces.labels("train"), cleaned.faces.labels("train")
     about["settings"] = {

@@ -180,9 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     faces = subjects.read(args.data)
     planner = Planner(runs / "plan.json", faces, args.device, budget, args.quick)
     trained = EqualBudget(faces, args.device, runs, planner, args.final)
-    out = args.out
-    if args.quick and out == parser.get_default("out"):  # a trial of the program is no result
-        out = runs / "equal_budget.json"
+    out = harness.output(parser, args, runs / "equal_budget.json")
     about = harness.record("equal_budget", arguments, args.device)
     # all plans first, one after another, while the machine is as it is
     planned = {name: planner.plan(name).minutes for name in args.only or SYSTEMS}

@@ -148,9 +148,8 @@ def options() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = options()
     args = harness.parse(parser, arguments)
-    out, sizes = args.out, QUICK_PER_CLASS if args.quick else PER_CLASS
-    if args.quick and out == parser.get_default("out"):  # a trial of the program is no result
-        out = Path("out/quick-finetuning.json")
+    sizes = QUICK_PER_CLASS if args.quick else PER_CLASS
+    out = harness.output(parser, args, Path("out/quick-finetuning.json"))
     faces = without(subjects.read(args.data), LEFT_OUT)
     recipe = subjects.settled(
         "finetune", replace(subjects.RECIPES["finetune"], init_from=START), args.data

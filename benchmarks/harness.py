@@ -30,8 +30,9 @@ from expression.terminal import escape_unprintable
 
 __all__ = [
     "Timing", "child_rows", "described", "exit_code", "markdown_table", "measure_rows",
-    "paired_rounds", "parse", "parser", "positive", "rates_cell", "ratios", "read_json", "record",
-    "reply_to_parent", "seconds_of", "synchronize", "time_calls", "write_json", "write_key",
+    "output", "paired_rounds", "parse", "parser", "positive", "rates_cell", "ratios", "read_json",
+    "record", "reply_to_parent", "seconds_of", "synchronize", "time_calls", "write_json",
+    "write_key",
 ]  # fmt: skip
 
 
@@ -258,6 +259,12 @@ def parser(
     add("--threads", type=positive, metavar="N", help="default: torch's choice")
     add("--out", type=Path, default=HERE / f"{program}.json", metavar="FILE", help="JSON to write")
     return made
+
+
+def output(parser: argparse.ArgumentParser, args: argparse.Namespace, trial: Path) -> Path:
+    """Where a program writes its JSON: --out, but of a --quick run without it `trial`, because a
+    trial of the program is no result."""
+    return trial if args.quick and args.out == parser.get_default("out") else Path(args.out)
 
 
 def parse(made: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -267,9 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = options()
     args = harness.parse(parser, arguments)
     trials = open_trials(args)
-    out = args.out
-    if args.quick and out == parser.get_default("out"):  # a trial of the trials is no result
-        out = trials.runs / "trials.json"
+    out = harness.output(parser, args, trials.runs / "trials.json")
     about = harness.record("trials", arguments, args.device)
     about["settings"] = {
         "recipe": recipe_of(ARMS[BASE], args.quick).as_dict(),
