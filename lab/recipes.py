@@ -267,6 +267,8 @@ _taught: dict[str, Any] = {
     "checkpoints/expression_wide-fer2013-seed1.safetensors",
     "teacher_view": "same", "teacher_weight": 0.7, "label_smoothing": 0.0,
 }  # fmt: skip
+# A second generation: the wide network, taught by the small one that two of its kind have taught
+_wide_taught = replace(_wide, **_taught | {"teacher": "checkpoints/expression-fer2013.safetensors"})
 # from a network of FER2013's labels to one with a head for each source
 _joined: dict[str, Any] = {
     "heads": ("label", "votes"), "further_cap": 2000, "lr": 0.02, "label_smoothing": 0.0,
@@ -301,6 +303,9 @@ RECIPES = {
     "expression": _expression,
     "expression_wide": _wide,
     "expression_taught": replace(_expression, **_long | _taught),
+    "expression_wide_taught": _wide_taught,
+    # FER+'s votes alone, from random weights: the yardstick of the crowd
+    "expression_votes": replace(_wide, heads=("votes",), label_smoothing=0.0),
     # what the demo serves: goes on from `expression`, with the crowd's votes and further data sets
     "expression_joined": replace(
         _expression, **_joined, progressive_sizes=(40, 48), epochs=8,

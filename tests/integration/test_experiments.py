@@ -316,11 +316,15 @@ def test_all_systems_run_and_meet_in_one_table(drawn, here, capsys, open_predict
         )  # fmt: skip
     for name in ("vit_tiny_distilled", "expression_taught"):
         assert f"{name} left out: --teacher" in str(ended.value)
+    assert "expression_wide_taught-drawn did not run: teacher" in str(ended.value)  # other classes
+    assert "expression_votes-drawn did not run: drawn has no votes" in str(ended.value)
     out = here / "out" / "quick" / "results"
     # These data have no votes; what is fine-tuned is no system of its own
     ran = set(RECIPES) - {
         "vit_tiny_distilled",
         "expression_taught",
+        "expression_wide_taught",
+        "expression_votes",
         "expression_joined",
         "expression_small_joined",
         "finetune",
