@@ -24,7 +24,7 @@ from benchmarks import harness, subjects
 if TYPE_CHECKING:
     from hf_collate import Batches
     from lab.data import Faces
-    from lab.recipes import Recipe
+    from lab.recipe import Recipe
 
 __all__ = ["Planned", "Planner", "reasons_to_leave_out"]
 

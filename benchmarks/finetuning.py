@@ -28,7 +28,7 @@ from benchmarks.budget_summary import plus_minus, spread
 
 if TYPE_CHECKING:
     from lab.data import Faces
-    from lab.recipes import Recipe
+    from lab.recipe import Recipe
 
 __all__ = ["main", "table"]
 

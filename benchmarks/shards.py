@@ -31,7 +31,7 @@ from PIL import Image
 from benchmarks import harness
 from benchmarks.peak_memory import PeakMemory
 from lab.data import Faces, preprocess, read
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 
 __all__ = ["WAYS", "draw_set", "epochs", "table"]
 

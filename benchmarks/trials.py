@@ -34,7 +34,7 @@ from benchmarks.trial_summary import BASE, head_table, summarise, table
 if TYPE_CHECKING:
     from hf_collate import Batches
     from lab.data import Faces
-    from lab.recipes import Recipe
+    from lab.recipe import Recipe
 
 __all__ = ["ARMS", "Arm", "check_same"]
 

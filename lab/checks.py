@@ -17,7 +17,7 @@ from lab import svm_training as classical
 from lab.data import preprocess
 from lab.models.outline import build_outline
 from lab.ranges import out_of_range
-from lab.recipes import Network, Pictures, Recipe
+from lab.recipe import Network, Pictures, Recipe
 
 __all__ = ["UsageError", "check_all_files", "check_device", "check_files", "check_paths",
            "check_recipe"]  # fmt: skip

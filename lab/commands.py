@@ -48,7 +48,7 @@ from lab.options import (
 )
 from lab.processes import ALONE, Processes, joined, launched, local_device
 from lab.ranges import out_of_range
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 from lab.recording import data_words
 from lab.series import make_flagship, train
 from lab.whole_photos import check_pictures, crop_of, cut_faces

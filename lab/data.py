@@ -21,7 +21,7 @@ from expression.preprocessing import Preprocess
 from hf_collate import Batches, Decoded, decode
 from lab import duplicates
 from lab.class_names import class_permutation
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 from lab.votes import vote_shares
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from lab.class_names import class_permutation
 from lab.data import Faces, preprocess
 from lab.evaluation import load_model
 from lab.heads import head_targets, log_probs_of
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 
 __all__ = ["SameView", "own_targets", "taught_targets"]
 

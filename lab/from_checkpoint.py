@@ -14,7 +14,8 @@ from typing import Any
 from expression.checkpoint import CHECKPOINTS, read_card, resolve_checkpoint
 from lab.checks import UsageError, option
 from lab.export import export_checkpoint
-from lab.recipes import RECIPES, Recipe
+from lab.recipe import Recipe
+from lab.recipes import RECIPES
 from lab.svm_training import SYSTEMS as SVM_SYSTEMS
 
 __all__ = ["FROM_CARD", "settled", "write_onnx"]

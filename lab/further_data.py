@@ -24,7 +24,7 @@ from lab.class_names import canonical
 from lab.data import Faces, preprocess
 from lab.distillation import own_targets
 from lab.heads import HEADS
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 
 __all__ = [
     "all_heads",

@@ -9,7 +9,7 @@ from expression.preprocessing import Preprocess
 from lab.checks import UsageError
 from lab.data import Faces, pack
 from lab.options import Command, Compare, Data, Evaluate, Pack, Publish, Train
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 from lab.shards import is_sharded
 from lab.svm_training import SYSTEMS as SVM_SYSTEMS
 

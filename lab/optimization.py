@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 import transfer
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 from train_loop import History
 
 __all__ = [

@@ -12,7 +12,8 @@ import torch
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from augment import Augment
-from lab.recipes import RECIPES, EarlyStopping, Learning, Pictures, Schedule, Start
+from lab.recipe import EarlyStopping, Learning, Pictures, Schedule, Start
+from lab.recipes import RECIPES
 
 __all__ = ["COMMANDS", "GROUPS", "Augmentation", "Calibrate", "Command", "Compare", "Data",
            "Ensemble", "Evaluate", "Explain", "Flagship", "LabelNoise", "Matrix", "Pack",

@@ -14,7 +14,8 @@ import tyro
 from augment import Augment
 from lab.checks import UsageError, check_recipe, option, without_learning
 from lab.options import COMMANDS, GROUPS, Augmentation, Command, Flagship, Settings, Train
-from lab.recipes import RECIPES, RENAMED, Recipe, quick
+from lab.recipe import RENAMED, Recipe
+from lab.recipes import RECIPES, quick
 from lab.recording import changed_words
 
 __all__ = ["default_recipe", "parse"]

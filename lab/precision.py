@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hf_collate import Batches
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 from train_loop import train_step
 
 __all__ = ["fast_precision", "faster_precision", "precision_name", "precision_of"]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from expression.checkpoint import read_card, resolve_checkpoint
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 from train_loop import History
 
 __all__ = [

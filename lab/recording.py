@@ -9,7 +9,7 @@ from expression.file_kinds import is_url
 from lab.checks import option
 from lab.further_data import split_name
 from lab.options import Data, Settings
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 
 __all__ = ["changed_words", "data_words", "record_command"]
 

@@ -11,7 +11,8 @@ from augment import Augment
 from expression.about import data_names
 from lab.metrics import VIEW_WORDS, Evaluation
 from lab.provenance import ancestors, totals
-from lab.recipes import RECIPES, Recipe, with_current_names
+from lab.recipe import Recipe, with_current_names
+from lab.recipes import RECIPES
 from lab.results import SPLITS, MeasuredNetwork, Opening, Result, Results, file_sha256
 
 __all__ = [

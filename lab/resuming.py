@@ -7,7 +7,7 @@ from typing import Any
 
 from expression.checkpoint import read_card
 from lab import model_card
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 from lab.results import Results
 from lab.run import Run
 from train_state import load_state

@@ -14,7 +14,7 @@ from lab.further_data import all_heads, data_name, identities, joined_targets
 from lab.heads import class_priors, hard_labels
 from lab.processes import ALONE, Processes
 from lab.provenance import learnt_from, revision, stages, versions
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 from lab.sampling import class_sampling_weights
 
 __all__ = ["Run"]

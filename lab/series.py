@@ -18,7 +18,7 @@ from lab.further_data import data_name
 from lab.options import Flagship, Settings, Train
 from lab.parsing import default_recipe
 from lab.processes import ALONE, Processes
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 from lab.recording import record_command
 from lab.resuming import STATE, find_run, finish_run, is_finished
 from lab.run import Run

@@ -19,7 +19,7 @@ from lab.class_names import class_permutation
 from lab.data import Faces, check_name, preprocess, report_duplicates
 from lab.datasets import short_name
 from lab.datasets.parquet_stream import Rows, open_parquet
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 from lab.stream_batches import BUFFER, StreamedBatches
 from lab.stream_survey import Survey, decoded_picture, survey, usable_rows
 

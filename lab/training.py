@@ -30,7 +30,7 @@ from lab.optimization import balanced, end_words, make_optimizer, make_schedules
 from lab.precision import precision_name, precision_of
 from lab.processes import ALONE, Processes, told_lost
 from lab.provenance import hardware
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 from lab.results import Results
 from lab.resuming import STATE, read_state
 from lab.run import Run

@@ -19,7 +19,8 @@ from lab.checks import UsageError, check_recipe
 from lab.data import Faces
 from lab.options import GROUPS
 from lab.parsing import parse
-from lab.recipes import RECIPES, Network, Recipe, quick
+from lab.recipe import Network, Recipe
+from lab.recipes import RECIPES, quick
 from lab.recording import record_command
 from lab.results import Results
 from lab.resuming import STATE, find_run

@@ -24,7 +24,8 @@ from lab import distillation as teaching
 from lab.data import pack, read
 from lab.evaluation import load_model
 from lab.models.resnet9 import ResNet9
-from lab.recipes import RECIPES, Recipe
+from lab.recipe import Recipe
+from lab.recipes import RECIPES
 from lab.results import Results, file_sha256
 
 pytestmark = pytest.mark.slow

@@ -27,7 +27,7 @@ from lab.datasets import ferplus
 from lab.export import export_onnx
 from lab.heads import HeadLoss, attach, class_priors, fill_heads, hard_labels, head_targets
 from lab.provenance import kept_by
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 from lab.resuming import check_settings
 from lab.run import Run
 from lab.tensorboard_log import TensorBoardLog

@@ -25,7 +25,7 @@ PROGRAM = """
 import sys, torch
 from pathlib import Path
 from lab.data import preprocess
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 from lab.shard_writer import write_shards
 from lab.shards import read_shards
 from lab.streaming import read_streamed

@@ -7,6 +7,7 @@ of a program of its own, whose largest size the system tells.
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from expression.checkpoint import load_checkpoint, save_checkpoint
 from lab import models
 from lab.checks import UsageError, check_recipe
-from lab.recipes import RECIPES, replace
+from lab.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "checkpoints" / "tinyvgg-fer2013.safetensors"

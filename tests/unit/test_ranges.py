@@ -10,7 +10,8 @@ from augment import Augment
 from lab.checks import UsageError, check_recipe
 from lab.options import COMMANDS
 from lab.ranges import RANGES, out_of_range
-from lab.recipes import RECIPES, Recipe
+from lab.recipe import Recipe
+from lab.recipes import RECIPES
 
 
 def numeric(kind: Any) -> bool:

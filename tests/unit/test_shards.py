@@ -17,7 +17,7 @@ from hf_collate import Decoded
 from lab import datasets, duplicates, shard_writer
 from lab.data import Faces, Packed, read
 from lab.processes import Part
-from lab.recipes import Recipe
+from lab.recipe import Recipe
 from lab.shard_writer import write_shards
 from lab.shards import ShardedPixels, block_order, read_shards
 

@@ -22,7 +22,8 @@ from lab import datasets, stream_survey
 from lab.data import Faces, preprocess
 from lab.datasets.parquet_stream import open_parquet
 from lab.processes import Part
-from lab.recipes import RECIPES, Recipe
+from lab.recipe import Recipe
+from lab.recipes import RECIPES
 from lab.stream_batches import StreamedBatches, shuffled
 from lab.streaming import read_streamed
 

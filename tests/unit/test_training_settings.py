@@ -16,7 +16,8 @@ from hf_collate import Batches, Decoded
 from lab import precision
 from lab.checks import UsageError, check_recipe
 from lab.heads import HeadLoss, head_targets
-from lab.recipes import RECIPES, Recipe
+from lab.recipe import Recipe
+from lab.recipes import RECIPES
 from lab.sampling import class_sampling_weights, weighted_order
 
 CPU = torch.device("cpu")
