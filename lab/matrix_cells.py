@@ -92,7 +92,8 @@ class MatrixRow:
             return str(told)
         names = [card["data"]["name"], *(one["name"] for one in card["data"].get("further", ()))]
         heads = list(card.get("heads", ["label"]))
-        return " + ".join(names) + (f"; heads {', '.join(heads)}" if len(heads) > 1 else "")
+        told = f"; head{'s' * (len(heads) > 1)} {', '.join(heads)}" if heads != ["label"] else ""
+        return " + ".join(names) + told
 
     def seen(self, result: Result, notes: DataNotes) -> np.ndarray | None:
         """bool (n,): which faces of a result the network trained on; None where it is not known,
