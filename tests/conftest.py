@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,23 @@ def seed() -> int:
     if "torch" in sys.modules:  # a test without torch need not wait for it
         sys.modules["torch"].manual_seed(0)
     return 0
+
+
+@pytest.fixture(autouse=True)
+def precision_without_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training with `precision=auto` takes float32: it times steps, and where the tests beside it
+    keep the processor busy, two runs that are compared bit for bit could choose differently.
+    The choice itself is tested where it is made (`lab.precision`)."""
+    if "lab.training" not in sys.modules:
+        return
+    training = sys.modules["lab.training"]
+    chosen = training.precision_of
+
+    def choose(recipe: Any, resumed: dict[str, Any], *parts: Any) -> Any:
+        auto = recipe.precision == "auto" and not resumed
+        return chosen(replace(recipe, precision="float32") if auto else recipe, resumed, *parts)
+
+    monkeypatch.setattr(training, "precision_of", choose)
 
 
 @pytest.fixture
