@@ -1,4 +1,4 @@
-"""Random changes of training pictures, a batch at once: moved, turned, covered, blended.
+"""Random changes of training pictures, a batch at once: moved, turned, made worse, blended.
 
 Why: changed pictures keep a network from learning its few faces by heart. Libraries often
 change picture by picture in Python, or draw once for a whole batch; here every picture
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Augment", "Mixup"]
+__all__ = ["Augment", "Mixup", "blurred"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class Augment:
 
     `flip` and `erase` are probabilities; `degrees`, `shift` (share of the side),
     `scale` (0.1: 90–110 %), `brightness` and `contrast` (0.2: 80–120 %) are the
-    largest changes. Called with float images (N, C, H, W) in [0, 1]; returns the
-    same shape and range, or with `side` pictures of that many pixels, resampled in
-    the same step as they are turned. Randomness comes from the generator alone.
+    largest changes. `darkness`, `blur` (share of the side) and `noise` make pictures as
+    bad as some cameras do; half of them get a quarter of that or less. Called with
+    float images (N, C, H, W) in [0, 1]; returns the same shape and range, or with
+    `side` pictures of that many pixels, resampled in the same step as they are turned.
+    Randomness comes from the generator alone.
     Images that are a `part` of a batch of `whole` are changed as they would be in it.
     """
 
@@ -48,6 +50,12 @@ class Augment:
     """Largest change of contrast: 0.1 is 90-110 %."""
     erase: float = 0.0
     """Probability of covering a rectangle (random erasing)."""
+    darkness: float = 0.0
+    """Largest loss of light: 0.9 leaves a tenth of it."""
+    blur: float = 0.0
+    """Largest standard deviation of a Gaussian blur, as a share of the picture's side."""
+    noise: float = 0.0
+    """Largest standard deviation of Gaussian noise, as a share of white."""
     side: int = 0
     """Side in pixels that pictures are resampled to in the same step; 0: as they are."""
 
@@ -80,6 +88,13 @@ class Augment:
         images = (images - middle) * gain + middle * (1 + draw(1, 1, 1) * self.brightness)
         if self.erase:
             images = self.erased(images, draw)
+        if self.darkness:
+            images = images * (1 - self.darkness * draw(1, 1, 1).square())
+        if self.blur:
+            images = blurred(images, self.blur * draw().square())
+        if self.noise:
+            drawn = torch.randn(count, *images.shape[1:], generator=generator)[part].to(device)
+            images = images + self.noise * draw(1, 1, 1).square() * drawn
         return images.clamp(0, 1)
 
     def erased(self, images: Tensor, draw: Callable[..., Tensor]) -> Tensor:
@@ -93,6 +108,22 @@ class Augment:
         )
         covered = inside & (draw(1, 1) < 2 * self.erase - 1)
         return torch.where(covered[:, None], images.mean(dim=(1, 2, 3), keepdim=True), images)
+
+
+def blurred(images: Tensor, deviations: Tensor) -> Tensor:
+    """Images (N, C, H, W) blurred by Gaussians of standard deviations (N,), in shares of the side.
+
+    A picture's borders are not mixed with anything outside. 0 leaves it as it is.
+    """
+
+    def weights(side: int) -> Tensor:  # (N, 1, side, side): of each pixel in each, as rows
+        place = torch.arange(side, device=images.device, dtype=images.dtype)
+        apart = (place[:, None] - place).square()
+        variance = (deviations * side).square().clamp(min=1e-6).view(-1, 1, 1, 1)
+        return (-apart / (2 * variance)).softmax(-1)
+
+    height, width = images.shape[2:]
+    return weights(height) @ images @ weights(width).mT
 
 
 @dataclass(frozen=True)
@@ -134,7 +165,8 @@ def demonstrate() -> None:
         draw.ellipse((x - 3, 15, x + 3, 21), fill=30)
     draw.arc((15, 22, 33, 38), 20, 160, fill=30, width=2)
     faces = (torch.tensor(np.asarray(face)).float() / 255).expand(16, 1, -1, -1)
-    augment = Augment(degrees=15, shift=0.08, scale=0.1, brightness=0.2, erase=0.3)
+    augment = Augment(degrees=15, shift=0.08, scale=0.1, erase=0.3, darkness=0.9, blur=0.04,
+                      noise=0.15)  # fmt: skip
     first, second = (augment(faces, torch.Generator().manual_seed(0)) for _ in range(2))
     print(f"the same seed, the same pictures: {torch.equal(first, second)}")
     many, generator = faces.repeat(64, 1, 1, 1), torch.Generator().manual_seed(0)

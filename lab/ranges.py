@@ -21,7 +21,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "progressive_sizes": (1, LARGEST_SIDE), "limit": COUNT, "limit_eval": COUNT,
     # augmentation
     "flip": (0, 1), "degrees": (0, 180), "shift": (0, 1), "scale": (0, 1), "brightness": (0, 1),
-    "contrast": (0, 1), "erase": (0, 1), "side": (0, LARGEST_SIDE),
+    "contrast": (0, 1), "erase": (0, 1), "darkness": (0, 1), "blur": (0, 1), "noise": (0, 1),
+    "side": (0, LARGEST_SIDE),
     "final_unaugmented_epochs": EPOCHS,
     # learning
     "epochs": EPOCHS, "batch_size": (1, 100_000), "shuffle_buffer": COUNT,

@@ -189,10 +189,11 @@ class Recipe(Start, EarlyStopping, Schedule, Learning, Pictures, Network):
 
     def augmentation_for(self, epoch: int) -> Augment | None:
         """The augmentation of this epoch. Turning and moving resample a picture, which blurs it;
-        the last epochs show it as it is in use, at most mirrored, lighter or darker."""
+        the last epochs show it as it is in use, at most mirrored, or a little brighter."""
         if self.augment is None or not self.unaugmented(epoch):
             return self.augment and replace(self.augment, side=self.picture_size(epoch))
-        return replace(self.augment, degrees=0, shift=0, scale=0, erase=0, side=0)
+        still = replace(self.augment, degrees=0, shift=0, scale=0, erase=0, side=0)
+        return replace(still, darkness=0, blur=0, noise=0)
 
     def mixup_for(self, epoch: int) -> Mixup | None:
         """The blending of this epoch's pictures."""
