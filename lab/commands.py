@@ -104,7 +104,7 @@ def carry_out(
     with processes.first_here():
         faces = load(command)
         further = read_further(command.also, command.strict)
-        if isinstance(command, Settings | Pack):
+        if not isinstance(command, Crop):  # what is measured is what is used, as what is learnt
             starts = [r.init_from for r in recipes.values() if r.fine_tune]
             check_pictures(faces, command.data, crop_of(starts[0]) if starts else None)
             for own, word in zip(further, command.also, strict=True):

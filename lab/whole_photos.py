@@ -1,4 +1,4 @@
-"""Whole photos as training data: noticed before a network learns them, and the faces cut out.
+"""Whole photos as data: noticed before a network learns or is measured, and the faces cut out.
 
 Why: in use a network is shown a face that was cut out of a photo. One that learnt whole photos has
 never seen such a picture, and its accuracy does not say so, since it is measured on whole photos.
@@ -42,7 +42,7 @@ def crop_of(checkpoint: str | None) -> CropRule | None:
 
 
 def check_pictures(faces: Faces, data: str | None, like: CropRule | None = None) -> None:
-    """Raises ValueError where training pictures are whole photos rather than faces; `data` is what
+    """Raises ValueError where a data set's pictures are whole photos, not faces; `data` is what
     --data names. Prints a line where the faces are much smaller than in the crop of `like`.
 
     Pictures in which no face is found, such as drawn ones, are taken as they are.

@@ -1,4 +1,4 @@
-"""Whole photos: refused before a network learns them, and their faces cut out."""
+"""Whole photos: refused before a network learns them or is measured, and their faces cut out."""
 
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,13 @@ import pytest
 from PIL import Image, ImageEnhance
 
 import experiments
+from expression.checkpoint import default_checkpoint
 from expression.face_detector import FaceFinder
 from lab import whole_photos
 from lab.data import read
 
 pytestmark = pytest.mark.slow
+SERVED = str(default_checkpoint().absolute())
 TRAIN = ["train", "tinyvgg", "--epochs", "1", "--size", "24", "--device", "cpu"]
 
 
@@ -43,7 +45,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("command", [TRAIN, ["pack"]], ids=["train", "pack"])
+@pytest.mark.parametrize(
+    "command",
+    [TRAIN, ["pack"], ["evaluate", SERVED], ["matrix", SERVED], ["robustness", SERVED]],
+    ids=lambda command: command[0],
+)
 def test_whole_photos_are_refused_with_the_command_that_cuts_them(
     command: list[str], photos: Path, here: Path
 ) -> None:
