@@ -42,6 +42,7 @@ MODULES = {
     "lab.recipe": "Recipe",
     "lab.recipes": "RECIPES",
     "lab.recording": "data_words",
+    "lab.robustness": "right_answers rows_of",
     "lab.results": "MeasuredNetwork Results file_sha256",
     "lab.run": "Run",
     "lab.svm_training": "fit_svm train_svm",

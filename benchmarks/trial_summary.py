@@ -22,6 +22,7 @@ class Measure:
     title: str
     scale: float = 1.0
     digits: int = 3
+    own: bool = False  # of one program: a column only where something was found
 
 
 MEASURES = {
@@ -31,6 +32,7 @@ MEASURES = {
     "vote_cross_entropy": Measure("FER+ votes, cross-entropy (nats)"),
     "abroad_validation": Measure("Muxspace validation, mean recall without disgust (%)", 100, 2),
     "abroad_train": Measure("Muxspace train, the same (%)", 100, 2),
+    "worse_pictures": Measure("FER2013 accuracy on worse pictures (%)", 100, 2, own=True),
 }
 BY_HEAD = {"label": ("accuracy", "nll", "abroad_train"),
            "votes": ("majority", "vote_cross_entropy", "abroad_train")}  # fmt: skip
@@ -95,8 +97,9 @@ def paired_interval(differences: Sequence[float]) -> list[float]:
 
 def table(told: Mapping[str, Any]) -> str:
     """The served answer: the base's mean figures, and what each arm adds to them."""
-    columns = [("combined", key) for key in MEASURES]
-    return rows_of(told, columns, [MEASURES[key].title for key in MEASURES])
+    found = {k for arm in told["arms"].values() for k in arm["answers"].get("combined", ())}
+    keys = [key for key, measure in MEASURES.items() if key in found or not measure.own]
+    return rows_of(told, [("combined", key) for key in keys], [MEASURES[k].title for k in keys])
 
 
 def head_table(told: Mapping[str, Any]) -> str:

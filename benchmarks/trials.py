@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lab.data import Faces
     from lab.recipe import Recipe
 
-__all__ = ["ARMS", "Arm", "check_same"]
+__all__ = ["ARMS", "Arm", "Trials", "check_same", "open_trials", "options", "run_pairs"]
 
 QUICK = {"limit": 300, "limit_eval": 200, "epochs": 2}
 
@@ -191,11 +191,15 @@ class Trials:
         else:
             checkpoint = self.train(arm, recipe, seed)
         card = subjects.read_card(checkpoint)
-        figures = measure(checkpoint, self.yardsticks, recipe.prior_correction, self.device)
+        figures = self.figures(checkpoint, recipe.prior_correction)
         about = harness.record(self.program, self.words(arm), self.device)
         told = {**about, "settings": settings, "minutes": card["minutes"], "figures": figures}
         harness.write_json(path, told)
         return told
+
+    def figures(self, checkpoint: Path, prior_correction: float) -> dict[str, dict[str, Any]]:
+        """What judges a trained network: {answer: {measure: figure}}."""
+        return measure(checkpoint, self.yardsticks, prior_correction, self.device)
 
     def checkpoint(self, arm: Arm, seed: int) -> Path:
         return self.describe(arm, recipe_of(arm, self.quick), seed).checkpoint
@@ -238,35 +242,41 @@ def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
 # --- the command line ---
 
 
-def options() -> argparse.ArgumentParser:
-    parser = harness.parser("trials", __doc__, "FER2013: folder, CSV or .npz")
+def options(program: str, about: str | None) -> argparse.ArgumentParser:
+    """The options of a program of paired trials; `about` is its docstring."""
+    parser = harness.parser(program, about, "FER2013: folder, CSV or .npz")
     parser.set_defaults(threads=1)
     add = parser.add_argument
     add("--votes", type=Path, metavar="FILE", help="FER+'s votes, fer2013new.csv")
     add("--also", metavar="PATH", help="data set abroad, which no arm trains on: Muxspace")
     add("--seeds", type=harness.positive, default=3, help="default: 3")
-    add("--only", action="append", choices=ARMS, metavar="ARM", help=f"of {', '.join(ARMS)}")
-    add("--runs", type=Path, metavar="FOLDER", help="default: out/trials")
-    add("--quick", action="store_true",
-        help="a few hundred faces and 2 epochs below out/quick-trials: does it run?")  # fmt: skip
+    add("--runs", type=Path, metavar="FOLDER", help=f"default: out/{program}")
+    add(
+        "--quick",
+        action="store_true",
+        help=f"a few hundred faces and 2 epochs below out/quick-{program}: does it run?",
+    )
     return parser
 
 
-def open_trials(args: argparse.Namespace) -> Trials:
-    """Read the data that the options name."""
+def open_trials(args: argparse.Namespace, base: Arm, program: str) -> Trials:
+    """Read the data that the options name; `base` says how the networks see them."""
     votes = {"votes": args.votes} if args.votes else {}
     faces = subjects.read(args.data, **votes)
     abroad = subjects.read(args.also) if args.also else None
-    yardsticks = Yardsticks.of(faces, abroad, recipe_of(ARMS[BASE], args.quick), args.device)
-    runs = args.runs or Path("out/quick-trials" if args.quick else "out/trials")
-    return Trials(faces, abroad, yardsticks, args.device, runs, args.quick)
+    yardsticks = Yardsticks.of(faces, abroad, recipe_of(base, args.quick), args.device)
+    runs = args.runs or Path("out", f"quick-{program}" if args.quick else program)
+    return Trials(faces, abroad, yardsticks, args.device, runs, args.quick, program)
 
 
 @harness.exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = options()
+    parser = options("trials", __doc__)
+    parser.add_argument(
+        "--only", action="append", choices=ARMS, metavar="ARM", help=f"of {', '.join(ARMS)}"
+    )
     args = harness.parse(parser, arguments)
-    trials = open_trials(args)
+    trials = open_trials(args, ARMS[BASE], "trials")
     out = harness.output(parser, args, trials.runs / "trials.json")
     about = harness.record("trials", arguments, args.device)
     about["settings"] = {
@@ -282,6 +292,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(table(own).splitlines()[-1], flush=True)
     print(f"{table(told)}\n\n{head_table(told)}\nwrote {out}")
     return 0
+
+
+def run_pairs(
+    arms: Sequence[tuple[Arm, Trials]], seeds: int, about: dict[str, Any], out: Path
+) -> dict[str, Any]:
+    """Run each arm with every seed, and after each run write `out`: `about`, the arms' settings and
+    what was found. Returns what was written last."""
+    base, trials = arms[0]
+    settings = {
+        "recipe": recipe_of(base, trials.quick).as_dict(),
+        "arms": {arm.name: {"title": arm.title} for arm, _ in arms},
+    }
+    about = {**about, "settings": {**settings, **about.get("settings", {})}}
+    for seed in range(seeds):
+        for arm, own in arms:
+            own.run(arm, seed)
+            told = {**about, "arms": summarise(all_records(trials.runs))}
+            harness.write_json(out, told)
+    print(f"{table(told)}\nwrote {out}")
+    return told
 
 
 def all_records(runs: Path) -> list[dict[str, Any]]:

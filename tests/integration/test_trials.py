@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import cleaned_labels, harness, training_report, trial_summary, trials
+from benchmarks import (
+    cleaned_labels,
+    harness,
+    training_report,
+    trial_summary,
+    trials,
+    worse_pictures,
+)
 from expression.face_detector import CropRule
 from expression.preprocessing import Preprocess
 from hf_collate import Decoded
@@ -244,3 +251,17 @@ def test_cleaned_labels_train_and_published_ones_judge(
     assert published["values"]["0"] > 0.6 and cleaned["values"]["0"] < 0.2  # by chance 0.14
     assert told["arms"].keys() == {"base", "cleaned"}
     assert trial_summary.table(told) in training_report.cleaned_labels_section(told)
+
+
+def test_worse_pictures_judge_beside_the_others(command: list[str]) -> None:
+    assert worse_pictures.main([*command, "--seeds", "1"]) == 0
+    told = json.loads(Path("out/quick-worse_pictures/worse_pictures.json").read_text())
+    assert told["arms"].keys() == {"base", "worse"}
+    for arm in told["arms"].values():
+        assert 0 <= arm["answers"]["combined"]["worse_pictures"]["values"]["0"] <= 1
+    usual, worse = (
+        trials.recipe_of(arm).augment for arm in (worse_pictures.USUAL, worse_pictures.WORSE)
+    )
+    assert usual and worse == replace(usual, darkness=0.9, blur=0.04, noise=0.15)
+    page = training_report.worse_pictures_section(told)
+    assert trial_summary.table(told) in page and "accuracy on worse pictures (%)" in page
