@@ -21,6 +21,7 @@ from lab import (
     matrix,
     publishing,
     robustness,
+    weight_averaging,
 )
 from lab.checks import UsageError, check_all_files, check_device, check_paths
 from lab.data import Faces, read
@@ -29,6 +30,7 @@ from lab.from_checkpoint import settled
 from lab.further_data import read_further, split_name
 from lab.large_data import check_large, write_packed
 from lab.options import (
+    Average,
     Calibrate,
     Command,
     Compare,
@@ -98,6 +100,10 @@ def carry_out(
         command = replace(command, checkpoints=found)
     if isinstance(command, Calibrate):
         calibrated_checkpoint.target_of(command.home, command.checkpoints, command.to)
+    if isinstance(command, Average):
+        weight_averaging.check_request(
+            command.home, command.checkpoints, command.shares, command.to
+        )
     if command.votes and not is_url(command.votes):
         check_paths("--votes", [command.votes])
     check_paths("--cleaned-labels", [command.cleaned_labels] if command.cleaned_labels else [])
@@ -140,6 +146,8 @@ def carry_out(
             setup = matrix.Setup((faces, *further), command.home, device, text, command.final)
             for sentence in matrix.measure(command.checkpoints, setup):
                 print(sentence, file=sys.stderr)
+        case Average():
+            average(command, faces, further, device)
         case Calibrate():
             calibrate(command, faces, further, device)
         case Explain():
@@ -176,6 +184,17 @@ def doubt_labels(command: LabelNoise, faces: Faces, device: torch.device) -> Non
         faces, command.checkpoints, command.head, command.home, device
     ):
         print(f"wrote {file}")
+
+
+def average(command: Average, faces: Faces, further: Sequence[Faces], device: torch.device) -> None:
+    """Write the mean of several checkpoints' weights as a new one."""
+    paths = command.checkpoints
+    target, shares = weight_averaging.check_request(command.home, paths, command.shares, command.to)
+    words = ["python experiments.py average", *(f"checkpoints/{path.name}" for path in paths)]
+    words += ["--shares", *(f"{share:g}" for share in shares), *data_words(command)]
+    words += ["--to", target.stem]
+    weight_averaging.write_average(paths, shares, faces, further, target, device, " ".join(words))
+    print(f"wrote {target} and its .md")
 
 
 def calibrate(

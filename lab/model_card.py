@@ -117,6 +117,15 @@ def stage_words(stage: dict[str, Any]) -> str:
     return f"{stage['epochs']} epochs{figures}{file}: `{stage['command']}` at {stage['revision']}"
 
 
+def averaged_rows(card: dict[str, Any]) -> list[tuple[str, str]]:
+    """Of which trainings the weights are the mean; no row for a card of one training."""
+    if not (told := card.get("averaged")):
+        return []
+    parts = [f"{one['share']:.0%} `{one['name']}`, sha256 {one['sha256'][:16]}…"
+             for one in told["members"]]  # fmt: skip
+    return [("Averaged weights", f"{'; '.join(parts)}: `{told['command']}`")]
+
+
 def calibration_rows(card: dict[str, Any]) -> list[tuple[str, str]]:
     """How the answer is made of the heads, its temperature, and when it is "not sure"; no rows for
     a card that says nothing of them."""
@@ -170,6 +179,7 @@ def markdown(card: dict[str, Any], name: str, figures: Mapping[str, str] | None 
             f"epoch {card['epoch'] + 1}, {kept_by(card)}" if "epoch" in card else "–",
         ),
         *[(f"Stage {i}", stage_words(stage)) for i, stage in enumerate(card.get("stages", ()), 1)],
+        *averaged_rows(card),
         *[
             ("Learnt from", f"`{path}`, sha256 {digest[:16]}…")
             for path, digest in card.get("learnt_from", {}).items()

@@ -15,8 +15,8 @@ from augment import Augment
 from lab.recipe import EarlyStopping, Learning, Pictures, Schedule, Start
 from lab.recipes import RECIPES
 
-__all__ = ["COMMANDS", "GROUPS", "Augmentation", "Calibrate", "Command", "Compare", "Data",
-           "Ensemble", "Evaluate", "Explain", "Flagship", "LabelNoise", "Matrix", "Pack",
+__all__ = ["COMMANDS", "GROUPS", "Augmentation", "Average", "Calibrate", "Command", "Compare",
+           "Data", "Ensemble", "Evaluate", "Explain", "Flagship", "LabelNoise", "Matrix", "Pack",
            "Publish", "Robustness", "Settings", "Train"]  # fmt: skip
 
 Flag = FlagCreatePairsOff[bool]
@@ -157,6 +157,18 @@ class Ensemble(Data):
 
 
 @dataclass(frozen=True)
+class Average(Data):
+    """Write the mean of the weights of several trainings from one start, as a new checkpoint."""
+
+    checkpoints: Checkpoints = ()
+    """Two checkpoint files or more; --data and --also are those that all of them trained on."""
+    shares: tuple[float, ...] = ()
+    """The share of each in the mean, such as 0.6 0.4; none: the same for all."""
+    to: Text = None
+    """Name of the new checkpoint; None: NAME-average. No file is replaced."""
+
+
+@dataclass(frozen=True)
 class Calibrate(Data):
     """Choose how a network's heads make its answer, calibrate it, and write that as a new one."""
 
@@ -252,6 +264,7 @@ Command = (
     | Evaluate
     | Matrix
     | Ensemble
+    | Average
     | Calibrate
     | Explain
     | Robustness
@@ -267,6 +280,7 @@ COMMANDS: dict[str, type] = {
     "evaluate": Evaluate,
     "matrix": Matrix,
     "ensemble": Ensemble,
+    "average": Average,
     "calibrate": Calibrate,
     "explain": Explain,
     "robustness": Robustness,

@@ -21,6 +21,7 @@ __all__ = [
     "learnt_from",
     "on_cpu",
     "revision",
+    "stage_of",
     "stages",
     "totals",
     "versions",
@@ -59,12 +60,17 @@ def stages(recipe: Recipe) -> list[dict[str, Any]]:
     if not recipe.init_from:
         return []
     card = read_card(resolve_checkpoint(recipe.init_from))
+    return [*card.get("stages", ()), stage_of(card, learnt_from(recipe)[recipe.init_from])]
+
+
+def stage_of(card: dict[str, Any], digest: str) -> dict[str, Any]:
+    """What the card of a later training tells of one that went before; `digest` is the SHA-256 of
+    the file that this one ended in."""
     told = {key: card.get(key, unknown) for key, unknown in UNKNOWN.items()}
     history = card.get("history", {})
     told |= {"epochs": len(history.get("val_accuracy", ())), "validation": card.get("validation")}
-    told |= {"sha256": learnt_from(recipe)[recipe.init_from], "history": history,
-             "learnt_from": card.get("learnt_from", {})}  # fmt: skip
-    return [*card.get("stages", ()), told]
+    told |= {"sha256": digest, "history": history, "learnt_from": card.get("learnt_from", {})}
+    return told
 
 
 def ancestors(card: dict[str, Any]) -> dict[str, str]:

@@ -55,14 +55,16 @@ _taught: dict[str, Any] = {
     "checkpoints/expression_wide-fer2013-seed1.safetensors",
     "teacher_view": "same", "teacher_weight": 0.7, "label_smoothing": 0.0,
 }  # fmt: skip
-# A second generation: the wide network, taught by the small one that two of its kind have taught
-_wide_taught = replace(_wide, **_taught | {"teacher": _TAUGHT_NETWORK})
 # from a network of FER2013's labels to one with a head for each source
 _joined: dict[str, Any] = {
     "heads": ("label", "votes"), "further_cap": 2000, "lr": 0.02, "label_smoothing": 0.0,
-    "average": 0.998, "final_unaugmented_epochs": 0, "keep": "last",
+    "average": 0.998, "final_unaugmented_epochs": 0, "keep": "last", "teacher_weight": 0.7,
     "augment": Augment(degrees=12, shift=0.06, scale=0.08, erase=0.25),
 }  # fmt: skip
+
+_expression_joined = replace(
+    _expression, **_joined, progressive_sizes=(40, 48), epochs=8, init_from=_TAUGHT_NETWORK
+)
 
 RECIPES = {
     # C, gamma and the size of the PCA were chosen on FER2013's validation split
@@ -91,13 +93,16 @@ RECIPES = {
     "expression": _expression,
     "expression_wide": _wide,
     "expression_taught": replace(_expression, **_long | _taught),
-    "expression_wide_taught": _wide_taught,
+    # a second generation: taught by the small one that two of its kind have taught
+    "expression_wide_taught": replace(_wide, **_taught | {"teacher": _TAUGHT_NETWORK}),
     # FER+'s votes alone, from random weights: the yardstick of the crowd
     "expression_votes": replace(_wide, heads=("votes",), label_smoothing=0.0),
-    # what the demo serves: goes on from `expression`, with the crowd's votes and further data sets
-    "expression_joined": replace(
-        _expression, **_joined, progressive_sizes=(40, 48), epochs=8,
-        init_from=_TAUGHT_NETWORK,
+    # what the demo serves is the mean of these two: both go on from `expression`, with the crowd's
+    # votes and further data sets; one sees the pictures as bad cameras make them
+    "expression_joined": _expression_joined,
+    "expression_joined_worse": replace(
+        _expression_joined, epochs=16, lr=0.04,
+        augment=replace(_joined["augment"], darkness=0.9, blur=0.04, noise=0.15),
     ),
     # a folder of one's own, from the served network: network and pictures are its card's. By the
     # few validation faces of a folder a best epoch would be chosen by luck, so the last is kept
