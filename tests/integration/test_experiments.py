@@ -327,6 +327,7 @@ def test_all_systems_run_and_meet_in_one_table(drawn, here, capsys, open_predict
         "expression_wide_taught",
         "expression_votes",
         "expression_joined",
+        "expression_joined_worse",
         "expression_small_joined",
         "finetune",
     }
