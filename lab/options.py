@@ -158,7 +158,7 @@ class Ensemble(Data):
 
 @dataclass(frozen=True)
 class Average(Data):
-    """Write the mean of the weights of several trainings from one start, as a new checkpoint."""
+    """Average the weights of several trainings from one start."""
 
     checkpoints: Checkpoints = ()
     """Two checkpoint files or more; --data and --also are those that all of them trained on."""

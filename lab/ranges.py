@@ -28,7 +28,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "epochs": EPOCHS, "batch_size": (1, 100_000), "shuffle_buffer": COUNT,
     "lr": (0, 1000), "weight_decay": (0, 1000),
     "label_smoothing": (0, 1), "weighted_sampling": (0, 1), "focal_gamma": (0, 100),
-    "further_weights": (1e-6, 1_000_000), "further_cap": COUNT, "prior_correction": (0, 100),
+    "further_weights": (1e-6, 1_000_000), "shares": (1e-6, 1_000_000), "further_cap": COUNT,
+    "prior_correction": (0, 100),
     "mixup": (0, 1000), "average": (0, 1),
     # schedule and stopping
     "warmup": EPOCHS, "step_size": (1, 100_000), "gamma": (0, 1000), "factor": (0, 0.9999),

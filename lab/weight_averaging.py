@@ -78,7 +78,7 @@ def write_average(
     train = loaders["train"]
     update_bn(statistics_batches(joined_loader(train, recipe, further) if further else train),
               model.to(device), device)  # fmt: skip
-    members = [
+    members: list[dict[str, Any]] = [
         {"name": path.stem, "sha256": file_sha256(path), "share": round(share, 6)}
         for path, share in zip(checkpoints, shares, strict=True)
     ]

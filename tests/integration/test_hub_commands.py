@@ -24,6 +24,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         return Path("results")
 
     monkeypatch.setattr(commands, "load", lambda command: None)
+    monkeypatch.setattr(commands, "check_pictures", lambda *_: None)
     monkeypatch.setattr(evaluation, "evaluate", note)
     monkeypatch.setattr(explanation, "explain", lambda *_: [])
     return asked
