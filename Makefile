@@ -65,8 +65,8 @@ evidence:
 # The network that the demo serves, from data alone: two wide networks of FER2013's labels; a small one
 # that they teach; a wide one that this teaches, and a wide one of FER+'s votes; with those as teachers, two
 # that go on from the small one with FER+'s votes and Muxspace, one on pictures as bad cameras make
-# them; the mean of their weights; its answer chosen and calibrated on validation. Half an hour on a
-# GPU, days on two cores. Written below FLAGSHIP; what is done there is not done again, what was cut
+# them; the mean of their weights; its answer chosen and calibrated on validation. Minutes on a GPU,
+# days on two cores. Written below FLAGSHIP; what is done there is not done again, what was cut
 # short goes on where it stood.
 DATA     ?= fer2013
 VOTES    ?= fer2013new.csv

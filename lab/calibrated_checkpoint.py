@@ -36,7 +36,7 @@ from lab.provenance import revision
 from lab.results import Results, file_sha256
 from lab.votes import known_majority
 
-__all__ = ["target_of", "write_calibrated"]
+__all__ = ["new_checkpoint", "target_of", "write_calibrated"]
 
 
 def target_of(out: Path, checkpoints: Sequence[Path], name: str | None) -> Path:
@@ -49,9 +49,16 @@ def target_of(out: Path, checkpoints: Sequence[Path], name: str | None) -> Path:
     if len(checkpoints) != 1:
         raise ValueError(f"calibrate takes one checkpoint, not {len(checkpoints)}")
     first, dash, rest = checkpoints[0].stem.partition("-")
-    if name:
-        check_name(name)
-    name = name or f"{first}_calibrated{dash}{rest}"
+    return new_checkpoint(out, name or f"{first}_calibrated{dash}{rest}")
+
+
+def new_checkpoint(out: Path, name: str) -> Path:
+    """Where a checkpoint of this name is written: out/checkpoints/NAME.safetensors.
+
+    Raises ValueError for a NAME that cannot be one, and where the file, its .onnx or its .md is
+    there already.
+    """
+    check_name(name)
     path = out / "checkpoints" / f"{name}.safetensors"
     for ending in (".safetensors", ".onnx", ".md"):
         if (there := path.with_name(name + ending)).exists():

@@ -17,7 +17,8 @@ from torch.optim.swa_utils import update_bn
 from expression.checkpoint import load_checkpoint
 from lab import metrics, model_card, models
 from lab.averaging import statistics_batches
-from lab.data import Faces, check_name
+from lab.calibrated_checkpoint import new_checkpoint
+from lab.data import Faces
 from lab.export import as_saved, save_network
 from lab.further_data import joined_loader
 from lab.provenance import stage_of
@@ -36,7 +37,7 @@ def check_request(
     to 1). Asked before data are read: that takes minutes.
 
     Raises ValueError for fewer than two checkpoints, for other than one positive share each (none:
-    all the same), and where the file is there already.
+    all the same), and as `new_checkpoint`.
     """
     if len(checkpoints) < 2:
         raise ValueError(f"average takes two checkpoints or more, not {len(checkpoints)}")
@@ -44,11 +45,7 @@ def check_request(
     if len(shares) != len(checkpoints) or min(shares) <= 0:
         raise ValueError(f"--shares {' '.join(f'{share:g}' for share in shares)}: give one positive"
                          f" number for each of the {len(checkpoints)} checkpoints")  # fmt: skip
-    name = name or f"{checkpoints[0].stem}-average"
-    check_name(name)
-    target = out / "checkpoints" / f"{name}.safetensors"
-    if target.exists():
-        raise ValueError(f"{target} exists and is never replaced; choose another name (--to)")
+    target = new_checkpoint(out, name or f"{checkpoints[0].stem}-average")
     return target, [share / sum(shares) for share in shares]
 
 
